@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Kaldi tables: one ``key value`` a line, sorted by the bytes of the key."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+
+from espnet_ext.errors import DataError
+from espnet_ext.files import atomic_path
+
+
+def iter_table(path: Path | str) -> Iterator[tuple[str, str]]:
+    """Yield ``(key, value)`` line by line; the value may be empty.
+
+    Raises:
+        DataError: The file is missing, not UTF-8, or a line has no key or repeats one.
+    """
+    path, seen = Path(path), set()
+    if not path.is_file():
+        raise DataError(f"{path.name} is missing", path)
+    with open(path, "rb") as f:
+        for number, raw in enumerate(f, 1):
+            try:
+                line = raw.decode("utf-8").rstrip("\r\n")
+            except UnicodeDecodeError:
+                raise DataError(
+                    "the line is not UTF-8", f"{path}:{number}", "convert the file to UTF-8"
+                ) from None
+            key, _, value = line.partition(" ")
+            if not key:
+                raise DataError(
+                    "the line has no key",
+                    f"{path}:{number}",
+                    f"espnet-ext doctor --data {path.parent} --fix",
+                )
+            if key in seen:
+                raise DataError(f"'{key}' stands twice", f"{path}:{number}", "remove one of them")
+            seen.add(key)
+            yield key, value.strip()
+
+
+def read_table(path: Path | str) -> dict[str, str]:
+    """Read a whole table; see :func:`iter_table`."""
+    return dict(iter_table(path))
+
+
+def write_table(path: Path | str, rows: Mapping[str, object] | Iterable[tuple[str, object]]) -> int:
+    """Write a table atomically in byte order of the keys (Kaldi's ``LC_ALL=C``); return its length."""
+    items = rows.items() if isinstance(rows, Mapping) else rows
+    ordered = sorted(items, key=lambda kv: kv[0].encode())
+    with atomic_path(path) as tmp, open(tmp, "w", encoding="utf-8", newline="\n") as f:
+        for key, value in ordered:
+            f.write(f"{key} {value}".rstrip() + "\n")
+    return len(ordered)
+
+
+def write_spk2utt(data_dir: Path | str, utt2spk: Mapping[str, str]) -> None:
+    """Write ``spk2utt``, the inverse of ``utt2spk``."""
+    spk2utt: dict[str, list[str]] = {}
+    for utt in sorted(utt2spk, key=str.encode):
+        spk2utt.setdefault(utt2spk[utt], []).append(utt)
+    write_table(Path(data_dir) / "spk2utt", {s: " ".join(u) for s, u in spk2utt.items()})

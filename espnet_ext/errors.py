@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The one family of errors a user may see: what happened, where, and how to fix it.
+
+Exit codes of every command of this package: 0 done, 1 a stage failed, 2 wrong usage,
+3 data or environment not usable.
+"""
+
+import difflib
+from collections.abc import Iterable
+
+
+class EspnetExtError(Exception):
+    """An error with a message meant for a person.
+
+    Args:
+        what: What went wrong, one sentence.
+        where: File, ``file:line``, option or utterance id.
+        how: What the user can do about it.
+    """
+
+    exit_code = 1
+
+    def __init__(self, what: str, where: object = None, how: str | None = None):
+        self.what, self.where, self.how = what, where, how
+        super().__init__(what, where, how)
+
+    def __str__(self) -> str:
+        lines = [self.what]
+        if self.where is not None:
+            lines.append(f"  where: {self.where}")
+        if self.how:
+            lines.append(f"  fix:   {self.how}")
+        return "\n".join(lines)
+
+
+class UsageError(EspnetExtError):
+    """The command line or recipe.yaml asks for something that does not exist."""
+
+    exit_code = 2
+
+
+class DataError(EspnetExtError):
+    """Data or a file is missing or not usable."""
+
+    exit_code = 3
+
+
+class SetupError(EspnetExtError):
+    """The machine or the environment lacks something."""
+
+    exit_code = 3
+
+
+def nearest(name: str, valid: Iterable[str]) -> str:
+    """Return ``did you mean 'x'?`` for the valid name closest to ``name``, or list them all."""
+    valid = sorted(set(valid))
+    close = difflib.get_close_matches(name, valid, n=1, cutoff=0.5)
+    if close:
+        return f"did you mean '{close[0]}'?"
+    return "valid: " + ", ".join(valid)
