@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: Apache-2.0
+"""recipe.yaml and ``--section.field value`` overrides into a checked :class:`Recipe`."""
+
+import dataclasses
+import re
+import types
+import typing
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from espnet_ext.errors import UsageError, nearest
+from espnet_ext.recipe.schema import Recipe
+
+EXPERIMENT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+def load(path: Path, overrides: list[tuple[str, str]] = ()) -> Recipe:
+    """Read recipe.yaml, apply overrides, check every key and type.
+
+    Args:
+        path: The YAML file.
+        overrides: ``(dotted key, text)`` in the order of the command line; the last wins.
+
+    Raises:
+        UsageError: No such file, broken YAML, unknown key (the nearest valid one is named),
+            or a value of the wrong type.
+    """
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UsageError(
+            "there is no recipe.yaml here", path, "enter egs2/<corpus>/<method>1"
+        ) from None
+    except (yaml.YAMLError, UnicodeDecodeError) as e:
+        mark = getattr(e, "problem_mark", None)
+        where = f"{path}:{mark.line + 1}" if mark else path
+        raise UsageError(f"not valid YAML: {getattr(e, 'problem', e)}", where) from None
+    if not isinstance(raw, dict):
+        raise UsageError("recipe.yaml must hold key: value lines", path)
+    for key, text in overrides:
+        _override(raw, key.split("."), text, f"--{key}")
+    recipe = _build(Recipe, raw, str(path), "")
+    if not EXPERIMENT_NAME.fullmatch(recipe.name):
+        raise UsageError(
+            f"'{recipe.name}' cannot name an experiment (it names a folder below exp/)",
+            "name",
+            "use letters, digits, '.', '_' and '-'",
+        )
+    return recipe
+
+
+def _override(raw: dict, keys: list[str], text: str, option: str) -> None:
+    cls: Any = Recipe
+    node = raw
+    for depth, key in enumerate(keys):
+        if dataclasses.is_dataclass(cls):
+            fields = typing.get_type_hints(cls)
+            if key not in fields:
+                raise UsageError(f"unknown option {option}", None, nearest(key, fields))
+            cls = _strip_none(fields[key])
+        else:  # below a free dictionary anything goes
+            args = typing.get_args(cls)
+            cls = args[1] if len(args) == 2 else Any
+        if depth == len(keys) - 1:
+            node[key] = _parse(text, cls, option)
+            return
+        if not isinstance(node.get(key), dict):
+            node[key] = {}
+        node = node[key]
+
+
+def _parse(text: str, cls: Any, option: str) -> Any:
+    """Turn the text of an option into the field's type; text stays text, whatever it holds."""
+    if cls is str:
+        return text
+    plain = "\n" not in text and not text.rstrip().endswith(":")
+    if text in ("null", "none", "") or (plain and text[:1] in "[{") or cls in (int, float, bool):
+        try:
+            return yaml.safe_load(text) if text != "none" else None
+        except yaml.YAMLError:
+            raise UsageError(f"'{text}' is not a value for {option}", option) from None
+    if typing.get_origin(cls) is list or cls is list:
+        return [text]
+    if dataclasses.is_dataclass(cls):
+        raise UsageError(f"{option} is a section, not a value", option, f"{option}.FIELD VALUE")
+    if plain and re.fullmatch(r"[-+]?[0-9.][0-9.eE+-]*|true|false", text):
+        value = yaml.safe_load(text)
+        try:  # YAML 1.1 reads 1e-3 as text
+            return float(value) if isinstance(value, str) else value
+        except ValueError:
+            return text
+    return text
+
+
+def _strip_none(cls: Any) -> Any:
+    if isinstance(cls, types.UnionType):
+        return next(a for a in typing.get_args(cls) if a is not type(None))
+    return cls
+
+
+def _build(cls: Any, value: Any, path: str, where: str) -> Any:
+    """Check ``value`` against type ``cls`` and return it, sections as dataclasses."""
+    if isinstance(cls, types.UnionType) and value is None:
+        return None
+    cls = _strip_none(cls)
+    if dataclasses.is_dataclass(cls):
+        return _build_section(cls, value, path, where)
+    origin, args = typing.get_origin(cls), typing.get_args(cls)
+    if origin is list:
+        _expect(isinstance(value, list), "a list", value, path, where)
+        return [_build(args[0], v, path, f"{where}[{i}]") for i, v in enumerate(value)]
+    if origin is dict:
+        _expect(isinstance(value, dict), "key: value lines", value, path, where)
+        return {k: _build(args[1], v, path, f"{where}.{k}") for k, v in value.items()}
+    if cls is float and isinstance(value, int | str) and not isinstance(value, bool):
+        try:
+            return float(value)
+        except ValueError:
+            _expect(False, "a number", value, path, where)
+    number_or_text = cls is not int or not isinstance(value, bool)
+    _expect(isinstance(value, cls) and number_or_text, cls.__name__, value, path, where)
+    return value
+
+
+def _build_section(cls: type, value: Any, path: str, where: str) -> Any:
+    value = {} if value is None else value
+    _expect(isinstance(value, dict), "a section with key: value lines", value, path, where)
+    hints = typing.get_type_hints(cls)
+    for key in value:
+        if key not in hints:
+            dotted = f"{where}.{key}" if where else str(key)
+            raise UsageError(f"unknown key '{dotted}'", path, nearest(str(key), hints))
+    for f in dataclasses.fields(cls):
+        if f.default is f.default_factory is dataclasses.MISSING and f.name not in value:
+            raise UsageError(f"'{where}.{f.name}' is missing", path, f"add '{f.name}:' to {where}")
+    built = {
+        k: _build(hints[k], v, path, f"{where}.{k}" if where else k) for k, v in value.items()
+    }
+    return cls(**built)
+
+
+def _expect(ok: bool, what: str, value: Any, path: str, where: str) -> None:
+    if not ok:
+        shown = repr(value) if len(repr(value)) < 80 else repr(value)[:77] + "..."
+        raise UsageError(f"'{where}' must be {what}, not {shown}", path)

@@ -1,0 +1,168 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Run the stages of a recipe: ``python -m espnet_ext.recipe`` in the recipe's folder."""
+
+import dataclasses
+import logging
+import shlex
+import sys
+import time
+import traceback
+from pathlib import Path
+
+from espnet_ext.errors import EspnetExtError
+from espnet_ext.recipe import config, lock, options, records, stages
+from espnet_ext.recipe.console import duration, say, stage_log
+from espnet_ext.recipe.schema import Recipe
+from espnet_ext.recipe.stages import Context, Plan, Stage
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run from the current directory; return the exit code (0, 1, 2 or 3; 130 on Ctrl-C)."""
+    argv = sys.argv[1:] if argv is None else argv
+    try:
+        opts = options.parse(argv, {f.name for f in dataclasses.fields(Recipe)})
+        if opts.help:
+            print(options.__doc__.partition("\n\n")[2].rstrip())
+            return 0
+        chosen = stages.select(opts.stage, opts.stop_stage)
+        ctx = Context(config.load(Path("recipe.yaml"), opts.overrides), opts)
+        if opts.list:
+            return _list(ctx, chosen)
+        if opts.dry_run:
+            return _dry_run(ctx, chosen)
+        if opts.doctor:
+            from espnet_ext.recipe import preflight
+
+            return preflight.doctor(ctx, chosen)
+        return _run(ctx, chosen)
+    except EspnetExtError as e:
+        print(f"error: {e}", file=sys.stderr)
+        return e.exit_code
+    except KeyboardInterrupt:
+        print("\ninterrupted; start again to go on from here", file=sys.stderr)
+        return 130
+
+
+def _list(ctx: Context, chosen: tuple[Stage, ...]) -> int:
+    say(f"{ctx.recipe.recipe}: {ctx.recipe.title}")
+    for key, value in ctx.recipe.expect.items():
+        say(f"  {key}: {value}")
+    for stage in chosen:
+        on = getattr(ctx.recipe, stage.section) is not None
+        say(f"{stage.number:3d} {stage.name:9s} {'on ' if on else 'off'} {stage.does}")
+    return 0
+
+
+def _dry_run(ctx: Context, chosen: tuple[Stage, ...]) -> int:
+    total = 0.0
+    for stage in chosen:
+        plan = stages.plan(ctx, stage)
+        say(f"stage {stage.number} {stage.name}: {plan.off or stage.does}")
+        if plan.off:
+            continue
+        total += plan.disk_mb
+        say("  needs: " + (", ".join(map(str, plan.needs)) or "nothing"))
+        say("  makes: " + ", ".join(map(str, plan.makes)))
+        say(f"  disk:  about {plan.disk_mb:.0f} MB")
+        for command in plan.stock:
+            say(f"  stock: {command}")
+    say(f"disk in all: about {total:.0f} MB; experiment folder: {ctx.exp}")
+    return 0
+
+
+def _run(ctx: Context, chosen: tuple[Stage, ...]) -> int:
+    from espnet_ext.recipe import preflight
+
+    with lock.hold(Path(".stages/lock"), say):
+        say(f"{ctx.recipe.recipe}, experiment '{ctx.recipe.name}', folder {ctx.exp}")
+        preflight.check(ctx, chosen)
+        start, ran = time.monotonic(), 0
+        for stage in chosen:
+            plan = stages.plan(ctx, stage)
+            if plan.off:
+                say(f"stage {stage.number} {stage.name}: off, {plan.off}")
+                continue
+            code = _run_stage(ctx, stage, plan)
+            if code is None:
+                continue
+            if code:
+                return code
+            ran += 1
+        say(f"done: {ran} stage(s) run in {duration(time.monotonic() - start)}")
+    return 0
+
+
+def _run_stage(ctx: Context, stage: Stage, plan: Plan) -> int | None:
+    """Run one stage if needed; return None when it is up to date, else its exit code."""
+    records.check_needs(ctx, stage, plan)
+    now = records.current(plan)
+    why = records.why_run(ctx, stage, plan, now) or ("--force" if ctx.options.force else "")
+    label = f"stage {stage.number} {stage.name}"
+    if not why:
+        say(f"{label}: up to date")
+        return None
+    say(f"{label}: {stage.does} ({why})")
+    ctx.done_path(stage).unlink(missing_ok=True)
+    log = ctx.exp / "log" / f"{stage.number:02d}_{stage.name}.log"
+    start = time.monotonic()
+    try:
+        with stage_log(log, _header(ctx, stage)):
+            stage.code().run(ctx, plan)
+        _check_made(stage, plan)
+    except Exception as e:
+        return _failed(ctx, stage, log, e)
+    wall_s = time.monotonic() - start
+    records.write(ctx, stage, now, wall_s)
+    say(f"{label}: done in {duration(wall_s)}")
+    return 0
+
+
+def _check_made(stage: Stage, plan: Plan) -> None:
+    gone = [p for p in plan.makes if not p.exists()]
+    if gone:
+        raise EspnetExtError(f"stage {stage.name} ended without making what it should", gone[0])
+
+
+def _header(ctx: Context, stage: Stage) -> list[str]:
+    from espnet_ext.recipe.environment import header_lines
+
+    head = [f"stage {stage.number} {stage.name}", f"command: {command(ctx)}"]
+    return [*head, *header_lines()]
+
+
+def command(ctx: Context) -> str:
+    """Return the command line that started this run."""
+    return shlex.join(["./run.sh", *ctx.options.argv])
+
+
+def _failed(ctx: Context, stage: Stage, log: Path, error: Exception) -> int:
+    """Tell once what failed, where, how to fix it, and how to run only this stage again."""
+    expected = isinstance(error, EspnetExtError)
+    text = str(error) if expected else f"{type(error).__name__}: {error}"
+    if not expected:
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        text += f"\n  where: {Path(frame.filename).name}:{frame.lineno} in {frame.name}"
+    with open(log, "a", encoding="utf-8") as f:
+        f.writelines(traceback.format_exception(error))
+    if ctx.options.debug:
+        traceback.print_exception(error)
+    print(f"error: stage {stage.number} ({stage.name}) failed: {text}", file=sys.stderr)
+    print(f"  log:   {log}" + ("" if ctx.options.debug else "  (or add --debug)"), file=sys.stderr)
+    print(f"  rerun: {rerun(ctx, stage)}", file=sys.stderr)
+    logging.getLogger(__name__).debug("failed", exc_info=error)
+    return error.exit_code if expected else 1
+
+
+def rerun(ctx: Context, stage: Stage) -> str:
+    """Return the command that runs only ``stage``, with every other option as it was."""
+    keep, rest = [], list(ctx.options.argv)
+    while rest:
+        arg = rest.pop(0)
+        name, eq, _ = arg[2:].partition("=")
+        if name.replace("_", "-") in ("stage", "stop-stage"):
+            if not eq:
+                rest.pop(0)
+        else:
+            keep.append(arg)
+    n = str(stage.number)
+    return shlex.join(["./run.sh", "--stage", n, "--stop-stage", n, *keep])
