@@ -10,20 +10,12 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import TextIO
 
-progress_log = logging.getLogger("espnet_ext.progress")  # its lines go to the terminal as well
+from espnet_ext.progress import duration, progress_log
 
 
 def say(text: str) -> None:
     """Print a line for the person, also when stdout is redirected to a log."""
     print(text, file=sys.__stdout__, flush=True)
-
-
-def duration(seconds: float) -> str:
-    """Return ``1 h 02 min``, ``3 min 20 s`` or ``4.2 s``."""
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, s = divmod(int(seconds), 60)
-    return f"{minutes} min {s:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
 class Progress:

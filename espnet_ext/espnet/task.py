@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Task base: what an ESPnet task gains here, without touching ESPnet.
+
+A method's task is a subclass of :class:`ExtTask` and of the ESPnet task it extends::
+
+    class WeakAlignTask(ExtTask, asr.ASRTask):
+        extra_data_names = ("align",)      # further optional streams of model.forward
+        model_class = WeakAlignModel       # swapped in after ESPnet built its own model
+
+The model keeps ESPnet's parameter names and ``model: espnet`` stays in config.yaml, so stock
+inference loads the result; the method's settings are further top-level keys, which it ignores.
+"""
+
+import argparse
+import copy
+import functools
+from typing import Any
+
+from espnet2.tasks.abs_task import AbsTask
+from espnet2.tasks.asr import ASRTask as StockASRTask
+
+from espnet_ext.errors import UsageError, nearest
+from espnet_ext.espnet.iterators import JointIterFactory, PersistentIterFactory
+from espnet_ext.espnet.trainer import ExtTrainer
+
+
+class ExtTask(AbsTask):
+    """Mixin for ESPnet tasks; see the module's text.
+
+    Attributes:
+        extra_data_names: Optional data streams besides those of the ESPnet task.
+        model_class: Class of the model after :meth:`build_model`; its ``init_extension(args)``
+            is called once, after the parameters of the stock model exist.
+    """
+
+    trainer = ExtTrainer
+    extra_data_names: tuple[str, ...] = ()
+    model_class: type | None = None
+
+    @classmethod
+    def add_task_arguments(cls, parser: argparse.ArgumentParser) -> None:
+        super().add_task_arguments(parser)
+        group = parser.add_argument_group("Further data streams (espnet_ext)")
+        for option, what in (
+            ("--stream_data_path_and_name_and_type", "STREAM,path,name,type"),
+            ("--stream_shape_file", "STREAM,path"),
+            ("--stream_batch_size", "STREAM,utterances (default: --batch_size)"),
+            ("--stream_batch_bins", "STREAM,bins (default: --batch_bins)"),
+        ):
+            parts = functools.partial(_split, what.split(" ")[0])
+            group.add_argument(option, type=parts, action="append", default=[], help=what)
+
+    @classmethod
+    def optional_data_names(cls, train: bool = True, inference: bool = False) -> tuple[str, ...]:
+        names = super().optional_data_names(train, inference)
+        return (*names, *cls.extra_data_names)
+
+    @classmethod
+    def build_model(cls, args: argparse.Namespace) -> Any:
+        model = super().build_model(args)
+        if cls.model_class is not None:
+            model.__class__ = cls.model_class
+            model.init_extension(args)
+        return model
+
+    @classmethod
+    def build_sequence_iter_factory(cls, args: Any, iter_options: Any, mode: str) -> Any:
+        stock = super().build_sequence_iter_factory(args, iter_options, mode)
+        return PersistentIterFactory(stock)
+
+    @classmethod
+    def build_iter_factory(
+        cls, args: Any, distributed_option: Any, mode: str, kwargs: dict | None = None
+    ) -> Any:
+        """Join the further streams to the training batches; validation has the main one only."""
+        main = super().build_iter_factory(args, distributed_option, mode, kwargs)
+        names = sorted({part[0] for part in args.stream_data_path_and_name_and_type})
+        if mode != "train" or not names:
+            return main
+        others = {n: cls._stream_factory(args, distributed_option, n) for n in names}
+        return JointIterFactory(main, others)
+
+    @classmethod
+    def _stream_factory(cls, args: Any, distributed_option: Any, stream: str) -> Any:
+        own = copy.copy(args)
+        of = functools.partial(_of, stream)
+        own.train_data_path_and_name_and_type = of(args.stream_data_path_and_name_and_type)
+        own.train_shape_file = [p for (p,) in of(args.stream_shape_file)]
+        own.batch_size = int(next(iter(of(args.stream_batch_size)), (args.batch_size,))[0])
+        own.batch_bins = int(next(iter(of(args.stream_batch_bins)), (args.batch_bins,))[0])
+        own.stream_data_path_and_name_and_type = []
+        # The stream need not have what the task requires of its main data, e.g. text.
+        task = type(f"{cls.__name__}Stream", (cls,), {"required_data_names": _nothing})
+        return task.build_iter_factory(own, distributed_option, "train")
+
+
+@classmethod
+def _nothing(cls: type, train: bool = True, inference: bool = False) -> tuple[str, ...]:
+    return cls.__mro__[1].required_data_names(train, inference)[:0]
+
+
+def _split(form: str, text: str) -> tuple[str, ...]:
+    parts = tuple(text.split(","))
+    if len(parts) != len(form.split(",")):
+        raise argparse.ArgumentTypeError(f"'{text}' is not {form}")
+    return parts
+
+
+def _of(stream: str, options: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
+    return [part[1:] for part in options if part[0] == stream]
+
+
+class ASRTask(ExtTask, StockASRTask):
+    """ESPnet's ASR task with this adapter's trainer and data loading; the model is stock."""
+
+
+TASKS = {"asr": "espnet_ext.espnet.task:ASRTask"}
+
+
+def find_task(name: str) -> type[AbsTask]:
+    """Return the task class by short name or ``module:Class``.
+
+    Raises:
+        UsageError: There is no such task.
+    """
+    from espnet_ext.plugin import load_object
+
+    if name not in TASKS and ":" not in name:
+        raise UsageError(
+            f"there is no task '{name}'", "task", nearest(name, TASKS) + " or module:Class"
+        )
+    task = load_object(TASKS.get(name, name), "task")
+    if not issubclass(task, AbsTask):
+        raise UsageError(f"'{name}' is not an ESPnet task", "task")
+    return task

@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: Apache-2.0
+"""ESPnet's trainer with atomic checkpoints, exact resume and a line an epoch.
+
+Granularity of resume: the epoch. ESPnet seeds all generators with ``seed + epoch`` at the start
+of each epoch and orders batches by the same number, so a run that starts again after its last
+complete epoch repeats the uninterrupted run bit for bit on a CPU; work inside the unfinished
+epoch is done again.
+"""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from espnet2.train.reporter import aggregate
+from espnet2.train.trainer import Trainer
+
+from espnet_ext.espnet import checkpoint
+from espnet_ext.progress import duration, progress_log
+
+
+class WaitTimer:
+    """Iterate over ``items`` and add up the time spent waiting for the next one, ``wait_s``."""
+
+    def __init__(self, items: Any):
+        self.items, self.wait_s, self.count = items, 0.0, 0
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __iter__(self) -> Iterator:
+        start = time.perf_counter()
+        for item in self.items:
+            self.wait_s += time.perf_counter() - start
+            self.count += 1
+            yield item
+            start = time.perf_counter()
+
+
+@dataclass
+class RunState:
+    """What the trainer's class methods share during one run."""
+
+    options: Any
+    start: float = field(default_factory=time.monotonic)
+    first_epoch: int | None = None
+    epoch_s: float = 0.0
+    train_stats: dict[str, float] = field(default_factory=dict)
+    wait_share: float = 0.0
+    updates: int = 0
+    batches: int = 0
+
+
+class ExtTrainer(Trainer):
+    """Base of all trainers here; ESPnet's own loop does the work."""
+
+    state: RunState | None = None
+
+    @classmethod
+    def run(cls, model, optimizers, schedulers, trainer_options, distributed_option, **rest):
+        """Train as :meth:`espnet2.train.trainer.Trainer.run` does, with atomic saves."""
+        checkpoint.restore_missing(Path(trainer_options.output_dir))
+        cls.state = RunState(trainer_options)
+        with checkpoint.atomic_saves():
+            super().run(
+                model=model,
+                optimizers=optimizers,
+                schedulers=schedulers,
+                trainer_options=trainer_options,
+                distributed_option=distributed_option,
+                **rest,
+            )
+
+    @classmethod
+    def resume(
+        cls, checkpoint, model, reporter, optimizers, schedulers, scaler, ngpu=0, strict=True
+    ):
+        """Restore everything from the newest readable checkpoint, and finish its epoch's files."""
+        from espnet_ext.espnet.checkpoint import repair_epoch_files, usable
+
+        path, states = usable(Path(checkpoint))
+        super().resume(
+            path, model, reporter, optimizers, schedulers, scaler, ngpu=ngpu, strict=strict
+        )
+        options, epoch = cls.state.options, reporter.get_epoch()
+        repair_epoch_files(Path(options.output_dir), states, epoch)
+        progress_log.info(f"going on after epoch {epoch} from {path}")
+        patience = options.patience
+        if patience is not None and reporter.check_early_stopping(
+            patience, *options.early_stopping_criterion
+        ):
+            options.max_epoch = epoch  # it had stopped early before it was killed
+
+    @classmethod
+    def train_one_epoch(cls, model, iterator, optimizers, reporter, **rest):
+        """One epoch; gradients of a batch tail that ``accum_grad`` left over do not leak into it."""
+        for optimizer in optimizers:
+            optimizer.zero_grad()
+        timer = WaitTimer(iterator)
+        start = time.perf_counter()
+        invalid = super().train_one_epoch(
+            model=model, iterator=timer, optimizers=optimizers, reporter=reporter, **rest
+        )
+        state = cls.state
+        state.epoch_s = time.perf_counter() - start
+        state.wait_share = timer.wait_s / max(state.epoch_s, 1e-9)
+        state.batches += timer.count
+        state.updates += timer.count // state.options.accum_grad
+        state.train_stats = _means(reporter)
+        return invalid
+
+    @classmethod
+    def validate_one_epoch(cls, model, iterator, reporter, options, distributed_option):
+        """Validate, then tell in one line how the epoch went."""
+        super().validate_one_epoch(
+            model=model,
+            iterator=iterator,
+            reporter=reporter,
+            options=options,
+            distributed_option=distributed_option,
+        )
+        if not distributed_option.distributed or distributed_option.dist_rank == 0:
+            progress_log.info(cls._epoch_line(reporter, options))
+
+    @classmethod
+    def _epoch_line(cls, reporter, options) -> str:
+        state, epoch = cls.state, reporter.get_epoch()
+        state.first_epoch = state.first_epoch or epoch
+        done = epoch - state.first_epoch + 1
+        left = (time.monotonic() - state.start) / done * (options.max_epoch - epoch)
+        valid = _means(reporter)
+        shown = [f"loss {state.train_stats.get('loss', float('nan')):.3f}"]
+        shown += [f"valid {k} {valid[k]:.3f}" for k in ("loss", "acc", "cer_ctc") if k in valid]
+        return (
+            f"epoch {epoch}/{options.max_epoch}: {', '.join(shown)}; {duration(state.epoch_s)}, "
+            f"{100 * state.wait_share:.0f} % waiting for data; {duration(left)} left"
+        )
+
+
+def _means(reporter) -> dict[str, float]:
+    return {k: float(aggregate(v)) for k, v in reporter.stats.items() if len(v)}

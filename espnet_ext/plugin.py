@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Objects that recipe.yaml names as ``module:name``."""
+
+import importlib
+from typing import Any
+
+from espnet_ext.errors import UsageError
+
+
+def load_object(name: str, where: str) -> Any:
+    """Import ``module:name``.
+
+    Args:
+        name: For example ``espnet_ext.weak_align.task:WeakAlignTask``.
+        where: The key of recipe.yaml, for the message.
+
+    Raises:
+        UsageError: The form is wrong, or there is no such module or name. An error inside the
+            module itself is not hidden.
+    """
+    module_name, _, attribute = name.partition(":")
+    if not module_name or not attribute:
+        raise UsageError(f"'{name}' is not of the form module:name", where)
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as e:
+        if e.name and not module_name.startswith(e.name):
+            raise
+        raise UsageError(f"there is no module '{module_name}'", where) from None
+    try:
+        return getattr(module, attribute)
+    except AttributeError:
+        raise UsageError(f"module '{module_name}' has no '{attribute}'", where) from None
