@@ -42,12 +42,14 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
 def atomic_dir(path: Path | str) -> Iterator[Path]:
     """Yield an empty temporary sibling folder; on success it replaces folder ``path``.
 
-    The old folder is moved aside before the rename and removed after it, so that a kill in
-    between loses nothing: the next call finds ``.<name>.old`` or the new folder.
+    The old folder is moved aside before the rename and removed after it; a kill in between
+    loses nothing, because the next call moves it back.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     tmp, old = (path.with_name(f".{path.name}.{x}") for x in ("tmp", "old"))
+    if old.exists() and not path.exists():
+        os.replace(old, path)  # killed between the two renames below
     for leftover in (tmp, old):
         shutil.rmtree(leftover, ignore_errors=True)
     tmp.mkdir()

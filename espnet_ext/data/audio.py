@@ -1,0 +1,208 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reading and resampling audio with soundfile; every failure names the file.
+
+Times are in seconds (``_s``), intervals half-open: sample ``i`` belongs to ``[start_s, end_s)``
+when ``round(start_s * rate) <= i < round(end_s * rate)``.
+"""
+
+import io
+import os
+import re
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import soundfile as sf
+import soxr
+
+from espnet_ext.data.pipes import is_pipe, run_pipe
+from espnet_ext.errors import DataError
+
+END_TOLERANCE_S = 0.02  # an end beyond the audio by this much is rounding in the annotation
+_STREAMED = 0x7FFF0000  # tools that write WAV to a pipe cannot know the length and put a huge one
+_BAD = (sf.SoundFileError, RuntimeError, OSError, ValueError, TypeError)
+
+
+@dataclass(frozen=True)
+class AudioInfo:
+    """Length in samples per channel, sampling rate in Hz, channels, libsndfile format name."""
+
+    frames: int
+    rate: int
+    channels: int
+    format: str = ""
+
+    @property
+    def duration_s(self) -> float:
+        """Length in seconds."""
+        return self.frames / self.rate
+
+
+def info(path: str | os.PathLike, allow_pipes: bool = False) -> AudioInfo:
+    """Read the header of an audio file and try its last sample.
+
+    Args:
+        path: Audio file, or a piped ``wav.scp`` value.
+        allow_pipes: Run piped values (without a shell) instead of refusing them.
+
+    Raises:
+        DataError: Missing, zero-length, truncated, not audio, or a refused pipe.
+    """
+    with open_audio(path, allow_pipes) as f:
+        got = describe(f)
+        _read_frames(f, max(0, got.frames - 1), got.frames, path)
+        return got
+
+
+def read(
+    path: str | os.PathLike,
+    start_s: float | None = None,
+    end_s: float | None = None,
+    allow_pipes: bool = False,
+) -> tuple[np.ndarray, int]:
+    """Read ``[start_s, end_s)`` of an audio file, channels averaged.
+
+    Args:
+        path: Audio file, or a piped ``wav.scp`` value.
+        start_s: Start in seconds; None is the beginning.
+        end_s: End in seconds, up to 0.02 s beyond the audio; None is the end of the audio.
+        allow_pipes: Run piped values (without a shell) instead of refusing them.
+
+    Returns:
+        Samples ``(N,)`` float32 in [-1, 1] and the rate in Hz.
+
+    Raises:
+        DataError: The file is not usable, or the times are not inside it.
+    """
+    with open_audio(path, allow_pipes) as f:
+        first, last = frame_range(describe(f), start_s, end_s, path)
+        return read_frames(f, first, last, path), f.samplerate
+
+
+def resample(speech: np.ndarray, from_hz: float, to_hz: float) -> np.ndarray:
+    """Resample ``speech`` ``(N,)`` float32 from ``from_hz`` to ``to_hz``; about N * to / from."""
+    if from_hz == to_hz:
+        return speech
+    return soxr.resample(speech, from_hz, to_hz).astype(np.float32, copy=False)
+
+
+@contextmanager
+def open_audio(path: str | os.PathLike, allow_pipes: bool = False) -> Iterator[sf.SoundFile]:
+    """Open audio for reading and check that all of it is there; see :func:`info`."""
+    name = os.fspath(path)
+    if is_pipe(name):
+        if not allow_pipes:
+            raise DataError(
+                "the entry is a command, and commands are refused",
+                name,
+                "allow pipes if you trust who wrote wav.scp",
+            )
+        source, head = io.BytesIO(run_pipe(name, name)), b""
+    else:
+        source, head = os.fsencode(name), _head(name)
+    if b"shorten" in head:
+        raise DataError(
+            "the NIST sphere file is compressed with shorten, which libsndfile cannot read",
+            name,
+            "use 'sph2pipe -f wav FILE |' in wav.scp, or convert the file",
+        )
+    try:
+        f = sf.SoundFile(source)
+    except _BAD as e:
+        raise DataError(f"not readable as audio ({e})", name, "replace the file") from None
+    with f:
+        expected = _declared_frames(name, head, f) if head else f.frames
+        if expected > f.frames or f.frames <= 0 or f.samplerate <= 0:
+            what = f"truncated: {f.frames} of {expected} samples" if f.frames > 0 else "no samples"
+            raise DataError(f"the audio file is {what}", name, "copy or download the file again")
+        yield f
+
+
+def describe(f: sf.SoundFile) -> AudioInfo:
+    """Return what the header of an open file says."""
+    return AudioInfo(f.frames, f.samplerate, f.channels, f.format)
+
+
+def frame_range(
+    audio: AudioInfo, start_s: float | None, end_s: float | None, where: object
+) -> tuple[int, int]:
+    """Turn times in seconds into a half-open range of samples inside the audio.
+
+    Raises:
+        DataError: ``0 <= start_s < end_s <= duration + 0.02`` does not hold.
+    """
+    start_s = 0.0 if start_s is None else start_s
+    end_s = audio.duration_s if end_s is None else end_s
+    inside = 0 <= start_s < min(end_s, audio.duration_s)
+    if not inside or end_s > audio.duration_s + END_TOLERANCE_S:
+        raise DataError(
+            f"[{start_s:g}, {end_s:g}) s is not inside the audio of {audio.duration_s:.3f} s",
+            where,
+            "correct the times in segments",
+        )
+    return round(start_s * audio.rate), min(round(end_s * audio.rate), audio.frames)
+
+
+def read_frames(f: sf.SoundFile, first: int, last: int, where: object) -> np.ndarray:
+    """Read samples ``[first, last)`` of an open file as mono ``(last - first,)`` float32."""
+    data = _read_frames(f, first, last, where)
+    return data[:, 0] if data.shape[1] == 1 else data.mean(axis=1, dtype=np.float32)
+
+
+def _read_frames(f: sf.SoundFile, first: int, last: int, where: object) -> np.ndarray:
+    how = "copy or download the file again"
+    try:
+        f.seek(first)
+        data = f.read(last - first, dtype="float32", always_2d=True)
+    except _BAD as e:
+        raise DataError(f"the audio breaks off near sample {first} ({e})", where, how) from None
+    if len(data) < last - first:
+        raise DataError(f"the audio breaks off at sample {first + len(data)}", where, how)
+    return data
+
+
+def _head(name: str) -> bytes:
+    try:
+        status = os.stat(name)
+        if not stat.S_ISREG(status.st_mode):
+            raise DataError("the audio path is not a file", name, "give the path of an audio file")
+        if status.st_size == 0:
+            raise DataError("the audio file is empty", name, "copy or download the file again")
+        with open(name, "rb") as f:
+            return f.read(1024)
+    except (OSError, ValueError) as e:
+        ark = re.search(r"\.ark:\d+$", name)
+        raise DataError(
+            "the audio file is missing" if isinstance(e, FileNotFoundError) else f"not usable: {e}",
+            name,
+            "Kaldi archives are not read: give audio files"
+            if ark
+            else "correct the path in wav.scp (relative paths start at the current directory)",
+        ) from None
+
+
+def _declared_frames(name: str, head: bytes, f: sf.SoundFile) -> int:
+    """Samples the header promises; libsndfile silently trims WAV and sphere to what is there."""
+    if head.startswith(b"NIST_1A"):
+        count = re.search(rb"sample_count -i (\d+)", head)
+        return int(count[1]) if count else f.frames
+    if head[:4] == b"RIFF" and head[8:12] == b"WAVE":
+        declared, present = _riff_data_bytes(name)
+        if present < declared < _STREAMED and f.frames > 0 and present > 0:
+            return f.frames * declared // present
+    return f.frames
+
+
+def _riff_data_bytes(name: str) -> tuple[int, int]:
+    """Return the bytes that the data chunk of a WAV file should hold and those it does hold."""
+    with open(name, "rb") as f:
+        size, position = os.fstat(f.fileno()).st_size, 12
+        while position + 8 <= size:
+            f.seek(position)
+            chunk, length = f.read(4), int.from_bytes(f.read(4), "little")
+            if chunk == b"data":
+                return length, max(0, size - position - 8)
+            position += 8 + length + length % 2
+    return 0, 0

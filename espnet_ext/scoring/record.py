@@ -1,0 +1,189 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Run records: one JSON file per run under ``<recipe>/results/``, the only source of RESULTS.md.
+
+Units stand in the names (``_s`` seconds, ``_mb`` megabytes); rates are percent. Fields that this
+schema does not know are tolerated, so that a newer stage may write more. Counts that contradict
+each other are refused: a record is evidence, not a place to type numbers.
+"""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from espnet_ext.errors import DataError
+
+Count = Annotated[int, Field(ge=0)]
+Amount = Annotated[float, Field(ge=0)]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Name = Annotated[str, Field(min_length=1)]
+
+_RATE_TOLERANCE = 0.05  # percentage points: a writer may round to one decimal
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(strict=True, frozen=True, extra="ignore", allow_inf_nan=False)
+
+
+class ErrorRate(_Model):
+    """Totals of one error rate: ``rate`` in percent, the rest in words or characters."""
+
+    rate: Amount
+    sub: Count
+    dele: Count = Field(alias="del")
+    ins: Count
+    ref: Count
+
+    @property
+    def errors(self) -> int:
+        """Substitutions, deletions and insertions together."""
+        return self.sub + self.dele + self.ins
+
+    @property
+    def exact_rate(self) -> float:
+        """The rate from the counts, in percent."""
+        return 100.0 * self.errors / self.ref
+
+    @model_validator(mode="after")
+    def _rate_is_that_of_the_counts(self) -> Self:
+        if not self.ref:
+            raise ValueError("ref is 0: an error rate is not defined")
+        if abs(self.rate - self.exact_rate) > _RATE_TOLERANCE:
+            raise ValueError(f"rate {self.rate} is not that of the counts, {self.exact_rate:.3f}")
+        return self
+
+
+class PerUtterance(_Model):
+    """Word counts of each utterance, in byte order of the utterance ids."""
+
+    ids_sha256: Sha256
+    word_errors: list[Count]
+    word_ref: list[Count]
+
+
+class Decoded(_Model):
+    """One test set decoded by one method."""
+
+    utterances: Annotated[int, Field(ge=1)]
+    ref_sha256: Sha256
+    hyp_sha256: Sha256
+    decode_wall_s: Amount
+    audio_s: Amount
+    rtf: Amount
+    wer: ErrorRate
+    cer: ErrorRate
+    per_utt: PerUtterance
+
+    @model_validator(mode="after")
+    def _utterances_add_up(self) -> Self:
+        per_utt = self.per_utt
+        for name, counts, total in (
+            ("word_errors", per_utt.word_errors, self.wer.errors),
+            ("word_ref", per_utt.word_ref, self.wer.ref),
+        ):
+            if len(counts) != self.utterances:
+                raise ValueError(
+                    f"per_utt.{name} holds {len(counts)} entries for {self.utterances} utterances"
+                )
+            if sum(counts) != total:
+                raise ValueError(f"per_utt.{name} sums to {sum(counts)}, wer says {total}")
+        return self
+
+
+class Phase(_Model):
+    """What one training phase cost."""
+
+    task: Name
+    wall_s: Amount
+    train_wall_s: Amount
+    peak_rss_mb: Amount
+    peak_gpu_mb: Amount
+    params: Count
+    params_trained: Count
+    epochs: Count
+    updates: Count
+
+
+class Record(_Model):
+    """One run of a recipe. ``group`` names the runs that differ by their seed only."""
+
+    version: Literal[1] = Field(alias="schema")
+    recipe: Name
+    name: Name
+    group: Name
+    seed: int
+    title: str
+    date: Annotated[str, Field(pattern=r"^\d{4}-\d{2}-\d{2}$")]
+    commit: Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")]
+    dirty: bool
+    command: Name
+    config_sha256: Sha256
+    device: Name
+    versions: dict[str, str]
+    phases: dict[str, Phase]
+    budget: dict[str, int | float | str] | None = None
+    sets: dict[str, dict[str, Decoded]]
+
+
+def load_record(path: Path | str) -> Record:
+    """Read and check one run record.
+
+    Raises:
+        DataError: The file is missing, not JSON, of another schema, or a field is missing, of a
+            wrong type, or at odds with the others; names the file and the field.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise DataError("the run record is missing", path)
+    try:
+        return Record.model_validate_json(path.read_bytes())
+    except ValidationError as err:
+        raise _explained(path, err.errors(include_url=False)) from None
+
+
+def load_records(results_dir: Path | str) -> list[Record]:
+    """Read all records of a recipe, sorted by group, seed and name.
+
+    Raises:
+        DataError: See :func:`load_record`; also when two records are the same run, or are of
+            two recipes.
+    """
+    paths = sorted(p for p in Path(results_dir).glob("*.json") if not p.name.startswith("."))
+    seen: dict[tuple[str, object], Path] = {}
+    records = []
+    for path in paths:
+        record = load_record(path)
+        for key in (("name", record.name), ("group and seed", (record.group, record.seed))):
+            if key in seen:
+                raise DataError(
+                    f"two run records have the same {key[0]}: {key[1]}",
+                    f"{seen[key]} and {path}",
+                    "remove the one that is out of date",
+                )
+            seen[key] = path
+        if records and record.recipe != records[0].recipe:
+            raise DataError(
+                f"the folder holds records of '{records[0].recipe}' and of '{record.recipe}'",
+                f"{path}: recipe",
+                "remove the records that were copied from another recipe",
+            )
+        records.append(record)
+    return sorted(records, key=lambda r: (r.group, r.seed, r.name))
+
+
+def _explained(path: Path, errors: list[Any]) -> DataError:
+    first = errors[0]
+    field = ".".join(map(str, first["loc"]))
+    message = first["msg"].removeprefix("Value error, ")
+    if field == "schema" and first["type"] == "literal_error":
+        return DataError(
+            f"run record of schema {first['input']!r}; this release reads schema 1",
+            f"{path}: schema",
+            "update espnet_ext, or score the experiment again",
+        )
+    more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
+    return DataError(
+        f"the run record is not usable: {message}{more}",
+        f"{path}: {field}" if field else path,
+        "score the experiment again: ./run.sh --stage score",
+    )

@@ -1,0 +1,193 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Word and character error rates of a test set, by jiwer.
+
+Conventions:
+    * Levenshtein alignment with cost 1 for each substitution, deletion and insertion, so the error
+      count is the smallest possible. (NIST sclite aligns with costs 4/3/3; its split into
+      S/D/I may differ, and its sum may be higher.)
+    * Texts are split as ESPnet's ``tokenize_text`` does: any run of white space is one
+      boundary. Characters are Unicode code points; the space between two words is one
+      of them (ESPnet's ``<space>``), a space at either end is not.
+    * Nothing else is normalised: case, punctuation and Unicode forms count as they stand.
+"""
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import jiwer
+import numpy as np
+from jiwer.process import AlignmentChunk, WordOutput
+
+from espnet_ext.errors import DataError, UsageError, nearest
+
+Unit = Literal["word", "char"]
+
+_MARKS = {"equal": "", "substitute": "S", "delete": "D", "insert": "I"}
+_SHOWN = 10  # utterance ids named in an error message
+
+
+@dataclass(frozen=True, eq=False)
+class Score:
+    """Errors of one hypothesis set, per utterance and in total.
+
+    Attributes:
+        unit: ``word`` or ``char``.
+        utt_ids: The ``U`` utterance ids in byte order; the arrays follow it.
+        substitutions: ``(U,)`` int64.
+        deletions: ``(U,)`` int64.
+        insertions: ``(U,)`` int64.
+        ref_len: Units in the reference, ``(U,)`` int64.
+    """
+
+    unit: Unit
+    utt_ids: tuple[str, ...]
+    substitutions: np.ndarray
+    deletions: np.ndarray
+    insertions: np.ndarray
+    ref_len: np.ndarray
+
+    @property
+    def errors(self) -> np.ndarray:
+        """Errors of each utterance, ``(U,)`` int64."""
+        return self.substitutions + self.deletions + self.insertions
+
+    @property
+    def rate(self) -> float:
+        """Total error rate in percent.
+
+        Raises:
+            DataError: All references are empty, so the rate has no denominator.
+        """
+        if not self.ref_len.sum():
+            raise DataError("all references are empty: an error rate is not defined", "references")
+        return 100.0 * float(self.errors.sum()) / float(self.ref_len.sum())
+
+    @property
+    def ids_sha256(self) -> str:
+        """SHA-256 of the utterance ids, one a line: tells whether two scores can be paired."""
+        return hashlib.sha256("".join(f"{u}\n" for u in self.utt_ids).encode()).hexdigest()
+
+    def totals(self) -> dict[str, float | int]:
+        """Return ``rate`` (percent), ``sub``, ``del``, ``ins`` and ``ref`` for a run record."""
+        return {
+            "rate": self.rate,
+            "sub": int(self.substitutions.sum()),
+            "del": int(self.deletions.sum()),
+            "ins": int(self.insertions.sum()),
+            "ref": int(self.ref_len.sum()),
+        }
+
+
+def score_sets(refs: Mapping[str, str], hyps: Mapping[str, str], unit: Unit = "word") -> Score:
+    """Score one set of hypotheses.
+
+    Args:
+        refs: Utterance id to reference text; a text may be empty (its insertions count).
+        hyps: Utterance id to hypothesis, for exactly the same utterances; may be empty.
+        unit: What is counted, ``word`` or ``char``.
+
+    Raises:
+        DataError: There is no utterance, or an utterance stands on one side only.
+        UsageError: ``unit`` is unknown.
+    """
+    utt_ids = _same_utterances(refs, hyps)
+    out = _align([refs[u] for u in utt_ids], [hyps[u] for u in utt_ids], unit)
+    sub, dele, ins = np.zeros((3, len(utt_ids)), dtype=np.int64)
+    for i, chunks in enumerate(out.alignments):
+        for c in chunks:
+            if c.type == "substitute":
+                sub[i] += c.ref_end_idx - c.ref_start_idx
+            elif c.type == "delete":
+                dele[i] += c.ref_end_idx - c.ref_start_idx
+            elif c.type == "insert":
+                ins[i] += c.hyp_end_idx - c.hyp_start_idx
+    ref_len = np.array([len(r) for r in out.references], dtype=np.int64)
+    return Score(unit, tuple(utt_ids), sub, dele, ins, ref_len)
+
+
+def alignment_lines(ref: str, hyp: str, unit: Unit = "word") -> list[str]:
+    """Return three lines of equal column width for a person: ``REF:``, ``HYP:`` and S/D/I marks.
+
+    A missing unit is drawn as ``***``; a space among characters as ``<space>``.
+    """
+    out = _align([ref], [hyp], unit)
+    columns: list[tuple[str, str, str]] = [("REF:", "HYP:", "")]
+    for chunk in out.alignments[0]:
+        for r, h in _pairs(chunk, out.references[0], out.hypotheses[0]):
+            columns.append((_shown(r), _shown(h), _MARKS[chunk.type]))
+    widths = [max(map(len, column)) for column in columns]
+    rows = zip(*columns, strict=True)
+    return [
+        " ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
+
+
+def confusions(
+    refs: Mapping[str, str], hyps: Mapping[str, str], unit: Unit = "word", top: int = 20
+) -> list[tuple[str, str, int]]:
+    """Return the ``top`` most frequent substitutions as ``(reference, hypothesis, count)``.
+
+    Equal counts are in alphabetical order.
+
+    Raises:
+        DataError: See :func:`score_sets`.
+    """
+    utt_ids = _same_utterances(refs, hyps)
+    out = _align([refs[u] for u in utt_ids], [hyps[u] for u in utt_ids], unit)
+    counts: Counter[tuple[str, str]] = Counter()
+    for chunks, ref, hyp in zip(out.alignments, out.references, out.hypotheses, strict=True):
+        for chunk in chunks:
+            if chunk.type == "substitute":
+                counts.update((_shown(r), _shown(h)) for r, h in _pairs(chunk, ref, hyp))
+    ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    return [(r, h, n) for (r, h), n in ordered[:top]]
+
+
+def _align(refs: list[str], hyps: list[str], unit: Unit) -> WordOutput | jiwer.CharacterOutput:
+    if unit not in get_args(Unit):
+        raise UsageError(f"unknown unit '{unit}'", "unit", nearest(str(unit), get_args(Unit)))
+    process = jiwer.process_words if unit == "word" else jiwer.process_characters
+    return process([" ".join(r.split()) for r in refs], [" ".join(h.split()) for h in hyps])
+
+
+def _pairs(
+    chunk: AlignmentChunk, ref: list[str], hyp: list[str]
+) -> Iterable[tuple[str | None, str | None]]:
+    """Yield the aligned units of one chunk; ``None`` stands for nothing."""
+    r = ref[chunk.ref_start_idx : chunk.ref_end_idx]
+    h = hyp[chunk.hyp_start_idx : chunk.hyp_end_idx]
+    length = max(len(r), len(h))
+    pad: list[None] = [None]
+    return zip(r + pad * (length - len(r)), h + pad * (length - len(h)), strict=True)
+
+
+def _shown(unit: str | None) -> str:
+    return "***" if unit is None else "<space>" if unit == " " else unit
+
+
+def _same_utterances(refs: Mapping[str, str], hyps: Mapping[str, str]) -> list[str]:
+    if not refs:
+        raise DataError("there is no utterance to score", "references")
+    missing, extra = sorted(refs.keys() - hyps.keys()), sorted(hyps.keys() - refs.keys())
+    if missing:
+        raise DataError(
+            f"{len(missing)} of {len(refs)} utterances have no hypothesis",
+            _names(missing),
+            "decode them again; an empty output still needs its line",
+        )
+    if extra:
+        raise DataError(
+            f"{len(extra)} hypotheses have no reference",
+            _names(extra),
+            "score against the reference of the set that was decoded",
+        )
+    return sorted(refs)
+
+
+def _names(utt_ids: list[str]) -> str:
+    more = len(utt_ids) - _SHOWN
+    return ", ".join(utt_ids[:_SHOWN]) + (f" and {more} more" if more > 0 else "")

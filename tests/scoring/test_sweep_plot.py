@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The picture of a sweep is written, is the same each time, and refuses what it cannot show."""
+
+import sys
+
+import pytest
+
+from espnet_ext.errors import DataError, SetupError
+from espnet_ext.scoring.sweep_plot import SweepPoint, plot_sweep
+
+POINTS = [
+    SweepPoint(0.5, 9.0, 8.5, 9.5, "_new $x$"),
+    SweepPoint(0.1, 10.0, 9.5, 10.5, "_new $x$"),
+    SweepPoint(0.1, 12.0, 11.5, 12.5, "baseline"),
+]
+
+
+def test_a_png_is_written_and_does_not_depend_on_the_order(tmp_path):
+    pytest.importorskip("matplotlib")
+    paths = [tmp_path / "a.png", tmp_path / "new" / "b.png"]
+    for path, points in zip(paths, (POINTS, POINTS[::-1]), strict=True):
+        assert plot_sweep(points, "weight $", "WER (%)", path) == path
+    first, second = (p.read_bytes() for p in paths)
+    assert first.startswith(b"\x89PNG\r\n\x1a\n")
+    assert first == second
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.png", "new"]
+
+
+def test_the_picture_shows_the_values(tmp_path):
+    pytest.importorskip("matplotlib")
+    moved = [POINTS[0]._replace(high=9.9), *POINTS[1:]]
+    pictures = [
+        plot_sweep(p, "x", "y", tmp_path / f"{i}.png") for i, p in enumerate((POINTS, moved))
+    ]
+    assert pictures[0].read_bytes() != pictures[1].read_bytes()
+
+
+def test_no_point_is_refused(tmp_path):
+    with pytest.raises(DataError, match="no point"):
+        plot_sweep([], "x", "y", tmp_path / "a.png")
+
+
+def test_two_points_at_one_place_are_refused(tmp_path):
+    with pytest.raises(DataError, match="baseline"):
+        plot_sweep([*POINTS, POINTS[2]], "x", "y", tmp_path / "a.png")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_missing_matplotlib_names_the_extra(tmp_path, monkeypatch):
+    for name in [n for n in sys.modules if n.startswith("matplotlib")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(SetupError, match=r"\[plot\]"):
+        plot_sweep(POINTS, "x", "y", tmp_path / "a.png")
