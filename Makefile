@@ -1,0 +1,30 @@
+# SPDX-License-Identifier: Apache-2.0
+# ESPNET_EXT_VENV moves the environment, ARGS goes to pytest: make test ARGS="tests/shell -k env"
+VENV := $(abspath $(or $(ESPNET_EXT_VENV),.venv))
+ARGS ?=
+# Parallel jobs bring their own processes; threads on top of them only fight for the cores.
+export OMP_NUM_THREADS ?= 1
+
+.DEFAULT_GOAL := help
+.PHONY: help env test demo lint clean-env
+
+help:  ## this list
+	@sed -n 's/^\([a-z-]*\): .*## /\1\t/p' Makefile | expand -t 12
+
+env: ## the environment in .venv, by uv; at once when nothing changed
+	@utils/env.sh
+
+test: env ## all tests
+	@$(VENV)/bin/python -m pytest $(ARGS)
+
+demo: env ## synthetic corpus, training, decoding and scores in minutes, nothing to download
+	@cd egs2/synth/asr1 && ESPNET_EXT_VENV="$(VENV)" ./run.sh
+
+lint: env ## ruff and shellcheck
+	@$(VENV)/bin/ruff check .
+	@$(VENV)/bin/ruff format --check .
+	@git ls-files -z --cached --others --exclude-standard '*.sh' .ci/run | \
+		xargs -0 $(VENV)/bin/shellcheck -x
+
+clean-env: ## removes the environment and what .uv holds
+	@rm -rf "$(VENV)" .uv

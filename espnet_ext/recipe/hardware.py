@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Cores, memory, disk and GPUs this process may use, without importing torch."""
+
+import os
+import platform
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+_CGROUP = Path("/sys/fs/cgroup")
+_DRIVER = Path("/proc/driver/nvidia/gpus")
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """One GPU: its name and memory in MiB (0 when not known)."""
+
+    name: str
+    memory_mib: int = 0
+
+
+def _read(path: Path | str) -> str:
+    try:
+        return Path(path).read_text(errors="replace")
+    except OSError:
+        return ""
+
+
+def cpu_cores() -> int:
+    """Return the cores this process may use: its affinity, cut by a container's quota."""
+    try:
+        cores = len(os.sched_getaffinity(0))
+    except AttributeError:  # macOS
+        cores = os.cpu_count() or 1
+    quota = _read(_CGROUP / "cpu.max").split()
+    if len(quota) == 2 and all(x.isdigit() for x in quota):
+        cores = min(cores, max(1, int(quota[0]) // int(quota[1])))
+    return cores
+
+
+def cpu_model() -> str:
+    """Return the processor's name, or the machine's type where it has none."""
+    for line in _read("/proc/cpuinfo").splitlines():
+        key, _, value = line.partition(":")
+        if key.strip() == "model name":
+            return value.strip()
+    return platform.processor() or platform.machine() or "unknown"
+
+
+def memory_bytes() -> tuple[int, int]:
+    """Return total and available memory in bytes, within a container's limit."""
+    rows = dict(x.split(":", 1) for x in _read("/proc/meminfo").splitlines() if ":" in x)
+    if "MemTotal" in rows:
+        kib = {k: int(v.split()[0]) for k, v in rows.items() if k in ("MemTotal", "MemAvailable")}
+        total = kib["MemTotal"] * 1024
+        free = kib.get("MemAvailable", kib["MemTotal"]) * 1024
+    else:  # macOS tells the total only
+        total = free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    limit = _read(_CGROUP / "memory.max").strip()
+    if limit.isdigit():
+        used = _read(_CGROUP / "memory.current").strip()
+        total = min(total, int(limit))
+        free = min(free, max(0, int(limit) - int(used or 0)))
+    return total, free
+
+
+def free_disk_bytes(path: Path | str) -> int:
+    """Return the free bytes where ``path`` is or, if it does not exist yet, would be made."""
+    path = Path(path).absolute()
+    while not path.exists():
+        path = path.parent
+    return shutil.disk_usage(path).free
+
+
+def gpus() -> list[Gpu]:
+    """Return the NVIDIA GPUs that CUDA_VISIBLE_DEVICES leaves to this process."""
+    return _visible(_from_nvidia_smi() or _from_driver(), os.environ.get("CUDA_VISIBLE_DEVICES"))
+
+
+def _visible(found: list[Gpu], setting: str | None) -> list[Gpu]:
+    if setting is None:
+        return found
+    left = []
+    for item in filter(None, (x.strip() for x in setting.split(","))):
+        if item.startswith(("GPU-", "MIG-")):
+            left.append(found[0] if len(set(found)) == 1 else Gpu(item))
+        elif item.isdigit() and int(item) < len(found):
+            left.append(found[int(item)])
+        else:
+            break  # CUDA ignores all that follows a number it does not know
+    return left if found else []
+
+
+def _from_nvidia_smi() -> list[Gpu]:
+    query = ["nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader,nounits"]
+    try:
+        answer = subprocess.run(query, capture_output=True, text=True, timeout=30)
+    except (OSError, subprocess.SubprocessError):
+        return []
+    if answer.returncode:
+        return []
+    rows = [x.rsplit(",", 1) for x in answer.stdout.splitlines() if "," in x]
+    return [Gpu(n.strip(), int(m) if m.strip().isdigit() else 0) for n, m in rows]
+
+
+def _from_driver() -> list[Gpu]:
+    found = []
+    for info in sorted(_DRIVER.glob("*/information")):
+        rows = dict(x.split(":", 1) for x in _read(info).splitlines() if ":" in x)
+        found.append(Gpu(rows.get("Model", "NVIDIA GPU").strip()))
+    return found

