@@ -54,7 +54,7 @@ class SetupError(EspnetExtError):
 def nearest(name: str, valid: Iterable[str]) -> str:
     """Return ``did you mean 'x'?`` for the valid name closest to ``name``, or list them all."""
     valid = sorted(set(valid))
-    close = difflib.get_close_matches(name, valid, n=1, cutoff=0.5)
+    close = difflib.get_close_matches(name, valid, n=1, cutoff=0.6)
     if close:
         return f"did you mean '{close[0]}'?"
     return "valid: " + ", ".join(valid)

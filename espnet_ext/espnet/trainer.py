@@ -7,6 +7,7 @@ complete epoch repeats the uninterrupted run bit for bit on a CPU; work inside t
 epoch is done again.
 """
 
+import json
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from espnet2.train.reporter import aggregate
 from espnet2.train.trainer import Trainer
 
 from espnet_ext.espnet import checkpoint
+from espnet_ext.files import write_json
 from espnet_ext.progress import duration, progress_log
 
 
@@ -48,8 +50,16 @@ class RunState:
     epoch_s: float = 0.0
     train_stats: dict[str, float] = field(default_factory=dict)
     wait_share: float = 0.0
-    updates: int = 0
-    batches: int = 0
+    params: int = 0
+    params_trained: int = 0
+    spent: dict[str, float] = field(
+        default_factory=lambda: {"train_wall_s": 0.0, "epochs": 0, "batches": 0, "updates": 0}
+    )
+
+    @property
+    def spent_path(self) -> Path:
+        """What complete epochs have cost, over all resumed runs."""
+        return Path(self.options.output_dir) / "spent.json"
 
 
 class ExtTrainer(Trainer):
@@ -61,7 +71,12 @@ class ExtTrainer(Trainer):
     def run(cls, model, optimizers, schedulers, trainer_options, distributed_option, **rest):
         """Train as :meth:`espnet2.train.trainer.Trainer.run` does, with atomic saves."""
         checkpoint.restore_missing(Path(trainer_options.output_dir))
-        cls.state = RunState(trainer_options)
+        counts = [(p.numel(), p.requires_grad) for p in model.parameters()]
+        cls.state = RunState(
+            trainer_options,
+            params=sum(n for n, _ in counts),
+            params_trained=sum(n for n, trained in counts if trained),
+        )
         with checkpoint.atomic_saves():
             super().run(
                 model=model,
@@ -85,6 +100,8 @@ class ExtTrainer(Trainer):
         )
         options, epoch = cls.state.options, reporter.get_epoch()
         repair_epoch_files(Path(options.output_dir), states, epoch)
+        if cls.state.spent_path.exists():
+            cls.state.spent = json.loads(cls.state.spent_path.read_text(encoding="utf-8"))
         progress_log.info(f"going on after epoch {epoch} from {path}")
         patience = options.patience
         if patience is not None and reporter.check_early_stopping(
@@ -105,14 +122,16 @@ class ExtTrainer(Trainer):
         state = cls.state
         state.epoch_s = time.perf_counter() - start
         state.wait_share = timer.wait_s / max(state.epoch_s, 1e-9)
-        state.batches += timer.count
-        state.updates += timer.count // state.options.accum_grad
+        state.spent["epochs"] += 1
+        state.spent["batches"] += timer.count
+        state.spent["updates"] += timer.count // state.options.accum_grad
         state.train_stats = _means(reporter)
         return invalid
 
     @classmethod
     def validate_one_epoch(cls, model, iterator, reporter, options, distributed_option):
         """Validate, then tell in one line how the epoch went."""
+        start = time.perf_counter()
         super().validate_one_epoch(
             model=model,
             iterator=iterator,
@@ -120,7 +139,9 @@ class ExtTrainer(Trainer):
             options=options,
             distributed_option=distributed_option,
         )
+        cls.state.spent["train_wall_s"] += cls.state.epoch_s + time.perf_counter() - start
         if not distributed_option.distributed or distributed_option.dist_rank == 0:
+            write_json(cls.state.spent_path, cls.state.spent)
             progress_log.info(cls._epoch_line(reporter, options))
 
     @classmethod

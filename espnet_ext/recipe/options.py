@@ -37,7 +37,7 @@ class Options:
 
     stage: str = ""
     stop_stage: str = ""
-    list: bool = False
+    list_only: bool = False
     dry_run: bool = False
     doctor: bool = False
     force: bool = False
@@ -72,7 +72,7 @@ def parse(argv: list[str], recipe_keys: set[str]) -> Options:
         if name in FLAGS:
             if eq:
                 raise UsageError(f"--{name} takes no value", arg)
-            setattr(opts, name.replace("-", "_"), True)
+            setattr(opts, "list_only" if name == "list" else name.replace("-", "_"), True)
             continue
         known = name in TEXTS | NUMBERS
         if not known and key.split(".")[0] not in recipe_keys:
@@ -101,3 +101,18 @@ def _count(name: str, value: str) -> int:
     if not value.isdecimal() or int(value) < least:
         raise UsageError(f"--{name} must be a whole number from {least}, not '{value}'")
     return int(value)
+
+
+def without(argv: list[str], names: set[str]) -> list[str]:
+    """Return ``argv`` without the options ``names`` (and their values)."""
+    keep, rest = [], list(argv)
+    while rest:
+        arg = rest.pop(0)
+        key, eq, _ = arg[2:].partition("=")
+        name = key.replace("_", "-")
+        has_value = not eq and name not in FLAGS
+        if name not in names:
+            keep += [arg, rest.pop(0)] if has_value else [arg]
+        elif has_value:
+            rest.pop(0)
+    return keep

@@ -20,6 +20,8 @@ from espnet_ext.recipe.stages import Context, Plan, Stage
 def main(argv: list[str] | None = None) -> int:
     """Run from the current directory; return the exit code (0, 1, 2 or 3; 130 on Ctrl-C)."""
     argv = sys.argv[1:] if argv is None else argv
+    # Else the first warning of any package would open a handler to the terminal for all logging.
+    logging.getLogger().addHandler(logging.NullHandler())
     try:
         opts = options.parse(argv, {f.name for f in dataclasses.fields(Recipe)})
         if opts.help:
@@ -27,7 +29,7 @@ def main(argv: list[str] | None = None) -> int:
             return 0
         chosen = stages.select(opts.stage, opts.stop_stage)
         ctx = Context(config.load(Path("recipe.yaml"), opts.overrides), opts)
-        if opts.list:
+        if opts.list_only:
             return _list(ctx, chosen)
         if opts.dry_run:
             return _dry_run(ctx, chosen)
@@ -156,14 +158,6 @@ def _failed(ctx: Context, stage: Stage, log: Path, error: Exception) -> int:
 
 def rerun(ctx: Context, stage: Stage) -> str:
     """Return the command that runs only ``stage``, with every other option as it was."""
-    keep, rest = [], list(ctx.options.argv)
-    while rest:
-        arg = rest.pop(0)
-        name, eq, _ = arg[2:].partition("=")
-        if name.replace("_", "-") in ("stage", "stop-stage"):
-            if not eq:
-                rest.pop(0)
-        else:
-            keep.append(arg)
+    keep = options.without(ctx.options.argv, {"stage", "stop-stage"})
     n = str(stage.number)
     return shlex.join(["./run.sh", "--stage", n, "--stop-stage", n, *keep])

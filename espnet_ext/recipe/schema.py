@@ -43,7 +43,7 @@ class Format:
     max_s: float = 30.0
     speeds: list[float] = field(default_factory=lambda: [1.0])  # training set only
     audio_format: str = "flac"
-    frame_s: float = 0.04  # duration of one encoder frame, for the CTC feasibility check
+    ctc_stride: int = 4  # feature frames (10 ms) per encoder frame, for CTC feasibility
     allow_pipes: bool = False  # run the commands of piped wav.scp entries
 
 

@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: Apache-2.0
+"""usage: espnet-ext COMMAND [options]
+
+  recipe  [options of run.sh]        run the recipe in this folder; 'espnet-ext recipe --help'
+  doctor  [--data DIR [--fix] [--allow-pipes]]
+                                     check this machine, or a Kaldi-style data folder
+  train | decode | score [options]   the stages of that name of the recipe in this folder
+  results [DIR]                      write every RESULTS.md below DIR (default: .) from run records
+  sweep   FILE.yaml                  run a grid of experiments of the recipe here, draw its curve
+  version                            print the versions in use
+
+Exit codes: 0 done, 1 failed, 2 wrong usage, 3 data or environment not usable.
+"""
+
+import sys
+from pathlib import Path
+
+from espnet_ext.errors import EspnetExtError, UsageError, nearest
+
+STAGES = {"train": ("pretrain", "finetune"), "decode": ("decode",) * 2, "score": ("score",) * 2}
+COMMANDS = ("recipe", "doctor", "results", "sweep", "version", *STAGES)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run a command; return the exit code."""
+    argv = sys.argv[1:] if argv is None else argv
+    if not argv or argv[0] in ("-h", "--help", "help"):
+        print(__doc__.rstrip())
+        return 0 if argv else 2
+    command, rest = argv[0], argv[1:]
+    try:
+        if command in STAGES:
+            first, last = STAGES[command]
+            return _recipe(["--stage", first, "--stop-stage", last, *rest])
+        if command not in COMMANDS:
+            raise UsageError(f"there is no command '{command}'", None, nearest(command, COMMANDS))
+        return globals()[f"_{command}"](rest)
+    except EspnetExtError as e:
+        print(f"error: {e}", file=sys.stderr)
+        return e.exit_code
+
+
+def _recipe(argv: list[str]) -> int:
+    from espnet_ext.recipe.runner import main as run
+
+    return run(argv)
+
+
+def _doctor(argv: list[str]) -> int:
+    data, flags, rest = "", set(), list(argv)
+    while rest:
+        arg = rest.pop(0)
+        if arg == "--data" and rest:
+            data = rest.pop(0)
+        elif arg.startswith("--data="):
+            data = arg.partition("=")[2]
+        elif arg in ("--fix", "--allow-pipes"):
+            flags.add(arg)
+        else:
+            raise UsageError(f"doctor does not know '{arg}'", None, "espnet-ext --help")
+    if data:
+        return _doctor_data(Path(data), "--fix" in flags, "--allow-pipes" in flags)
+    from espnet_ext.recipe.environment import check_environment
+
+    checks = check_environment({"path": "."})
+    for c in checks:
+        state = "ok  " if c.ok else "FAIL" if c.required else "note"
+        print(f"{state}  {c.name}: {c.detail}" + ("" if c.ok else f" -> {c.how}"))
+    return 0 if all(c.ok or not c.required for c in checks) else 3
+
+
+def _doctor_data(folder: Path, fix: bool, allow_pipes: bool) -> int:
+    from espnet_ext.data.check import check_dir, report
+    from espnet_ext.data.fix import fix_dir
+
+    if fix:
+        for line in fix_dir(folder, allow_pipes=allow_pipes):
+            print(line)
+    need_text = (folder / "text").exists()
+    findings = check_dir(folder, allow_pipes=allow_pipes, need_text=need_text)
+    print(report(findings))
+    return 3 if any(f.level == "error" for f in findings) else 0
+
+
+def _results(argv: list[str]) -> int:
+    from espnet_ext.scoring.results import regenerate_all, write_results
+
+    root = Path(argv[0] if argv else ".")
+    pages = regenerate_all(root) or ([write_results(root)] if (root / "results").is_dir() else [])
+    for page in pages:
+        print(page)
+    if not pages:
+        raise UsageError("there are no run records below this folder", root, "run a recipe first")
+    return 0
+
+
+def _sweep(argv: list[str]) -> int:
+    from espnet_ext.recipe.sweep import main as sweep
+
+    return sweep(argv)
+
+
+def _version(argv: list[str]) -> int:
+    from espnet_ext.recipe.environment import versions
+
+    for name, version in versions().items():
+        print(f"{name} {version}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What can be known to fail before time is spent: configuration, corpus, disk, machine, audio."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from espnet_ext.errors import DataError, EspnetExtError, UsageError, nearest
+from espnet_ext.recipe import records, stages
+from espnet_ext.recipe.console import say
+from espnet_ext.recipe.environment import check_environment, require_environment
+from espnet_ext.recipe.stages import PHASES, Context, Plan, Stage
+
+SAMPLE = 3  # audio files opened per set
+
+
+def check(ctx: Context, chosen: tuple[Stage, ...]) -> None:
+    """Raise the first thing that would make a chosen stage fail."""
+    plans = [(s, p) for s in chosen if not (p := stages.plan(ctx, s)).off]
+    require_environment(_needs(ctx, plans))
+    for _, problem in _problems(ctx, plans):
+        if problem:
+            raise problem
+
+
+def doctor(ctx: Context, chosen: tuple[Stage, ...]) -> int:
+    """Print every check; return 0, or the exit code of the first that fails."""
+    plans, code = [], 0
+    for stage in chosen:
+        try:
+            plan = stages.plan(ctx, stage)
+            plans += [] if plan.off else [(stage, plan)]
+        except EspnetExtError as e:
+            code = code or e.exit_code
+            say(f"FAIL  stage {stage.name}: {e}")
+    for c in check_environment(_needs(ctx, plans)):
+        state = "ok  " if c.ok else "FAIL" if c.required else "note"
+        say(f"{state}  {c.name}: {c.detail}" + ("" if c.ok else f" -> {c.how}"))
+        code = code or (0 if c.ok or not c.required else 3)
+    for name, problem in _problems(ctx, plans):
+        say(f"{'FAIL' if problem else 'ok  '}  {name}" + (f": {problem}" if problem else ""))
+        code = code or (problem.exit_code if problem else 0)
+    say("ready" if code == 0 else "not ready")
+    return code
+
+
+def _needs(ctx: Context, plans: list[tuple[Stage, Plan]]) -> dict:
+    return {
+        "path": ".",
+        "disk_gb": sum(p.disk_mb for _, p in plans) / 1000,
+        "ngpu": ctx.options.ngpu or 0,
+    }
+
+
+def _problems(
+    ctx: Context, plans: list[tuple[Stage, Plan]]
+) -> Iterator[tuple[str, EspnetExtError | None]]:
+    for stage, plan in plans:
+        done = records.read(ctx.done_path(stage))
+        if stage.name == "prepare" and done is None:
+            yield "corpus", _caught(_check_corpus, ctx)
+        if stage.name in PHASES and (done or {}).get("settings") != plan.settings:
+            yield f"{stage.name} configuration", _caught(_check_training, ctx, stage, plan)
+    yield "audio", _caught(_check_audio, ctx)
+
+
+def _caught(check, *args) -> EspnetExtError | None:
+    try:
+        check(*args)
+    except EspnetExtError as e:
+        return e
+    return None
+
+
+def _check_corpus(ctx: Context) -> None:
+    corpus = ctx.recipe.corpus
+    path = os.environ.get(corpus.env) if corpus.env else None
+    if corpus.env and not path and not corpus.download:
+        raise DataError(
+            f"{corpus.name} is needed, and {corpus.env} is not set",
+            ctx.recipe.recipe,
+            f"{corpus.env}=/path/to/it ./run.sh; get it from {corpus.source} "
+            f"(licence: {corpus.licence}; {corpus.size})",
+        )
+    if path and not Path(path).is_dir():
+        raise DataError(f"{corpus.env} is not a folder", path, "give the folder of the corpus")
+    layouts = [x.strip() for x in corpus.layout.split("|") if x.strip()]
+    if path and layouts and not any((Path(path) / x).exists() for x in layouts):
+        raise DataError(f"{path} does not look like {corpus.name}: there is no {corpus.layout}",
+                        corpus.env, f"get it from {corpus.source}")  # fmt: skip
+
+
+def _check_training(ctx: Context, stage: Stage, plan: Plan) -> None:
+    """Unknown options would otherwise show after data preparation only."""
+    from espnet_ext.espnet import fastimport
+
+    fastimport.enable()
+    from espnet_ext.espnet.task import find_task
+
+    phase = getattr(ctx.recipe, stage.name)
+    parser = find_task(phase.task).get_parser()
+    valid = {a.dest for a in parser._actions}
+    for key in plan.settings["config"]:
+        if key not in valid:
+            where = f"{stage.name}.args" if key in phase.args else phase.config
+            raise UsageError(f"ESPnet's training has no option '{key}'", where, nearest(key, valid))
+
+
+def _check_audio(ctx: Context) -> None:
+    from espnet_ext.data.audio import info
+    from espnet_ext.data.tables import read_table
+
+    for name in (ctx.recipe.data.train, *ctx.recipe.data.test):
+        scp = Path("dump") / name / "wav.scp"
+        if scp.exists():
+            rows = list(read_table(scp).items())
+            for _, path in rows[:: max(1, len(rows) // SAMPLE)]:
+                info(path)

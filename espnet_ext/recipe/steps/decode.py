@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Stage 8: recognise each set with the final model."""
+
+import shlex
+from functools import partial
+from pathlib import Path
+
+from espnet_ext.data.tables import read_table, write_table
+from espnet_ext.errors import DataError, UsageError, nearest
+from espnet_ext.files import atomic_dir, write_json
+from espnet_ext.plugin import load_object
+from espnet_ext.recipe.console import Progress, say
+from espnet_ext.recipe.schema import Decode
+from espnet_ext.recipe.stages import PHASES, Context, Plan
+from espnet_ext.recipe.steps import launch
+from espnet_ext.recipe.steps.format import DUMP
+from espnet_ext.recipe.steps.train import model_file
+
+METHODS = ("greedy_ctc", "beam")
+
+
+def last_phase(ctx: Context) -> str:
+    """Return the name of the last phase that recipe.yaml has."""
+    phases = [p for p in PHASES if getattr(ctx.recipe, p) is not None]
+    if not phases:
+        raise UsageError("there is no training phase to decode with", "recipe.yaml")
+    return phases[-1]
+
+
+def sets_of(ctx: Context) -> list[str]:
+    """Return the sets to be decoded."""
+    data = ctx.recipe.data
+    return ctx.recipe.decode.sets or list(dict.fromkeys([data.valid, *data.test]))
+
+
+def label(section: Decode) -> str:
+    """Return the folder name of a decoding method."""
+    return section.method.replace(":", ".")
+
+
+def out_dir(ctx: Context, name: str) -> Path:
+    """Return the folder of one set's hypotheses."""
+    return ctx.exp / "decode" / label(ctx.recipe.decode) / name
+
+
+def plan(ctx: Context) -> Plan:
+    """See :class:`Plan`."""
+    section, phase = ctx.recipe.decode, last_phase(ctx)
+    if section.method not in METHODS and ":" not in section.method:
+        raise UsageError(
+            f"decode.method cannot be '{section.method}'",
+            None,
+            nearest(section.method, METHODS) + " or module:function",
+        )
+    model = model_file(ctx, phase)
+    config = ctx.phase_dir(phase) / "config.yaml"
+    wavs = [DUMP / s / "wav.scp" for s in sets_of(ctx)]
+    return Plan(
+        needs=[model, config, *wavs],
+        makes=[out_dir(ctx, s) / "text" for s in sets_of(ctx)],
+        settings={"method": section.method, "args": section.args},
+        disk_mb=1,
+        stock=[_stock(section, model, config, DUMP / s, ctx) for s in sets_of(ctx)],
+    )
+
+
+def _stock(section: Decode, model: Path, config: Path, data: Path, ctx: Context) -> str:
+    options = section.args if section.method == "beam" else {"ctc_weight": 1.0, "beam_size": 1}
+    argv = ["python", "-m", "espnet2.bin.asr_inference", "--ngpu", "0"]
+    argv += ["--asr_train_config", str(config), "--asr_model_file", str(model)]
+    argv += ["--data_path_and_name_and_type", f"{data}/wav.scp,speech,sound"]
+    argv += ["--output_dir", str(ctx.exp / "decode" / "stock" / data.name)]
+    argv += [x for k, v in options.items() for x in (f"--{k}", str(v))]
+    return shlex.join(argv)
+
+
+def run(ctx: Context, plan: Plan) -> None:
+    """Write ``text`` and ``decode.json`` of each set; count in = count out."""
+    section, phase = ctx.recipe.decode, last_phase(ctx)
+    config, model = ctx.phase_dir(phase) / "config.yaml", model_file(ctx, phase)
+    device = "cuda" if launch.gpus(ctx.options) else "cpu"
+    for name in sets_of(ctx):
+        wavs = read_table(DUMP / name / "wav.scp")
+        if section.method == "greedy_ctc":
+            from espnet_ext.espnet.infer import decode_greedy
+
+            progress = Progress(f"decode {name}")
+            result = decode_greedy(config, model, wavs, section.batch_s, device, progress)
+        elif section.method == "beam":
+            result = _beam(ctx, config, model, wavs, device)
+        else:
+            result = load_object(section.method, "decode.method")(ctx, name)
+        if result.texts.keys() != wavs.keys():
+            lost = sorted(wavs.keys() - result.texts.keys())
+            raise DataError(f"{len(lost)} utterances of {name} have no result", lost[:5])
+        with atomic_dir(out_dir(ctx, name)) as tmp:
+            write_table(tmp / "text", result.texts)
+            figures = {"audio_s": round(result.audio_s, 2), "wall_s": round(result.wall_s, 3)}
+            write_json(tmp / "decode.json", {**figures, "rtf": round(result.rtf, 5)})
+        say(f"  {name}: {len(wavs)} utterances, real time factor {result.rtf:.4f} on {device}")
+
+
+def _beam(ctx: Context, config: Path, model: Path, wavs: dict[str, str], device: str):
+    from espnet_ext.espnet.infer import decode_beam, merge
+    from espnet_ext.recipe.executor import make_executor
+
+    # Every part loads the model once, so few large parts.
+    jobs = 1 if device == "cuda" else (ctx.options.nj or 1)
+    parts = [part for i in range(2 * jobs) if (part := list(wavs.items())[i :: 2 * jobs])]
+    if jobs == 1:
+        parts = [list(wavs.items())]
+    work = partial(decode_beam, str(config), str(model), ctx.recipe.decode.args, device)
+    with make_executor(ctx.options) as executor:
+        return merge(executor.map(work, parts))

@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Start a training: in this process, in several by torchrun, or on several machines by Slurm."""
+
+import os
+import subprocess
+import sys
+from collections import deque
+from pathlib import Path
+
+import yaml
+
+from espnet_ext.errors import EspnetExtError, SetupError, UsageError
+from espnet_ext.recipe import hardware
+from espnet_ext.recipe.console import say
+from espnet_ext.recipe.options import Options
+from espnet_ext.recipe.stages import Context
+
+SLURM = Path("conf/slurm.yaml")
+
+
+def gpus(options: Options) -> int:
+    """Return the number of GPUs a machine shall use: as asked, else one if there is one."""
+    return options.ngpu if options.ngpu is not None else min(1, len(hardware.gpus()))
+
+
+def loader_workers(options: Options) -> int:
+    """Return data loading processes per training process: enough to keep a GPU busy."""
+    cores = len(os.sched_getaffinity(0))
+    ngpu = gpus(options)
+    return max(1, min(8, cores // max(ngpu, 1) - 1)) if ngpu else 1
+
+
+def describe(options: Options) -> dict:
+    """Return what of the start changes the result: the number of processes."""
+    return {"world_size": max(gpus(options), options.num_procs) * options.num_nodes}
+
+
+def train(ctx: Context, task: str, argv: list[str]) -> None:
+    """Run the training to its end.
+
+    Raises:
+        EspnetExtError: A training process failed; its last lines are shown.
+    """
+    options, ngpu = ctx.options, gpus(ctx.options)
+    if options.num_nodes > 1:
+        _follow(slurm_command(options, ngpu, task, argv), ctx)
+    elif ngpu > 1 or options.num_procs > 1:
+        _follow(torchrun_command(options, ngpu, task, argv), ctx)
+    else:
+        from espnet_ext.espnet.train import run
+
+        run(task, [*argv, "--ngpu", str(ngpu)])
+
+
+def torchrun_command(options: Options, ngpu: int, task: str, argv: list[str]) -> list[str]:
+    """Return the command for several processes on this machine: nccl on GPUs, gloo on CPUs."""
+    n = ngpu if ngpu > 1 else options.num_procs
+    back_end = ["--ngpu", "1"] if ngpu else ["--ngpu", "0", "--dist_backend", "gloo"]
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(n)]
+    return [
+        sys.executable, *torchrun, "-m", "espnet_ext.espnet.train", task, *argv, *back_end,
+        "--multiprocessing_distributed", "false",
+    ]  # fmt: skip
+
+
+def slurm_command(options: Options, ngpu: int, task: str, argv: list[str]) -> list[str]:
+    """Return the ``srun`` command for several machines, with the options of conf/slurm.yaml.
+
+    ESPnet's own Slurm launcher finds rank and master in Slurm's environment.
+    """
+    if ngpu == 0:
+        raise UsageError("--num-nodes needs GPUs", None, "add --ngpu N (GPUs per machine)")
+    path = SLURM if SLURM.exists() else Path("../../..") / SLURM
+    if not path.exists():
+        raise SetupError("there are no Slurm settings", SLURM, "copy conf/slurm.yaml of the project")
+    settings = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    srun = ["srun", f"--nodes={options.num_nodes}", "--ntasks-per-node=1", f"--gpus-per-node={ngpu}"]
+    srun += [f"--{key}" if value is True else f"--{key}={value}" for key, value in settings.items()]
+    return [
+        *srun, sys.executable, "-m", "espnet_ext.espnet.train", task, *argv, "--ngpu", str(ngpu),
+        "--dist_launcher", "slurm", "--multiprocessing_distributed", "true",
+        "--dist_init_method", f"file://{Path('.stages').resolve()}/dist_init_{os.getpid()}",
+    ]  # fmt: skip
+
+
+def _follow(command: list[str], ctx: Context) -> None:
+    """Run a command; its output goes to the log, its epoch lines to the terminal."""
+    env = {**os.environ, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}
+    last: deque[str] = deque(maxlen=8)
+    try:
+        process = subprocess.Popen(
+            command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+    except FileNotFoundError:
+        raise SetupError(f"there is no command '{command[0]}'", "PATH") from None
+    for line in process.stdout:
+        print(line, end="")
+        last.append(line.rstrip())
+        if "espnet_ext.progress" in line:
+            say("  " + line.rpartition("espnet_ext.progress: ")[2].rstrip())
+    if process.wait():
+        raise EspnetExtError(
+            f"{command[0]} ended with exit code {process.returncode}:\n    " + "\n    ".join(last)
+        )

@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Stage 10: one archive that stock ESPnet loads, and the lines that do it."""
+
+import shlex
+from pathlib import Path
+
+from espnet_ext.files import atomic_path
+from espnet_ext.recipe.console import say
+from espnet_ext.recipe.stages import Context, Plan
+from espnet_ext.recipe.steps.decode import last_phase
+from espnet_ext.recipe.steps.train import model_file
+
+
+def archive(ctx: Context) -> Path:
+    """Return the path of the archive."""
+    return ctx.exp / f"{ctx.recipe.recipe.replace('/', '_')}_{ctx.recipe.name}.zip"
+
+
+def plan(ctx: Context) -> Plan:
+    """See :class:`Plan`."""
+    phase = last_phase(ctx)
+    config = ctx.phase_dir(phase) / "config.yaml"
+    needs = [config, model_file(ctx, phase)]
+    command = ["python", "-m", "espnet2.bin.pack", "asr", "--outpath", str(archive(ctx))]
+    command += ["--asr_train_config", str(config), "--asr_model_file", str(needs[1])]
+    command += [x for p in _named_files(config) for x in ("--option", str(p))]
+    return Plan(needs=needs, makes=[archive(ctx)], disk_mb=30, stock=[shlex.join(command)])
+
+
+def _named_files(config: Path) -> list[Path]:
+    """Return the files that the configuration names and inference reads."""
+    import yaml
+
+    if not config.exists():
+        return []
+    args = yaml.safe_load(config.read_text(encoding="utf-8"))
+    named = [args.get("bpemodel"), (args.get("normalize_conf") or {}).get("stats_file")]
+    return [Path(p) for p in named if p]
+
+
+def run(ctx: Context, plan: Plan) -> None:
+    """Pack configuration, model and token files; no network is used."""
+    from espnet_ext.espnet import fastimport
+
+    fastimport.enable()
+    from espnet2.main_funcs.pack_funcs import pack
+
+    config, model = plan.needs
+    with atomic_path(archive(ctx)) as tmp:
+        zipped = tmp.with_suffix(".zip")  # the packer goes by the ending
+        try:
+            pack(
+                files={"asr_model_file": model},
+                yaml_files={"asr_train_config": config},
+                option=_named_files(config),
+                outpath=zipped,
+            )
+            zipped.rename(tmp)
+        finally:
+            zipped.unlink(missing_ok=True)
+    say(f"  {archive(ctx)}: {archive(ctx).stat().st_size / 1e6:.1f} MB. With stock ESPnet:")
+    for line in usage(ctx):
+        say(f"    {line}")
+
+
+def usage(ctx: Context) -> list[str]:
+    """Return the three lines of Python that transcribe a wav with the trained model."""
+    greedy = ctx.recipe.decode is None or ctx.recipe.decode.method != "beam"
+    options = {"ctc_weight": 1.0, "beam_size": 1} if greedy else ctx.recipe.decode.args
+    text = "".join(f", {k}={v!r}" for k, v in options.items())
+    return [
+        "import soundfile; from espnet2.bin.asr_inference import Speech2Text",
+        f'asr = Speech2Text.from_pretrained("{archive(ctx).resolve()}"{text})',
+        'print(asr(soundfile.read("speech.wav")[0])[0][0])',
+    ]

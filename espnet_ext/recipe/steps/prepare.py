@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Stage 1: run the recipe's data preparation and check what it made."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from espnet_ext.errors import DataError, EspnetExtError
+from espnet_ext.recipe import records
+from espnet_ext.recipe.console import say
+from espnet_ext.recipe.stages import Context, Plan
+
+DATA = Path("data")
+BEFORE, FAILED = Path(".stages/data.before"), Path(".stages/data.failed")
+
+
+def sets(ctx: Context) -> list[str]:
+    """Return the names of all sets, without repetition."""
+    d = ctx.recipe.data
+    return list(dict.fromkeys([d.train, d.valid, *d.test, *d.also]))
+
+
+def plan(ctx: Context) -> Plan:
+    """See :class:`Plan`."""
+    section, corpus = ctx.recipe.prepare, ctx.recipe.corpus
+    script = Path(section.script)
+    before = records.read(ctx.done_path(ctx.stage)) or {}
+    known = before.get("settings", {}).get("corpus")
+    # Unset after a first run means: the same as then.
+    path = os.environ.get(corpus.env, known) if corpus.env else None
+    files = ("wav.scp", "text", "utt2spk")
+    return Plan(
+        needs=[script],
+        makes=[DATA / s / f for s in sets(ctx) for f in files if _expected(ctx, s, f)],
+        inputs=[p for p in sorted(script.parent.rglob("*")) if p.suffix in (".sh", ".py")],
+        settings={"args": section.args, "corpus": path, "sets": sets(ctx)},
+        disk_mb=section.disk_mb,
+        stock=[f"bash {script} {DATA}"],
+    )
+
+
+def _expected(ctx: Context, name: str, file: str) -> bool:
+    """A set that is only a further stream may lack text."""
+    return file != "text" or name not in ctx.recipe.data.also
+
+
+def run(ctx: Context, plan: Plan) -> None:
+    """Run local/data.sh on an empty ``data/``; what was there before comes back if it fails."""
+    section = ctx.recipe.prepare
+    for stale in (BEFORE, FAILED):
+        shutil.rmtree(stale, ignore_errors=True)
+    if DATA.exists():
+        os.replace(DATA, BEFORE)
+    try:
+        _script(ctx, [section.script, str(DATA), *section.args])
+        for name in sets(ctx):
+            _check(ctx, DATA / name)
+    except BaseException:
+        if DATA.exists():
+            os.replace(DATA, FAILED)
+        if BEFORE.exists():
+            os.replace(BEFORE, DATA)
+        raise
+    shutil.rmtree(BEFORE, ignore_errors=True)
+
+
+def _script(ctx: Context, argv: list[str]) -> None:
+    env = {**os.environ, "PYTHON": sys.executable, "LC_ALL": "C.UTF-8"}
+    process = subprocess.Popen(
+        ["bash", *argv], env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    last: list[str] = []
+    for line in process.stdout:
+        print(line, end="")  # to the log
+        say("  " + line.rstrip())
+        last = [*last[-4:], line.strip()]
+    code = process.wait()
+    if code:
+        error = DataError if code == 3 else EspnetExtError
+        corpus = ctx.recipe.corpus
+        how = f"set {corpus.env}=/path/to/{corpus.name}; {corpus.source}" if corpus.env else None
+        raise error(f"{argv[0]} ended with exit code {code}: {' / '.join(last)}", argv[0], how)
+
+
+def _check(ctx: Context, folder: Path) -> None:
+    from espnet_ext.data.check import check_dir, report
+    from espnet_ext.data.fix import fix_dir
+
+    pipes = ctx.recipe.format.allow_pipes if ctx.recipe.format else False
+    options = {"allow_pipes": pipes, "need_text": _expected(ctx, folder.name, "text")}
+    findings = [f for f in check_dir(folder, **options) if f.level == "error"]
+    if findings and all(f.fixable for f in findings):
+        for line in fix_dir(folder, allow_pipes=pipes):
+            say(f"  {folder}: {line}")
+        findings = [f for f in check_dir(folder, **options) if f.level == "error"]
+    if findings:
+        raise DataError(
+            f"{folder} has {len(findings)} error(s):\n{report(findings)}",
+            folder,
+            f"correct {ctx.recipe.prepare.script}, or look at {FAILED}",
+        )

@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Stage 9: error rates of each decoded set, the run record, RESULTS.md."""
+
+import datetime
+import json
+import shlex
+from pathlib import Path
+
+from espnet_ext.data.tables import read_table
+from espnet_ext.errors import UsageError, nearest
+from espnet_ext.files import sha256_file, sha256_json, write_json, write_text
+from espnet_ext.plugin import load_object
+from espnet_ext.recipe.console import say
+from espnet_ext.recipe.options import without
+from espnet_ext.recipe.stages import PHASES, Context, Plan
+from espnet_ext.recipe.steps.decode import label, out_dir, sets_of
+from espnet_ext.recipe.steps.prepare import DATA
+
+METRICS = ("wer", "cer")
+NOT_IN_COMMAND = {"stage", "stop-stage", "force", "debug"}
+
+
+def plan(ctx: Context) -> Plan:
+    """See :class:`Plan`."""
+    for metric in ctx.recipe.score.metrics:
+        if metric not in METRICS and ":" not in metric:
+            raise UsageError(f"there is no metric '{metric}'", "score.metrics", nearest(metric, METRICS))
+    hyps = [out_dir(ctx, s) / f for s in sets_of(ctx) for f in ("text", "decode.json")]
+    refs = [DATA / s / "text" for s in sets_of(ctx)]
+    return Plan(
+        needs=[*hyps, *refs],
+        makes=[ctx.exp / "scores.json", record_path(ctx), Path("RESULTS.md")],
+        settings={
+            "metrics": ctx.recipe.score.metrics,
+            "baseline": ctx.recipe.results.baseline,
+            "group": ctx.recipe.group,
+        },
+        disk_mb=1,
+    )
+
+
+def record_path(ctx: Context) -> Path:
+    """Return the path of the run record, which git keeps."""
+    return Path("results") / f"{ctx.recipe.name}.json"
+
+
+def run(ctx: Context, plan: Plan) -> None:
+    """Score against the original references, so that no preparation step can ease the test."""
+    from espnet_ext.scoring.results import write_results
+
+    method = label(ctx.recipe.decode)
+    sets = {name: {method: _score_set(ctx, name)} for name in sets_of(ctx)}
+    record = {**_record(ctx), "sets": sets}
+    before = _read(record_path(ctx))
+    if before.get("config_sha256") == record["config_sha256"]:  # decoded by another method, too
+        for name, methods in before.get("sets", {}).items():
+            record["sets"][name] = {**methods, **record["sets"].get(name, {})}
+    write_json(ctx.exp / "scores.json", record)
+    write_json(record_path(ctx), record)
+    page = write_results(Path.cwd())
+    for name in sets_of(ctx):
+        rates = "  ".join(f"{m.upper()} {sets[name][method][m]['rate']:.2f} %" for m in METRICS)
+        say(f"  {name}: {rates}  ({method}, {sets[name][method]['utterances']} utterances)")
+    say(f"  results: {Path(page).resolve().relative_to(Path.cwd())}")
+
+
+def _score_set(ctx: Context, name: str) -> dict:
+    from espnet_ext.scoring.wer import alignment_lines, score_sets
+
+    ref_file, out = DATA / name / "text", out_dir(ctx, name)
+    refs, hyps = read_table(ref_file), read_table(out / "text")
+    words, chars = score_sets(refs, hyps, "word"), score_sets(refs, hyps, "char")
+    lines = [x for u in words.utt_ids for x in (u, *alignment_lines(refs[u], hyps[u]), "")]
+    write_text(out / "errors.txt", "\n".join(lines))
+    cost = json.loads((out / "decode.json").read_text(encoding="utf-8"))
+    scored = {
+        "utterances": len(refs),
+        "ref_sha256": sha256_file(ref_file),
+        "hyp_sha256": sha256_file(out / "text"),
+        "decode_wall_s": cost["wall_s"],
+        "audio_s": cost["audio_s"],
+        "rtf": cost["rtf"],
+        "wer": words.totals(),
+        "cer": chars.totals(),
+        "per_utt": {
+            "ids_sha256": words.ids_sha256,
+            "word_errors": words.errors.tolist(),
+            "word_ref": words.ref_len.tolist(),
+        },
+    }
+    for metric in ctx.recipe.score.metrics:
+        if metric not in METRICS:
+            scored[metric.rpartition(":")[2]] = load_object(metric, "score.metrics")(ctx, name)
+    return scored
+
+
+def _record(ctx: Context) -> dict:
+    from espnet_ext.recipe.environment import describe_device, git_state, versions
+
+    phases, configs = {}, {}
+    for phase in PHASES:
+        folder = ctx.phase_dir(phase)
+        if getattr(ctx.recipe, phase) is not None and (folder / "phase.json").exists():
+            cost = json.loads((folder / "phase.json").read_text(encoding="utf-8"))
+            phases[phase] = {**cost, "wall_s": cost["train_wall_s"]}
+            configs[phase] = _read(folder / "identity.json")
+    state = git_state()
+    return {
+        "schema": 1,
+        "recipe": ctx.recipe.recipe,
+        "title": ctx.recipe.title,
+        "name": ctx.recipe.name,
+        "group": ctx.recipe.group or ctx.recipe.name,
+        "seed": ctx.recipe.seed,
+        "date": datetime.date.today().isoformat(),
+        "commit": state["commit"] or "unknown",
+        "dirty": bool(state["dirty"]),
+        # The command of the whole experiment, not of this stage.
+        "command": shlex.join(["./run.sh", *without(ctx.options.argv, NOT_IN_COMMAND)]),
+        "config_sha256": sha256_json(configs),
+        "device": describe_device(),
+        "versions": versions(),
+        "phases": phases,
+    }
+
+
+def _read(path: Path) -> dict:
+    from espnet_ext.recipe import records
+
+    return records.read(path) or {}

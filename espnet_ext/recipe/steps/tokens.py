@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Stage 4: the token list, and which utterances are too short for their tokens."""
+
+from pathlib import Path
+
+from espnet_ext.data.tables import iter_table, read_table
+from espnet_ext.errors import DataError, UsageError, nearest
+from espnet_ext.files import atomic_dir, write_text
+from espnet_ext.recipe.console import say
+from espnet_ext.recipe.stages import Context, Plan
+from espnet_ext.recipe.steps.format import DUMP
+
+TYPES = ("bpe", "char", "word")
+
+
+def folder(ctx: Context) -> Path:
+    """Return the folder of the token list."""
+    t = ctx.recipe.tokens
+    return DUMP / ("tokens_" + t.type + (str(t.size) if t.type == "bpe" else ""))
+
+
+def token_options(ctx: Context) -> list[str]:
+    """Return ESPnet's training options that name the token list; empty without one."""
+    if ctx.recipe.tokens is None:
+        return []
+    options = ["--token_type", ctx.recipe.tokens.type, "--token_list", str(folder(ctx) / "tokens.txt")]
+    if ctx.recipe.tokens.type == "bpe":
+        options += ["--bpemodel", str(folder(ctx) / "bpe.model")]
+    return options
+
+
+def plan(ctx: Context) -> Plan:
+    """See :class:`Plan`."""
+    t, out = ctx.recipe.tokens, folder(ctx)
+    if t.type not in TYPES:
+        raise UsageError(f"tokens.type cannot be '{t.type}'", None, nearest(t.type, TYPES))
+    train = DUMP / ctx.recipe.data.train
+    texts = [train / "text"] + ([Path(t.text)] if t.text else [])
+    stock = []
+    if t.type != "bpe":
+        stock = [
+            "python -m espnet2.bin.tokenize_text --token_type "
+            f"{t.type} --field 2- --input {train}/text --output {out}/tokens.txt --write_vocabulary "
+            "true --add_symbol '<blank>:0' --add_symbol '<unk>:1' --add_symbol '<sos/eos>:-1'"
+        ]
+    stride = ctx.recipe.format.ctc_stride if ctx.recipe.format else None
+    return Plan(
+        needs=texts,
+        inputs=[*texts, train / "utt2num_samples"],
+        makes=[out / "tokens.txt"],
+        settings={**vars(t), "ctc_stride": stride},
+        disk_mb=1,
+        stock=stock,
+    )
+
+
+def run(ctx: Context, plan: Plan) -> None:
+    """Write ``tokens.txt`` (and ``bpe.model``), then list CTC-infeasible training utterances."""
+    out = folder(ctx)
+    with atomic_dir(out) as tmp:
+        sentences = [s for path in plan.needs for _, s in iter_table(path) if s]
+        tokens = _train_bpe(ctx, tmp, sentences) if ctx.recipe.tokens.type == "bpe" else None
+        if tokens is None:
+            tokens = _count(ctx, sentences)
+        lines = ["<blank>", "<unk>", *tokens, "<sos/eos>"]
+        write_text(tmp / "tokens.txt", "".join(f"{t}\n" for t in lines))
+        lost = _infeasible(ctx, tmp)
+        write_text(tmp / "infeasible.tsv", "".join("\t".join(map(str, row)) + "\n" for row in lost))
+    say(f"  {len(lines)} tokens in {out}/tokens.txt")
+    if lost:
+        say(f"  {len(lost)} utterances have more tokens than CTC frames and are left out of "
+            f"training: {out}/infeasible.tsv")  # fmt: skip
+
+
+def _train_bpe(ctx: Context, out: Path, sentences: list[str]) -> list[str]:
+    import sentencepiece as spm
+
+    t = ctx.recipe.tokens
+    try:
+        spm.SentencePieceTrainer.train(
+            sentence_iterator=iter(sentences),
+            model_prefix=str(out / "bpe"),
+            vocab_size=t.size,
+            model_type=t.model_type,
+            user_defined_symbols=t.symbols,
+            character_coverage=1.0,
+            bos_id=-1,
+            eos_id=-1,
+            unk_id=0,
+            num_threads=1,
+            shuffle_input_sentence=False,
+            minloglevel=2,
+        )
+    except RuntimeError as e:
+        raise UsageError(
+            f"sentencepiece cannot make {t.size} pieces from {len(sentences)} lines: {e}",
+            "tokens.size",
+            "choose another size (at least the number of different characters)",
+        ) from None
+    model = spm.SentencePieceProcessor(model_file=str(out / "bpe.model"))
+    return [model.id_to_piece(i) for i in range(model.get_piece_size()) if not model.is_unknown(i)]
+
+
+def _count(ctx: Context, sentences: list[str]) -> list[str]:
+    """Return characters or words by falling frequency, ties in alphabetical order."""
+    from collections import Counter
+
+    t = ctx.recipe.tokens
+    counts: Counter[str] = Counter()
+    for sentence in sentences:
+        if t.type == "word":
+            counts.update(sentence.split())
+        else:
+            counts.update("<space>" if c == " " else c for c in sentence)
+    if not counts:
+        raise DataError("the training text is empty", DUMP / ctx.recipe.data.train / "text")
+    ordered = [w for w, _ in sorted(counts.items(), key=lambda kv: (-kv[1], kv[0]))]
+    return [*t.symbols, *(w for w in ordered if w not in t.symbols)]
+
+
+def _infeasible(ctx: Context, out: Path) -> list[tuple[str, int, int]]:
+    """Return ``(utterance, frames, frames needed)`` where CTC has no path."""
+    train = DUMP / ctx.recipe.data.train
+    lengths = train / "utt2num_samples"
+    if ctx.recipe.format is None or not lengths.exists():
+        return []
+    samples, frame_s = read_table(lengths), 0.01 * ctx.recipe.format.ctc_stride
+    split = _splitter(ctx, out)
+    lost = []
+    for utt, sentence in iter_table(train / "text"):
+        tokens = split(sentence)
+        needed = len(tokens) + sum(a == b for a, b in zip(tokens, tokens[1:], strict=False))
+        frames = int(int(samples[utt]) / ctx.recipe.format.fs / frame_s) - 1
+        if needed > frames:
+            lost.append((utt, frames, needed))
+    return lost
+
+
+def _splitter(ctx: Context, out: Path):
+    if ctx.recipe.tokens.type == "bpe":
+        import sentencepiece as spm
+
+        return spm.SentencePieceProcessor(model_file=str(out / "bpe.model")).encode
+    return str.split if ctx.recipe.tokens.type == "word" else list

@@ -1,0 +1,262 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Stages 5-7: one training phase. pretrain, midtrain and finetune differ only in recipe.yaml."""
+
+import json
+import os
+import shlex
+from pathlib import Path
+
+import yaml
+
+from espnet_ext.data.tables import iter_table
+from espnet_ext.errors import UsageError
+from espnet_ext.files import atomic_path, sha256_json, write_json
+from espnet_ext.recipe import records
+from espnet_ext.recipe.console import say
+from espnet_ext.recipe.schema import Phase, Stream
+from espnet_ext.recipe.stages import PHASES, Context, Plan
+from espnet_ext.recipe.steps import launch
+from espnet_ext.recipe.steps.format import DUMP
+from espnet_ext.recipe.steps.tokens import folder, token_options
+
+# Options that a checkpoint may be gone on with; any other change starts the phase anew.
+EXTENDABLE = {
+    "max_epoch", "patience", "log_interval", "num_workers", "keep_nbest_models", "num_att_plot",
+    "use_matplotlib", "use_tensorboard", "max_cache_size", "valid_max_cache_size",
+}  # fmt: skip
+
+
+def phase_of(ctx: Context) -> Phase:
+    """Return the phase that the current stage stands for."""
+    return getattr(ctx.recipe, ctx.stage.name)
+
+
+def model_file(ctx: Context, phase: str) -> Path:
+    """Return the checkpoint of a phase that the next one and decoding take."""
+    return ctx.phase_dir(phase) / getattr(ctx.recipe, phase).model
+
+
+def init_params(ctx: Context) -> list[str]:
+    """Turn ``pretrain:encoder:encoder`` into ESPnet's ``FILE:SRC:DST:EXCLUDE``."""
+    out = []
+    for text in phase_of(ctx).init:
+        head, colon, rest = text.partition(":")
+        if head in PHASES:
+            if PHASES.index(head) >= PHASES.index(ctx.stage.name):
+                raise UsageError(
+                    f"{ctx.stage.name} cannot start from {head}", f"{ctx.stage.name}.init"
+                )
+            if getattr(ctx.recipe, head) is None:
+                raise UsageError(
+                    f"there is no phase '{head}' to start from", f"{ctx.stage.name}.init"
+                )
+            head = str(model_file(ctx, head))
+        out.append(head + colon + rest)
+    return out
+
+
+def training_config(ctx: Context) -> dict:
+    """Return the phase's YAML file with ``args`` and the seed over it."""
+    phase = phase_of(ctx)
+    path = Path(phase.config)
+    where = f"{ctx.stage.name}.config"
+    if not path.is_file():
+        have = ", ".join(sorted(str(p) for p in path.parent.glob("*.yaml"))) or "none"
+        raise UsageError(f"there is no configuration {path}", where, f"there are: {have}")
+    try:
+        config = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as e:
+        mark = getattr(e, "problem_mark", None)
+        raise UsageError(f"not valid YAML: {e}", f"{path}:{mark.line + 1 if mark else '?'}") from None
+    return {**config, **phase.args, "seed": ctx.recipe.seed}
+
+
+def plan(ctx: Context) -> Plan:
+    """See :class:`Plan`."""
+    phase, out = phase_of(ctx), ctx.phase_dir(ctx.stage.name)
+    config = training_config(ctx)
+    needs = [Path(phase.config)]
+    for name, streams in _sources(ctx):
+        needs += [DUMP / name / s.file for s in streams]
+    if ctx.recipe.tokens is not None:
+        needs += [folder(ctx) / "tokens.txt"]
+    needs += [Path(text.split(":")[0]) for text in init_params(ctx)]
+    keep = config.get("keep_nbest_models", 10)
+    copies = 6 + (keep if isinstance(keep, int) else max(keep))
+    collect = [*_base_argv(ctx), *_data_argv(ctx, None), "--output_dir", str(_stats(ctx))]
+    stock = [
+        shlex.join(["python", "-m", _stock_program(phase), "--collect_stats", "true", *collect]),
+        shlex.join(["python", "-m", _stock_program(phase), *train_argv(ctx)]),
+    ]
+    return Plan(
+        needs=needs,
+        makes=[out / "config.yaml", model_file(ctx, ctx.stage.name)],
+        settings={
+            "task": phase.task,
+            "config": config,
+            "init": init_params(ctx),
+            "streams": [[n, [vars(s) for s in ss]] for n, ss in _sources(ctx)],
+            "model": phase.model,
+            "processes": launch.describe(ctx.options),
+        },
+        inputs=[p for p in needs if str(p) != phase.config],
+        disk_mb=copies * 30,
+        stock=stock,
+    )
+
+
+def _stock_program(phase: Phase) -> str:
+    return "espnet2.bin.asr_train" if phase.task == "asr" else f"espnet_ext.espnet.train {phase.task}"
+
+
+def _sources(ctx: Context) -> list[tuple[str, list[Stream]]]:
+    phase = phase_of(ctx)
+    main = [(name, phase.streams) for name in _train_valid(ctx)]
+    return main + [(e.set, e.streams) for e in phase.extra_data.values()]
+
+
+def _train_valid(ctx: Context) -> tuple[str, str]:
+    phase, data = phase_of(ctx), ctx.recipe.data
+    return phase.train or data.train, phase.valid or data.valid
+
+
+def _stats(ctx: Context) -> Path:
+    return ctx.exp / "stats" / ctx.stage.name
+
+
+def _base_argv(ctx: Context) -> list[str]:
+    """Options that collecting statistics and training share."""
+    phase = phase_of(ctx)
+    argv = ["--config", phase.config, *token_options(ctx)]
+    for key, value in {**phase.args, "seed": ctx.recipe.seed}.items():
+        argv += _option(key, value)
+    return argv
+
+
+def _option(key: str, value: object) -> list[str]:
+    """Write a value as ESPnet's parser wants it; a section becomes ``--key sub=value`` pairs."""
+    if isinstance(value, dict):
+        return [x for k, v in value.items() for x in (f"--{key}", f"{k}={json.dumps(v)}")]
+    if isinstance(value, list):
+        return [x for v in value for x in (f"--{key}", ",".join(map(str, v)) if isinstance(v, list) else str(v))]  # fmt: skip
+    if isinstance(value, bool):
+        value = str(value).lower()
+    return [f"--{key}", "null" if value is None else str(value)]
+
+
+def _data_argv(ctx: Context, stats: Path | None) -> list[str]:
+    """Options of the data streams; with ``stats``, also of their shape files."""
+    phase, argv = phase_of(ctx), []
+    for part, name in zip(("train", "valid"), _train_valid(ctx), strict=True):
+        for s in phase.streams:
+            path = DUMP / name / s.file
+            argv += [f"--{part}_data_path_and_name_and_type", f"{path},{s.name},{s.type}"]
+            if stats:
+                argv += [f"--{part}_shape_file", str(stats / part / f"{s.name}_shape")]
+    for stream, extra in phase.extra_data.items():
+        for s in extra.streams:
+            path = DUMP / extra.set / s.file
+            form = f"{stream},{path},{s.name},{s.type}"
+            argv += ["--stream_data_path_and_name_and_type", form]
+            if stats:
+                argv += ["--stream_shape_file", f"{stream},{stats / stream / f'{s.name}_shape'}"]
+    return argv
+
+
+def train_argv(ctx: Context) -> list[str]:
+    """Return the options of ESPnet's training program for this phase."""
+    out, stats = ctx.phase_dir(ctx.stage.name), _stats(ctx)
+    argv = [*_base_argv(ctx), *_data_argv(ctx, stats), "--output_dir", str(out), "--resume", "true"]
+    for text in init_params(ctx):
+        argv += ["--init_param", text]
+    config = training_config(ctx)
+    if config.get("normalize") == "global_mvn":
+        argv += ["--normalize_conf", f"stats_file={stats / 'train' / 'feats_stats.npz'}"]
+    if "num_workers" not in config:
+        argv += ["--num_workers", str(launch.loader_workers(ctx.options))]
+    return argv
+
+
+def run(ctx: Context, plan: Plan) -> None:
+    """Collect statistics, train (or go on), check the result against stock ESPnet."""
+    phase, out = phase_of(ctx), ctx.phase_dir(ctx.stage.name)
+    _collect_stats(ctx, plan)
+    _set_aside_if_changed(ctx, plan, out)
+    launch.train(ctx, phase.task, train_argv(ctx))
+    record = json.loads((out / "phase.json").read_text(encoding="utf-8"))
+    say(
+        f"  {record['params_trained']:,} of {record['params']:,} parameters trained, "
+        f"{record['epochs']} epochs, peak memory {record['peak_rss_mb']} MB"
+        + (f", GPU {record['peak_gpu_mb']} MB" if record["peak_gpu_mb"] else "")
+    )
+    if phase.verify and ctx.stage.name == "finetune":
+        from espnet_ext.espnet.verify import verify_stock
+
+        verdict = verify_stock(out / "config.yaml", model_file(ctx, ctx.stage.name))
+        say(
+            f"  stock ESPnet finds all {verdict.total} parameters"
+            + (f" and ignores {len(verdict.extra)} of ours" if verdict.extra else "")
+        )
+
+
+def _collect_stats(ctx: Context, plan: Plan) -> None:
+    """Shapes of all data (for batching) and feature statistics, unless they are there already."""
+    from espnet_ext.espnet.train import run as train
+
+    phase, stats = phase_of(ctx), _stats(ctx)
+    config = plan.settings["config"]
+    relevant = {k: v for k, v in config.items() if k.startswith(("frontend", "preprocessor"))}
+    inputs = {k: v for k, v in records.current(plan)["inputs"].items() if not k.startswith("exp/")}
+    key = sha256_json([phase.task, plan.settings["streams"], relevant, inputs, token_options(ctx)])
+    if (records.read(stats / "done.json") or {}).get("key") == key:
+        return
+    fixed = ["--collect_stats", "true", "--ngpu", "0", "--num_workers", "0", "--use_amp", "false"]
+    main = [*_base_argv(ctx), *_data_argv(ctx, None), *fixed]
+    say("  collecting statistics")
+    train(phase.task, [*main, "--output_dir", str(stats)])
+    for stream, extra in phase.extra_data.items():
+        write_stream_shapes(stats / stream, extra.set, extra.streams)
+    _leave_out_infeasible(ctx, stats / "train")
+    write_json(stats / "done.json", {"key": key})
+
+
+def write_stream_shapes(out: Path, name: str, streams: list[Stream]) -> None:
+    """Write the shape files of a further stream: samples for sound, words for anything else."""
+    for s in streams:
+        source = DUMP / name / ("utt2num_samples" if s.type == "sound" else s.file)
+        rows = iter_table(source)
+        with atomic_path(out / f"{s.name}_shape") as tmp, open(tmp, "w", encoding="utf-8") as f:
+            for utt, value in rows:
+                f.write(f"{utt} {value if s.type == 'sound' else len(value.split())}\n")
+
+
+def _leave_out_infeasible(ctx: Context, stats: Path) -> None:
+    listed = folder(ctx) / "infeasible.tsv" if ctx.recipe.tokens else None
+    if listed is None or not listed.exists():
+        return
+    lost = {line.split("\t")[0] for line in listed.read_text(encoding="utf-8").splitlines()}
+    for path in stats.glob("*_shape") if lost else ():
+        rows = [line for line in path.read_text().splitlines(True) if line.split()[0] not in lost]
+        with atomic_path(path) as tmp:
+            tmp.write_text("".join(rows), encoding="utf-8")
+
+
+def _set_aside_if_changed(ctx: Context, plan: Plan, out: Path) -> None:
+    """Keep a checkpoint only if it belongs to the same training; nothing is ever deleted."""
+    now = records.current(plan)
+    config = {k: v for k, v in now["settings"]["config"].items() if k not in EXTENDABLE}
+    identity = {**now["settings"], "config": config, **{"inputs": now["inputs"]}}
+    identity.pop("model")
+    marker = out / "identity.json"
+    before = records.read(marker)
+    if out.exists() and before != identity:
+        n = 1
+        while (old := out.with_name(f"{out.name}.old{n}")).exists():
+            n += 1
+        os.replace(out, old)
+        changed = ", ".join(records.changes(before or {}, identity))
+        say(f"  another training than before ({changed or 'unknown'}): the old one is now {old}")
+    elif (out / "checkpoint.pth").exists():
+        say("  going on from the last checkpoint")
+    out.mkdir(parents=True, exist_ok=True)
+    write_json(marker, identity)
