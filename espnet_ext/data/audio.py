@@ -102,7 +102,7 @@ def open_audio(path: str | os.PathLike, allow_pipes: bool = False) -> Iterator[s
         source, head = io.BytesIO(run_pipe(name, name)), b""
     else:
         source, head = os.fsencode(name), _head(name)
-    if b"shorten" in head:
+    if head.startswith(b"ajkg") or (head.startswith(b"NIST_1A") and b"shorten" in head):
         raise DataError(
             "the NIST sphere file is compressed with shorten, which libsndfile cannot read",
             name,
@@ -115,8 +115,8 @@ def open_audio(path: str | os.PathLike, allow_pipes: bool = False) -> Iterator[s
     with f:
         expected = _declared_frames(name, head, f) if head else f.frames
         if expected > f.frames or f.frames <= 0 or f.samplerate <= 0:
-            what = f"truncated: {f.frames} of {expected} samples" if f.frames > 0 else "no samples"
-            raise DataError(f"the audio file is {what}", name, "copy or download the file again")
+            found = f"only {f.frames} of {expected} samples" if f.frames > 0 else "no samples"
+            raise DataError(f"truncated: {found}", name, "copy or download the file again")
         yield f
 
 
@@ -157,7 +157,7 @@ def _read_frames(f: sf.SoundFile, first: int, last: int, where: object) -> np.nd
         f.seek(first)
         data = f.read(last - first, dtype="float32", always_2d=True)
     except _BAD as e:
-        raise DataError(f"the audio breaks off near sample {first} ({e})", where, how) from None
+        raise DataError(f"samples {first} to {last} are not readable ({e})", where, how) from None
     if len(data) < last - first:
         raise DataError(f"the audio breaks off at sample {first + len(data)}", where, how)
     return data
@@ -191,7 +191,7 @@ def _declared_frames(name: str, head: bytes, f: sf.SoundFile) -> int:
     if head[:4] == b"RIFF" and head[8:12] == b"WAVE":
         declared, present = _riff_data_bytes(name)
         if present < declared < _STREAMED and f.frames > 0 and present > 0:
-            return f.frames * declared // present
+            return -(-f.frames * declared // present)
     return f.frames
 
 

@@ -8,6 +8,7 @@ epoch is done again.
 """
 
 import json
+import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -160,4 +161,5 @@ class ExtTrainer(Trainer):
 
 
 def _means(reporter) -> dict[str, float]:
-    return {k: float(aggregate(v)) for k, v in reporter.stats.items() if len(v)}
+    means = {k: float(aggregate(v)) for k, v in reporter.stats.items() if len(v)}
+    return {k: v for k, v in means.items() if not math.isnan(v)}

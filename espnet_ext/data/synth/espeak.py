@@ -17,22 +17,20 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from espnet_ext.data.synth.events import EVENT_PHONEME, Mark, Segment, marks_to_segments
 from espnet_ext.errors import DataError, SetupError, UsageError
-
-SILENCE = "SIL"
 
 _SYNCHRONOUS = 2  # espeak_AUDIO_OUTPUT: samples go to the callback, espeak_Synth returns at the end
 _PHONEME_EVENTS, _PHONEME_IPA, _DONT_EXIT = 0x1, 0x2, 0x8000
 _CHARS_UTF8, _POS_CHARACTER = 1, 1
 _RATE, _PITCH, _RANGE = 1, 3, 4
-_EVENT_SENTENCE, _EVENT_END, _EVENT_PHONEME = 2, 5, 7
 # espeak-ng copies the path into char[160] and then appends file names of up to about 40 bytes.
 _MAX_DATA_PATH_BYTES = 110
 _LOCK = threading.Lock()
-_NOT_A_PHONE = re.compile(r"\([^)]*\)|[ˈˌ\-\s]")  # language switches "(en)", stress, tie hints
 
 
 class _Id(C.Union):
@@ -56,15 +54,6 @@ _SynthCallback = C.CFUNCTYPE(C.c_int, C.POINTER(C.c_short), C.c_int, C.POINTER(_
 
 
 @dataclass(frozen=True)
-class Segment:
-    """A labelled half-open interval ``[start_s, end_s)`` in seconds."""
-
-    label: str
-    start_s: float
-    end_s: float
-
-
-@dataclass(frozen=True)
 class Utterance:
     """What was spoken.
 
@@ -80,23 +69,6 @@ class Utterance:
     rate_hz: int
     phones: list[Segment]
     words: list[Segment]
-
-
-@dataclass(frozen=True)
-class Mark:
-    """One event of the synthesiser: phone ``label`` (may be empty) starts at ``sample``.
-
-    Attributes:
-        sample: Position in the audio, in samples.
-        position: Position in the text, in characters from 0.
-        label: IPA phone, "" for a pause and for sounds that have no IPA sign.
-        kind: espeak-ng's event type.
-    """
-
-    sample: int
-    position: int
-    label: str
-    kind: int = _EVENT_PHONEME
 
 
 class Espeak:
@@ -233,88 +205,19 @@ class _Engine:
         self.library.espeak_Terminate()
         _unload(self.library)
 
-    def _receive(self, wav: "C._Pointer", count: int, events: "C._Pointer") -> int:
+    def _receive(self, wav: Any, count: int, events: Any) -> int:
         if wav and count > 0:
             self._audio.append(C.string_at(wav, 2 * count))
         i = 0
         while events[i].type:
             event = events[i]
             label = ""
-            if event.type == _EVENT_PHONEME:
+            if event.type == EVENT_PHONEME:
                 raw = C.string_at(C.addressof(event.id), 8).split(b"\0")[0]
                 label = raw.decode("utf-8", errors="ignore")
             self._marks.append(Mark(event.sample, event.text_position - 1, label, event.type))
             i += 1
         return 0
-
-
-def marks_to_segments(
-    text: str, marks: list[Mark], n_samples: int, rate_hz: int
-) -> tuple[list[Segment], list[Segment]]:
-    """Turn synthesiser events into phones that tile the audio, and words that span them.
-
-    A pause and a sound without IPA sign (such as the glide in Italian "pr") look the same. It is a
-    pause when a clause ends behind it or no phone of the same word stands before it; else it
-    prolongs the phone before it.
-
-    Args:
-        text: The text whose character positions the marks name.
-        marks: Events in order of time.
-        n_samples: Length of the audio.
-        rate_hz: Its sampling rate.
-
-    Returns:
-        ``(phones, words)``, times in seconds.
-    """
-    tokens = [(m.start(), m.end()) for m in re.finditer(r"\S+", text)]
-    pieces: list[list] = [[SILENCE, None, 0]]  # label, token index, first sample
-    clause_ends = _before_clause_end(marks)
-    for mark, at_end in zip(marks, clause_ends, strict=True):
-        if mark.kind != _EVENT_PHONEME:
-            continue
-        label = _NOT_A_PHONE.sub("", mark.label)
-        token = _token_at(tokens, mark.position)
-        if label and token is not None:
-            pieces.append([label, token, mark.sample])
-        elif at_end or token is None or pieces[-1][1] != token:
-            pieces.append([SILENCE, None, mark.sample])
-    phones: list[list] = []  # label, token, first sample, last sample + 1
-    for piece, following in zip(pieces, [*pieces[1:], [None, None, n_samples]], strict=True):
-        label, token, start = piece
-        end = min(following[2], n_samples)
-        if end <= start:
-            continue
-        if phones and phones[-1][0] == label == SILENCE:
-            phones[-1][3] = end
-        else:
-            phones.append([label, token, start, end])
-    spans: dict[int, list[int]] = {}
-    for _, token, start, end in phones:
-        if token is not None:
-            spans.setdefault(token, [start, end])[1] = end
-    words = [
-        Segment(text[slice(*tokens[t])], start / rate_hz, end / rate_hz)
-        for t, (start, end) in spans.items()
-    ]
-    return [Segment(p[0], p[2] / rate_hz, p[3] / rate_hz) for p in phones], words
-
-
-def _before_clause_end(marks: list[Mark]) -> list[bool]:
-    """Tell for each mark whether only unlabelled marks stand between it and its clause's end."""
-    flags, at_end = [], True
-    for mark in reversed(marks):
-        if mark.kind in (_EVENT_END, _EVENT_SENTENCE):
-            at_end = True
-        elif mark.kind == _EVENT_PHONEME and mark.label:
-            at_end = False
-        flags.append(at_end)
-    return flags[::-1]
-
-
-def _token_at(tokens: list[tuple[int, int]], position: int) -> int | None:
-    """Return the index of the last token that starts at or before ``position``."""
-    index = sum(start <= position for start, _ in tokens) - 1
-    return index if index >= 0 else None
 
 
 def _separate_words(text: str) -> str:

@@ -1,0 +1,198 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The part of formatting that runs in workers: one recording in, plain data out."""
+
+import errno
+import hashlib
+import itertools
+import os
+import re
+from pathlib import Path
+
+import numpy as np
+import soundfile as sf
+
+from espnet_ext.data import audio as audio_io
+from espnet_ext.data.pipes import is_pipe
+from espnet_ext.errors import DataError, SetupError
+
+HOP_S = 0.01
+# What stock ESPnet reads quickly as it is; the rest (NIST sphere, ...) is converted.
+DIRECT_FORMATS = ("WAV", "WAVEX", "RF64", "FLAC", "OGG", "MP3")
+# (kernel, stride) of the convolutions of ESPnet's Conv2dSubsampling layers, by total stride.
+_CONVOLUTIONS = {
+    2: [(3, 2), (3, 1)],
+    4: [(3, 2), (3, 2)],
+    6: [(3, 2), (5, 3)],
+    8: [(3, 2), (3, 2), (3, 2)],
+}
+
+
+def encoder_frames(num_samples: int, fs: int, stride: int) -> int:
+    """Return how many encoder frames ESPnet makes of ``num_samples`` samples.
+
+    Args:
+        num_samples: Samples at ``fs``.
+        fs: Sampling rate in Hz; features have a hop of 10 ms and centred windows.
+        stride: Feature frames per encoder frame; 2, 4, 6, 8 as ``conv2d<stride>`` without
+            padding, others by plain division.
+    """
+    frames = 1 + num_samples // round(fs * HOP_S)
+    if stride not in _CONVOLUTIONS:
+        return frames // stride
+    for kernel, step in _CONVOLUTIONS[stride]:
+        frames = max(0, (frames - kernel) // step + 1)
+    return frames
+
+
+def ctc_units(text: str, units: str | None) -> tuple[int, int] | None:
+    """Return ``(units, adjacent repeats)`` CTC must place for ``text``; None when not asked.
+
+    ``char`` is exact for character models. ``word`` counts words and no repeats: each word takes at
+    least one BPE unit, so it is a lower bound whatever the BPE model.
+    """
+    if units is None:
+        return None
+    if units == "word":
+        return len(text.split()), 0
+    return len(text), sum(a == b for a, b in itertools.pairwise(text))
+
+
+def copy_id(name: str, speed: float) -> str:
+    """Return the Kaldi-style id of a speed copy (``sp0.9-utt``); speed 1 keeps the name."""
+    return name if speed == 1 else f"sp{speed:g}-{name}"
+
+
+def safe_name(utt: str) -> str:
+    """Return ``xx/name``, a path of plain characters that no other id shares.
+
+    ``xx`` spreads the files over 256 folders, because one folder of a million files is slow.
+    """
+    digest = hashlib.sha256(utt.encode()).hexdigest()
+    name = re.sub(r"[^A-Za-z0-9._-]", "_", utt)[:80]
+    # Ids that look like a made name are hashed too, so that none can equal one.
+    if name != utt or name.startswith(".") or re.search(r"-[0-9a-f]{16}$", name):
+        name = f"{name.lstrip('.')}-{digest[:16]}"
+    return f"{digest[:2]}/{name}"
+
+
+def format_recording(item: dict) -> dict:
+    """Cut, resample and write the utterances of one recording.
+
+    Args:
+        item: ``source`` (value of wav.scp), ``allow_pipes``, ``wav_dir``, ``options`` (the fields
+            of FormatOptions), ``utts``: lists ``[utt, start_s, end_s, ctc units or None]``, times
+            None where there are no segments.
+
+    Returns:
+        ``rows``: lists ``[copy id, utt, speed, path, samples, bytes or None]`` (bytes of files
+        written here), ``dropped``: lists ``[copy id, reason, detail]``, ``notes``: texts.
+
+    Raises:
+        SetupError: A program of a piped entry is missing, or the disk is full.
+    """
+    out: dict = {"rows": [], "dropped": [], "notes": []}
+    try:
+        with audio_io.open_audio(item["source"], item["allow_pipes"]) as f:
+            for utterance in item["utts"]:
+                _format_utterance(f, utterance, item, out)
+    except DataError as e:
+        for utt, *_ in item["utts"]:
+            _drop_rest(out, utt, item, "unreadable audio", f"{e.what}: {item['source']}")
+    except OSError as e:
+        if e.errno in (errno.ENOSPC, errno.EDQUOT):
+            how = "free some space and start again; finished files are kept"
+            raise SetupError("the disk is full", item["wav_dir"], how) from None
+        raise
+    return out
+
+
+def _drop_rest(out: dict, utt: str, item: dict, reason: str, detail: str) -> None:
+    """Drop the copies of ``utt`` that have no outcome yet."""
+    done = {row[0] for row in out["rows"]} | {drop[0] for drop in out["dropped"]}
+    for speed in item["options"]["speeds"]:
+        copy = copy_id(utt, speed)
+        if copy not in done:
+            out["dropped"].append([copy, reason, detail])
+
+
+def _format_utterance(f: sf.SoundFile, utterance: list, item: dict, out: dict) -> None:
+    utt, start_s, end_s, units = utterance
+    audio, options, source = audio_io.describe(f), item["options"], item["source"]
+    try:
+        first, last = audio_io.frame_range(audio, start_s, end_s, source)
+    except DataError as e:
+        _drop_rest(out, utt, item, "times outside the audio", e.what)
+        return
+    wanted = []
+    for speed in options["speeds"]:
+        samples = round((last - first) * options["fs"] / (audio.rate * speed))
+        refusal = drop_reason(samples, units, options)
+        if refusal:
+            out["dropped"].append([copy_id(utt, speed), *refusal])
+        else:
+            wanted.append(speed)
+    as_it_is = (
+        start_s is None
+        and not is_pipe(source)
+        and audio.format in DIRECT_FORMATS
+        and (audio.rate, audio.channels) == (options["fs"], 1)
+    )
+    try:
+        speech = None
+        for speed in wanted:
+            copy = copy_id(utt, speed)
+            if as_it_is and speed == 1:
+                if speech is None:  # else the read has already proved the end to be there
+                    audio_io.read_frames(f, last - 1, last, source)
+                path = os.path.abspath(source)
+                out["rows"].append([copy, utt, speed, path, last - first, None])
+                continue
+            if speech is None:
+                speech = audio_io.read_frames(f, first, last, source)
+            resampled = audio_io.resample(speech, audio.rate * speed, options["fs"])
+            if not len(resampled):
+                out["dropped"].append([copy, "too short", "no sample is left by resampling"])
+                continue
+            path, size, note = _write(resampled, copy, item)
+            out["rows"].append([copy, utt, speed, path, len(resampled), size])
+            out["notes"] += note
+    except DataError as e:
+        _drop_rest(out, utt, item, "unreadable audio", f"{e.what}: {source}")
+
+
+def drop_reason(samples: int, units: list | None, options: dict) -> tuple[str, str] | None:
+    """Return ``(reason, numbers)`` when an utterance of ``samples`` samples cannot be used."""
+    fs, seconds = options["fs"], samples / options["fs"]
+    if samples < 1 or seconds < options["min_s"]:
+        return "too short", f"{seconds:.3f} s < min_s {options['min_s']:g}"
+    if seconds > options["max_s"]:
+        return "too long", f"{seconds:.3f} s > max_s {options['max_s']:g}"
+    if units is not None:
+        frames = encoder_frames(samples, fs, options["ctc_stride"])
+        if sum(units) > frames:
+            needs = f"{units[0]} units + {units[1]} repeats"
+            return "too short for CTC", f"{needs} > {frames} encoder frames ({seconds:.3f} s)"
+    return None
+
+
+def _write(speech: np.ndarray, copy: str, item: dict) -> tuple[str, int, list[str]]:
+    kind = item["options"]["audio_format"]
+    path = Path(item["wav_dir"], f"{safe_name(copy)}.{kind}")
+    note = []
+    peak = float(np.abs(speech).max())
+    if peak > 1:
+        scale = 32767 / 32768 / peak
+        speech = speech * np.float32(scale)
+        note = [f"{copy}: scaled by {scale:.4f} against clipping"]
+    # Own rounding: libsndfile scales floats by 32767, which would change samples that are only cut.
+    pcm = np.clip(np.rint(speech * 32768), -32768, 32767).astype(np.int16)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    tmp = path.with_name(f".{path.name}.tmp{os.getpid()}")
+    try:
+        # No fsync for each file: the journal holds the size, and a rerun compares it.
+        sf.write(tmp, pcm, item["options"]["fs"], format=kind.upper(), subtype="PCM_16")
+        size = tmp.stat().st_size
+        os.replace(tmp, path)
+    finally:
+        tmp.unlink(missing_ok=True)
+    return str(path), size, note

@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: Apache-2.0
+"""CMU AN4 into Kaldi-style folders train, dev and test, with the split of ESPnet's AN4 recipe.
+
+usage: python local/an4.py OUT [--downloads DIR]
+
+AN4=/path names an existing copy: the web distribution (.sph) or the same tree with .flac or .wav.
+Otherwise it is downloaded. Development = the first 100 training utterances in the byte order of
+their ids, which start with the speaker; test = the official 130 utterances.
+"""
+
+import argparse
+import os
+import re
+import sys
+from pathlib import Path
+
+from espnet_ext.data.download import extract, fetch
+from espnet_ext.data.tables import write_spk2utt, write_table
+from espnet_ext.errors import DataError, EspnetExtError
+
+# A public mirror of the web distribution; its checksum is the one NVIDIA NeMo's tools check.
+URL = "https://dldata-public.s3.us-east-2.amazonaws.com/an4_sphere.tar.gz"
+SHA256 = "a0525579493735d32b60fb6fa5975dd0eaacde087b0a4eeb7f13b7ef33077b12"
+DEV_UTTERANCES = 100
+EXPECTED = {"train": 848, "dev": 100, "test": 130}
+LINE = re.compile(r"(?:<s> )?(?P<text>.*?)(?: </s>)? \((?P<file>[^()]+)\)")
+ENDINGS = (".sph", ".flac", ".wav")
+
+
+def find_corpus(downloads: Path) -> Path:
+    """Return the folder with ``etc/`` and ``wav/``; download it if AN4 is not set."""
+    given = os.environ.get("AN4")
+    root = Path(given) if given else downloads / "an4"
+    if not given and not root.is_dir():
+        archive = fetch(URL, downloads / "an4_sphere.tar.gz", sha256=SHA256, progress=_progress)
+        extract(archive, root)
+    for folder in (root, root / "an4"):
+        if (folder / "etc/an4_train.transcription").is_file():
+            return folder
+    raise DataError("this is not AN4: there is no etc/an4_train.transcription", root,
+                    "set AN4 to the folder that holds etc/ and wav/")  # fmt: skip
+
+
+def _progress(done: int, total: int) -> None:
+    if total and done * 20 // total != (done - (1 << 20)) * 20 // total:
+        print(f"download: {done / 1e6:.0f} of {total / 1e6:.0f} MB", flush=True)
+
+
+def read_part(root: Path, part: str) -> dict[str, tuple[str, str, str]]:
+    """Return ``{utterance: (audio file, text, speaker)}`` of ``train`` or ``test``."""
+    ids_file = root / f"etc/an4_{part}.fileids"
+    paths = {Path(x).name: x for x in ids_file.read_text(encoding="ascii").split()}
+    rows = {}
+    source = root / f"etc/an4_{part}.transcription"
+    for number, line in enumerate(source.read_text(encoding="ascii").splitlines(), 1):
+        match = LINE.fullmatch(line.strip())
+        if match is None or match["file"] not in paths:
+            raise DataError("the line is not 'TEXT (file id)' of a known file", f"{source}:{number}")
+        session, speaker, channel = match["file"].split("-")
+        audio = _audio(root / "wav" / paths[match["file"]])
+        rows[f"{speaker}-{session}-{channel}"] = (str(audio), match["text"], speaker)
+    return rows
+
+
+def _audio(stem: Path) -> Path:
+    for ending in ENDINGS:
+        if (path := stem.with_name(stem.name + ending)).is_file():
+            return Path(os.path.abspath(path))
+    raise DataError("the audio file is missing", f"{stem}{{{','.join(ENDINGS)}}}")
+
+
+def write_set(folder: Path, rows: dict[str, tuple[str, str, str]]) -> None:
+    """Write one Kaldi-style folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_table(folder / "wav.scp", {u: audio for u, (audio, _, _) in rows.items()})
+    write_table(folder / "text", {u: text for u, (_, text, _) in rows.items()})
+    write_table(folder / "utt2spk", {u: speaker for u, (_, _, speaker) in rows.items()})
+    write_spk2utt(folder, {u: speaker for u, (_, _, speaker) in rows.items()})
+
+
+def main() -> None:
+    """Write the three sets and check their sizes."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--downloads", type=Path, default=Path("downloads"))
+    args = parser.parse_args()
+    root = find_corpus(args.downloads)
+    train, test = read_part(root, "train"), read_part(root, "test")
+    ordered = sorted(train, key=str.encode)
+    sets = {
+        "train": {u: train[u] for u in ordered[DEV_UTTERANCES:]},
+        "dev": {u: train[u] for u in ordered[:DEV_UTTERANCES]},
+        "test": test,
+    }
+    for name, rows in sets.items():
+        write_set(args.out / name, rows)
+        note = "" if len(rows) == EXPECTED[name] else f" (the whole corpus has {EXPECTED[name]})"
+        print(f"{name}: {len(rows)} utterances{note}")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except EspnetExtError as e:
+        print(f"error: {e}", file=sys.stderr)
+        sys.exit(e.exit_code)
