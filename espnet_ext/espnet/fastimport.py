@@ -13,6 +13,9 @@ Two means, both switched on by :func:`enable` before the first espnet2 import:
 
 ``ESPNET_EXT_FAST_IMPORT=0`` makes :func:`enable` do nothing at all. An error inside a lazy module
 is raised where the module is first used; a module that is not installed fails at import, as ever.
+
+Not delayed: Hugging Face transformers, where it is installed. espnet2 takes classes from it at
+import, and a class has no safe stand-in.
 """
 
 import functools
@@ -23,7 +26,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from types import CodeType, FunctionType, ModuleType
+from types import FunctionType, ModuleType
 from typing import Any
 
 logger = logging.getLogger(__name__)
@@ -52,6 +55,7 @@ class LazyLoader(importlib.abc.Loader):
         self._lock, self._loading = threading.RLock(), False
         self.loaded = False
         self.module: ModuleType | None = None
+        self.on_load: list[Callable[[], object]] = []
 
     def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType | None:
         """Let the real loader make the module object."""
@@ -88,6 +92,9 @@ class LazyLoader(importlib.abc.Loader):
     def _run(self, module: ModuleType) -> None:
         namespace = vars(module)
         before = dict(namespace)
+        for name in self._stand_ins:
+            # The module's own code must meet what it would meet in a plain import.
+            namespace.pop(name, None)
         self._loading = True
         try:
             self._loader.exec_module(module)
@@ -101,6 +108,8 @@ class LazyLoader(importlib.abc.Loader):
         for name, own in (("__getattr__", self._getattr), ("__dir__", self._dir)):
             if namespace.get(name) == own:
                 del namespace[name]
+        for act in self.on_load:
+            act()
 
     def _getattr(self, name: str) -> Any:
         if name not in _PROBES:
@@ -129,11 +138,14 @@ class LazyFinder(importlib.abc.MetaPathFinder):
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
-        """Find ``fullname`` if it is to be lazy; load a lazy package of which it is a part."""
+        """Find ``fullname`` if it is to be lazy; load a lazy package of which it is a part.
+
+        ``target`` is given by :func:`importlib.reload` only, which must not be delayed.
+        """
         parent = self._loaders.get(fullname.rpartition(".")[0])
         if parent is not None:
             parent.load()
-        if fullname not in self._lazy:
+        if fullname not in self._lazy or target is not None:
             return None
         for finder in sys.meta_path:
             find = getattr(finder, "find_spec", None)
@@ -153,7 +165,7 @@ def _calls(name: str) -> StandIn:
 
     def make(lazy: LazyLoader) -> Callable[..., Any]:
         def stand_in(*args: Any, **kwargs: Any) -> Any:
-            return vars(lazy.load())[name](*args, **kwargs)
+            return getattr(lazy.load(), name)(*args, **kwargs)
 
         stand_in.__name__ = stand_in.__qualname__ = name
         stand_in.__module__ = lazy.module.__name__
@@ -190,7 +202,6 @@ def _disabled_later(
         if not lazy.loaded:
             return fn(*args, **kwargs)
         if not disabled:
-            lazy.module.eval_frame.skip_code(_code_of(call))
             disabled.append(lazy.module.disable(fn, recursive, **options))
         return disabled[0](*args, **kwargs)
 
@@ -200,11 +211,9 @@ def _disabled_later(
     call._torchdynamo_disable = True
     call._torchdynamo_disable_msg = options.get("reason")
     call._torchdynamo_disable_recursive = recursive
+    # Once dynamo is there it shall not compile the wrapper itself.
+    lazy.on_load.append(lambda: lazy.module.eval_frame.skip_code(call.__code__))
     return call
-
-
-def _code_of(function: Callable[..., Any]) -> CodeType:
-    return function.__code__
 
 
 #: Modules that run at first use, with the stand-ins of their names.
