@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 
 from espnet_ext.espnet import fastimport
+from espnet_ext.espnet.compat import provide_editdistance
 from espnet_ext.files import write_json
 from espnet_ext.progress import progress_log
 
@@ -28,6 +29,7 @@ def run(task_name: str, argv: list[str]) -> None:
         argv: Options of the task's parser; ``--collect_stats true`` collects statistics instead.
     """
     fastimport.enable()
+    provide_editdistance()
     import torch
 
     from espnet_ext.espnet.task import find_task

@@ -114,7 +114,7 @@ class Record(_Model):
     seed: int
     title: str
     date: Annotated[str, Field(pattern=r"^\d{4}-\d{2}-\d{2}$")]
-    commit: Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")]
+    commit: Annotated[str, Field(pattern=r"^([0-9a-f]{40}|unknown)$")]
     dirty: bool
     command: Name
     config_sha256: Sha256
