@@ -90,13 +90,14 @@ class ExtTask(AbsTask):
         own.batch_bins = int(next(iter(of(args.stream_batch_bins)), (args.batch_bins,))[0])
         own.stream_data_path_and_name_and_type = []
         # The stream need not have what the task requires of its main data, e.g. text.
+        own.allow_variable_data_keys = True
         task = type(f"{cls.__name__}Stream", (cls,), {"required_data_names": _nothing})
         return task.build_iter_factory(own, distributed_option, "train")
 
 
 @classmethod
 def _nothing(cls: type, train: bool = True, inference: bool = False) -> tuple[str, ...]:
-    return cls.__mro__[1].required_data_names(train, inference)[:0]
+    return ()
 
 
 def _split(form: str, text: str) -> tuple[str, ...]:

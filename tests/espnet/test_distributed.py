@@ -1,0 +1,27 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Two CPU processes by torchrun (gloo), started as the runner starts them."""
+
+import subprocess
+
+import pytest
+
+from espnet_ext.espnet import checkpoint
+from espnet_ext.recipe.options import Options
+from espnet_ext.recipe.steps.launch import torchrun_command
+
+
+def test_two_processes_train_one_model(tiny_argv, tmp_path):
+    argv = [*tiny_argv, "--output_dir", str(tmp_path / "exp"), "--max_epoch", "1"]
+    command = torchrun_command(Options(num_procs=2), 0, "asr", argv)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.count("espnet_ext.progress: epoch 1/1") == 1  # one process speaks
+    assert checkpoint.load(tmp_path / "exp/valid.acc.ave.pth")
+    assert (tmp_path / "exp/phase.json").exists()
+
+
+@pytest.mark.parametrize(("ngpu", "procs", "n"), [(4, 1, 4), (0, 3, 3)])
+def test_the_number_of_processes_is_that_asked_for(ngpu, procs, n):
+    command = torchrun_command(Options(num_procs=procs), ngpu, "asr", [])
+    assert command[command.index("--nproc_per_node") + 1] == str(n)
+    assert ("gloo" in command) == (ngpu == 0)

@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every shipped training configuration is accepted by its task's parser and builds its model."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from espnet_ext.espnet import fastimport
+
+ROOT = Path(__file__).resolve().parents[2]
+CONFIGS = sorted(
+    p for p in ROOT.glob("egs2/*/*/conf/*.yaml") if "encoder" in yaml.safe_load(p.read_text())
+)
+
+
+def test_there_are_configurations():
+    assert len(CONFIGS) >= 3
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda p: str(p.relative_to(ROOT / "egs2")))
+def test_configuration_builds(path, tmp_path):
+    fastimport.enable()
+    from espnet_ext.espnet.task import find_task
+
+    recipe = yaml.safe_load((path.parents[1] / "recipe.yaml").read_text())
+    task = find_task(recipe["finetune"].get("task", "asr"))
+    tokens = tmp_path / "tokens.txt"
+    tokens.write_text("<blank>\n<unk>\n" + "".join(f"t{i}\n" for i in range(28)) + "<sos/eos>\n")
+    argv = ["--config", str(path), "--token_list", str(tokens), "--token_type", "char"]
+    args = task.get_parser().parse_args([*argv, "--output_dir", str(tmp_path)])
+    model = task.build_model(args)
+    assert sum(p.numel() for p in model.parameters()) > 100_000
