@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """CMU AN4 into Kaldi-style folders train, dev and test, with the split of ESPnet's AN4 recipe.
 
-usage: python local/an4.py OUT [--downloads DIR]
+usage: python local/an4.py OUT [--downloads DIR] [--dev N]
 
 AN4=/path names an existing copy: the web distribution (.sph) or the same tree with .flac or .wav.
 Otherwise it is downloaded. Development = the first 100 training utterances in the byte order of
@@ -83,13 +83,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("out", type=Path)
     parser.add_argument("--downloads", type=Path, default=Path("downloads"))
+    parser.add_argument("--dev", type=int, default=DEV_UTTERANCES)
     args = parser.parse_args()
     root = find_corpus(args.downloads)
     train, test = read_part(root, "train"), read_part(root, "test")
     ordered = sorted(train, key=str.encode)
     sets = {
-        "train": {u: train[u] for u in ordered[DEV_UTTERANCES:]},
-        "dev": {u: train[u] for u in ordered[:DEV_UTTERANCES]},
+        "train": {u: train[u] for u in ordered[args.dev :]},
+        "dev": {u: train[u] for u in ordered[: args.dev]},
         "test": test,
     }
     for name, rows in sets.items():

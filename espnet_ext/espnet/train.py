@@ -5,7 +5,9 @@
 several processes that torchrun, Slurm or espnet2.bin.launch start.
 """
 
+import argparse
 import contextlib
+import io
 import logging
 import os
 import resource
@@ -13,6 +15,7 @@ import sys
 import time
 from pathlib import Path
 
+from espnet_ext.errors import UsageError
 from espnet_ext.espnet import fastimport
 from espnet_ext.espnet.compat import provide_editdistance
 from espnet_ext.files import write_json
@@ -35,7 +38,7 @@ def run(task_name: str, argv: list[str]) -> None:
     from espnet_ext.espnet.task import find_task
 
     task = find_task(task_name)
-    args = task.get_parser().parse_args(argv)
+    args = parse(task, argv)
     if not args.use_matplotlib:
         args.num_att_plot = 0
     start = time.monotonic()
@@ -57,6 +60,22 @@ def run(task_name: str, argv: list[str]) -> None:
     if state is not None:
         record |= {"params": state.params, "params_trained": state.params_trained, **state.spent}
     write_json(Path(args.output_dir) / PHASE_RECORD, record)
+
+
+def parse(task: type, argv: list[str]) -> argparse.Namespace:
+    """Parse training options.
+
+    Raises:
+        UsageError: ESPnet's parser refuses them; its last line is the message.
+    """
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            return task.get_parser().parse_args(argv)
+    except SystemExit:
+        last = said.getvalue().strip().splitlines()[-1:] or ["no reason given"]
+        what = last[0].partition("error: ")[2] or last[0]
+        raise UsageError(f"ESPnet's training refuses an option: {what}") from None
 
 
 def _reset_peak_memory() -> None:

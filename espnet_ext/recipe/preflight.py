@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """What can be known to fail before time is spent: configuration, corpus, disk, machine, audio."""
 
+import io
 import os
 from collections.abc import Iterator
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 from espnet_ext.errors import DataError, EspnetExtError, UsageError, nearest
@@ -91,19 +93,24 @@ def _check_corpus(ctx: Context) -> None:
 
 
 def _check_training(ctx: Context, stage: Stage, plan: Plan) -> None:
-    """Unknown options would otherwise show after data preparation only."""
+    """Options that ESPnet refuses would otherwise show after data preparation only."""
     from espnet_ext.espnet import fastimport
+    from espnet_ext.recipe.steps.train import train_argv
 
     fastimport.enable()
-    from espnet_ext.espnet.task import find_task
-
     phase = getattr(ctx.recipe, stage.name)
-    parser = find_task(phase.task).get_parser()
-    valid = {a.dest for a in parser._actions}
+    with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):  # what imports print
+        from espnet_ext.espnet.task import find_task
+        from espnet_ext.espnet.train import parse
+
+        task = find_task(phase.task)
+        valid = {a.dest for a in task.get_parser()._actions}
     for key in plan.settings["config"]:
         if key not in valid:
             where = f"{stage.name}.args" if key in phase.args else phase.config
             raise UsageError(f"ESPnet's training has no option '{key}'", where, nearest(key, valid))
+    ctx.stage = stage
+    parse(task, train_argv(ctx))
 
 
 def _check_audio(ctx: Context) -> None:

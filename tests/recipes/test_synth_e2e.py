@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The embedded recipe through run.sh: whole, again, changed, and killed in every stage."""
+
+import json
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import threading
+
+import pytest
+import torch
+from conftest import TINY
+
+pytestmark = pytest.mark.e2e
+RAN = re.compile(r"^stage (\d+) \w+: done", re.M)
+
+
+@pytest.fixture(scope="module")
+def whole(recipe_copy, tmp_path_factory):
+    """An uninterrupted run of all stages, and what it printed."""
+    recipe = recipe_copy("synth/asr1", tmp_path_factory.mktemp("whole"))
+    return recipe, recipe.run(*TINY)
+
+
+def products(recipe):
+    """Everything that must not depend on how often a run was interrupted."""
+    exp = recipe.path / "exp/base"
+    model = torch.load(exp / "finetune/valid.acc.ave.pth", weights_only=True)
+    files = [*recipe.path.glob("dump/*/text"), *recipe.path.glob("dump/*/wav.scp")]
+    files += [*recipe.path.glob("dump/*/tokens.txt"), *exp.glob("decode/*/*/text")]
+    texts = {str(p.relative_to(recipe.path)): p.read_text() for p in files}
+    scores = json.loads((exp / "scores.json").read_text())["sets"]
+    rates = {s: m["greedy_ctc"]["wer"] for s, m in scores.items()}
+    return {"texts": {k: v.replace(str(recipe.path), "") for k, v in texts.items()},
+            "model": model, "wer": rates}  # fmt: skip
+
+
+def test_all_stages_run_and_say_what_they_made(whole):
+    recipe, out = whole
+    assert RAN.findall(out) == ["1", "2", "4", "7", "8", "9", "10"]
+    assert "stock ESPnet finds all" in out and "waiting for data" in out
+    assert "Speech2Text.from_pretrained" in out
+    page = (recipe.path / "RESULTS.md").read_text()
+    assert "| base |" in page and "./run.sh" in page
+
+
+def test_a_second_run_does_nothing(whole):
+    recipe, _ = whole
+    out = recipe.run(*TINY)
+    assert RAN.findall(out) == [] and out.count("up to date") == 7
+
+
+def test_a_changed_learning_rate_reruns_only_what_depends_on_it(recipe_copy, whole):
+    recipe, _ = whole
+    out = recipe.run(*TINY, "--finetune.args.optim_conf.lr=0.001", "--stop-stage", "8")
+    assert RAN.findall(out) == ["7", "8"]
+    assert "finetune.old1" in out  # nothing is lost
+    back = recipe.run(*TINY, "--stop-stage", "8")
+    assert RAN.findall(back) == ["7", "8"]
+
+
+def test_more_epochs_go_on_in_the_same_experiment(whole):
+    recipe, _ = whole
+    more = [x.replace("max_epoch=2", "max_epoch=3") for x in TINY]
+    before = sorted(p.name for p in (recipe.path / "exp").iterdir())
+    out = recipe.run(*more, "--stage", "finetune", "--stop-stage", "finetune")
+    assert "going on after epoch 2" in out and "epoch 3/3" in out and "epoch 2/3" not in out
+    assert sorted(p.name for p in (recipe.path / "exp").iterdir()) == before
+
+
+def test_killed_in_every_stage_and_started_again_it_ends_the_same(recipe_copy, tmp_path):
+    clean = recipe_copy("synth/asr1", tmp_path / "clean")
+    clean.run(*TINY)
+    recipe = recipe_copy("synth/asr1", tmp_path / "killed")
+    rng = random.Random(7)
+    hits = []
+    for stage, longest_s in ((1, 2.0), (2, 0.4), (4, 0.1), (7, 2.0), (7, 4.0), (8, 0.5), (9, 0.3), (10, 0.1)):
+        process = recipe.start(*TINY)
+        for line in process.stdout:
+            if line.startswith(f"stage {stage} ") and "(" in line:
+                threading.Event().wait(rng.uniform(0, longest_s))
+                os.killpg(process.pid, signal.SIGKILL)
+                break
+        process.stdout.close()
+        hits.append(process.wait() == -signal.SIGKILL)
+    assert sum(hits) >= 6, hits  # some may end before the shot
+    recipe.run(*TINY)
+    ours, theirs = products(recipe), products(clean)
+    assert ours["texts"] == theirs["texts"] and ours["wer"] == theirs["wer"]
+    assert all(torch.equal(v, theirs["model"][k]) for k, v in ours["model"].items())
+
+
+def test_the_archive_works_with_stock_espnet_alone(whole, tmp_path):
+    """The three printed lines, in a process that cannot import this package."""
+    recipe, out = whole
+    lines = re.search(r"(import soundfile;.*)\n\s*(asr = .*)\n\s*(print.*)\n", out).groups()
+    wav = next((recipe.path / "data/wav").rglob("*.flac"))
+    code = (
+        "import sys, importlib.abc\n"
+        "class Block(importlib.abc.MetaPathFinder):\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name.split('.')[0] == 'espnet_ext': raise ImportError(name)\n"
+        "sys.meta_path.insert(0, Block())\n"
+        + "\n".join(lines).replace("speech.wav", str(wav))
+        + "\nassert 'espnet_ext' not in sys.modules\nprint('decoded')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=300
+    )
+    assert done.stdout.endswith("decoded\n"), done.stderr
+
+
+def test_a_failing_training_says_what_where_how_and_how_to_rerun(whole):
+    recipe, _ = whole
+    out = recipe.run(*TINY, "--finetune.args.optim_conf.lr=abc", "--stage", "7", code=1)
+    assert "stage 7 (finetune) failed" in out and "rerun: ./run.sh --stage 7" in out
+    assert "Traceback" not in out
+
+
+def test_a_value_that_espnet_refuses_is_found_before_any_stage(recipe_copy, tmp_path):
+    recipe = recipe_copy("synth/asr1", tmp_path)
+    out = recipe.run("--finetune.args.optim=adamm", code=2)
+    assert "adamm" in out and not (recipe.path / "data").exists()
+
+
+def test_an_unknown_training_option_is_found_before_any_stage(recipe_copy, tmp_path):
+    recipe = recipe_copy("synth/asr1", tmp_path)
+    out = recipe.run("--finetune.args.max_epochs=3", code=2)
+    assert "did you mean 'max_epoch'?" in out and not (recipe.path / "data").exists()
