@@ -19,12 +19,12 @@ def load_object(name: str, where: str) -> Any:
             module itself is not hidden.
     """
     module_name, _, attribute = name.partition(":")
-    if not module_name or not attribute:
+    if not module_name or not attribute or module_name.startswith("."):
         raise UsageError(f"'{name}' is not of the form module:name", where)
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as e:
-        if e.name and not module_name.startswith(e.name):
+        if e.name and not f"{module_name}.".startswith(f"{e.name}."):
             raise
         raise UsageError(f"there is no module '{module_name}'", where) from None
     try:

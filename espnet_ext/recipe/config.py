@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """recipe.yaml and ``--section.field value`` overrides into a checked :class:`Recipe`."""
 
+import contextlib
 import dataclasses
 import re
 import types
@@ -37,6 +38,8 @@ def load(path: Path, overrides: list[tuple[str, str]] = ()) -> Recipe:
         mark = getattr(e, "problem_mark", None)
         where = f"{path}:{mark.line + 1}" if mark else path
         raise UsageError(f"not valid YAML: {getattr(e, 'problem', e)}", where) from None
+    except ValueError as e:  # PyYAML lets a date that does not exist through
+        raise UsageError(f"not valid YAML: {e}", path) from None
     if not isinstance(raw, dict):
         raise UsageError("recipe.yaml must hold key: value lines", path)
     for key, text in overrides:
@@ -79,18 +82,18 @@ def _parse(text: str, cls: Any, option: str) -> Any:
     if text in ("null", "none", "") or (plain and text[:1] in "[{") or cls in (int, float, bool):
         try:
             return yaml.safe_load(text) if text != "none" else None
-        except yaml.YAMLError:
+        except (yaml.YAMLError, ValueError):
             raise UsageError(f"'{text}' is not a value for {option}", option) from None
     if typing.get_origin(cls) is list or cls is list:
         return [text]
     if dataclasses.is_dataclass(cls):
         raise UsageError(f"{option} is a section, not a value", option, f"{option}.FIELD VALUE")
-    if plain and re.fullmatch(r"[-+]?[0-9.][0-9.eE+-]*|true|false", text):
-        value = yaml.safe_load(text)
-        try:  # YAML 1.1 reads 1e-3 as text
-            return float(value) if isinstance(value, str) else value
-        except ValueError:
-            return text
+    if text in ("true", "false"):
+        return text == "true"
+    if re.fullmatch(r"[-+]?[0-9.][0-9.eE+-]*", text):
+        for number in (int, float):  # YAML 1.1 would read 1e-3 as text and 010 as 8
+            with contextlib.suppress(ValueError):
+                return number(text)
     return text
 
 

@@ -93,12 +93,16 @@ def versions() -> dict[str, str]:
     return found
 
 
+# Everything but what scoring writes, from the repository's top.
+SOURCES = (":/", ":(top,exclude,glob)egs2/*/*/results/**", ":(top,exclude,glob)**/RESULTS.md")
+
+
 def git_state(path: Path | str | None = None) -> dict[str, str | bool | None]:
     """Return ``{"commit": ..., "dirty": ...}`` of the repository that holds folder ``path``.
 
     Both are None without git, outside a repository, and in a folder the repository ignores (an
-    environment inside somebody's checkout is not at that checkout's commit). Untracked files do
-    not count as dirty.
+    environment inside somebody's checkout is not at that checkout's commit). Untracked files and
+    what a scored run itself writes (run records, RESULTS.md) do not count as dirty.
 
     Args:
         path: The folder; by default the one this package stands in.
@@ -112,7 +116,7 @@ def git_state(path: Path | str | None = None) -> dict[str, str | bool | None]:
         if ignored.returncode != 1:
             return unknown
         status = subprocess.run(
-            [*git, "status", "--porcelain=v2", "--branch", "--untracked-files=no"],
+            [*git, "status", "--porcelain=v2", "--branch", "--untracked-files=no", "--", *SOURCES],
             capture_output=True,
             timeout=20,
         )

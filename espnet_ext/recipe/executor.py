@@ -104,6 +104,16 @@ class Dask:
         self._cluster.close()
 
 
+def _settings(path: Path) -> dict:
+    try:
+        settings = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except (yaml.YAMLError, ValueError) as e:
+        raise UsageError(f"not valid YAML: {e}", path) from None
+    if not isinstance(settings, dict):
+        raise UsageError("an executor file must hold key: value lines", path)
+    return settings
+
+
 def _jobqueue(name: str, settings: dict) -> Any:
     try:
         import dask_jobqueue
@@ -132,10 +142,11 @@ def make_executor(options: Options) -> Iterator[Executor]:
     elif kind == "dask":
         executor = Dask(jobs, {})
     elif kind.endswith((".yaml", ".yml")):
-        path = Path(kind)
+        # Recipes share the project's conf/.
+        path = Path(kind) if Path(kind).is_file() else Path("../../..") / kind
         if not path.is_file():
-            raise UsageError("there is no such executor file", path, "local, dask, or a YAML file")
-        executor = Dask(jobs, yaml.safe_load(path.read_text(encoding="utf-8")) or {})
+            raise UsageError("there is no such executor file", kind, "local, dask, or a YAML file")
+        executor = Dask(jobs, _settings(path))
     else:
         raise UsageError(
             f"there is no executor '{kind}'", "--executor", nearest(kind, ["local", "dask"])

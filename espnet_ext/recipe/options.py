@@ -87,6 +87,8 @@ def parse(argv: list[str], recipe_keys: set[str]) -> Options:
                     f"--{key} needs a value", None, f"write --{key} VALUE or --{key}=VALUE"
                 )
             value = rest.pop(0)
+        if name in TEXTS and not value.strip():
+            raise UsageError(f"--{key} needs a value", arg, "its value is empty: leave it away")
         if name in NUMBERS:
             setattr(opts, name.replace("-", "_"), _count(name, value))
         elif name in TEXTS:

@@ -67,9 +67,10 @@ def changes(old: dict, new: dict) -> list[str]:
 def read(path: Path) -> dict | None:
     """Return a record, or None when there is none or it is not readable."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, json.JSONDecodeError):
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):  # no JSON, or not even text
         return None
+    return record if isinstance(record, dict) else None
 
 
 def write(ctx: Context, stage: Stage, now: dict, wall_s: float) -> None:

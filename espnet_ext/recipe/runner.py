@@ -41,6 +41,12 @@ def main(argv: list[str] | None = None) -> int:
     except EspnetExtError as e:
         print(f"error: {e}", file=sys.stderr)
         return e.exit_code
+    except Exception as e:
+        if "--debug" in argv:
+            raise
+        frame = _frame(e)
+        print(f"error: {type(e).__name__}: {e}\n  where: {frame}  (add --debug)", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("\ninterrupted; start again to go on from here", file=sys.stderr)
         return 130
@@ -92,7 +98,23 @@ def _run(ctx: Context, chosen: tuple[Stage, ...]) -> int:
                 return code
             ran += 1
         say(f"done: {ran} stage(s) run in {duration(time.monotonic() - start)}")
+        if chosen[-1] is stages.STAGES[-1]:
+            _summary(ctx)
     return 0
+
+
+def _summary(ctx: Context) -> None:
+    """After the last stage: what was reached, where it is written, how to use the model."""
+    from espnet_ext.recipe.steps import pack, score
+
+    for line in score.summary(ctx):
+        say(f"  {line}")
+    if Path("RESULTS.md").exists():
+        say(f"results: {Path('RESULTS.md').resolve()}")
+    if ctx.recipe.pack is not None:
+        say("the trained model in Python, with stock ESPnet:")
+        for line in pack.usage(ctx):
+            say(f"  {line}")
 
 
 def _run_stage(ctx: Context, stage: Stage, plan: Plan) -> int | None:
@@ -112,6 +134,10 @@ def _run_stage(ctx: Context, stage: Stage, plan: Plan) -> int | None:
         with stage_log(log, _header(ctx, stage)):
             stage.code().run(ctx, plan)
         _check_made(stage, plan)
+    except SystemExit as e:  # what ESPnet's parser does with a value that it cannot read
+        last = [x for x in log.read_text(encoding="utf-8").splitlines() if x.strip()][-1:]
+        said = last[0] if last else "no word"
+        return _failed(ctx, stage, log, EspnetExtError(f"it ended with code {e.code}: {said}"))
     except Exception as e:
         return _failed(ctx, stage, log, e)
     wall_s = time.monotonic() - start
@@ -143,8 +169,7 @@ def _failed(ctx: Context, stage: Stage, log: Path, error: Exception) -> int:
     expected = isinstance(error, EspnetExtError)
     text = str(error) if expected else f"{type(error).__name__}: {error}"
     if not expected:
-        frame = traceback.extract_tb(error.__traceback__)[-1]
-        text += f"\n  where: {Path(frame.filename).name}:{frame.lineno} in {frame.name}"
+        text += f"\n  where: {_frame(error)}"
     with open(log, "a", encoding="utf-8") as f:
         f.writelines(traceback.format_exception(error))
     if ctx.options.debug:
@@ -154,6 +179,11 @@ def _failed(ctx: Context, stage: Stage, log: Path, error: Exception) -> int:
     print(f"  rerun: {rerun(ctx, stage)}", file=sys.stderr)
     logging.getLogger(__name__).debug("failed", exc_info=error)
     return error.exit_code if expected else 1
+
+
+def _frame(error: Exception) -> str:
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{Path(frame.filename).name}:{frame.lineno} in {frame.name}"
 
 
 def rerun(ctx: Context, stage: Stage) -> str:

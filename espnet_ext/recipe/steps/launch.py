@@ -54,6 +54,8 @@ def train(ctx: Context, task: str, argv: list[str]) -> None:
 
 def torchrun_command(options: Options, ngpu: int, task: str, argv: list[str]) -> list[str]:
     """Return the command for several processes on this machine: nccl on GPUs, gloo on CPUs."""
+    if ngpu and options.num_procs > 1:
+        raise UsageError("--num-procs is for CPUs", None, "add --ngpu 0, or give --ngpu N alone")
     n = ngpu if ngpu > 1 else options.num_procs
     back_end = ["--ngpu", "1"] if ngpu else ["--ngpu", "0", "--dist_backend", "gloo"]
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(n)]
@@ -75,7 +77,8 @@ def slurm_command(options: Options, ngpu: int, task: str, argv: list[str]) -> li
         raise SetupError("there are no Slurm settings", SLURM, "copy conf/slurm.yaml of the project")
     settings = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     srun = ["srun", f"--nodes={options.num_nodes}", "--ntasks-per-node=1", f"--gpus-per-node={ngpu}"]
-    srun += [f"--{key}" if value is True else f"--{key}={value}" for key, value in settings.items()]
+    given = {k: v for k, v in settings.items() if v is not None and v is not False}
+    srun += [f"--{key}" if value is True else f"--{key}={value}" for key, value in given.items()]
     return [
         *srun, sys.executable, "-m", "espnet_ext.espnet.train", task, *argv, "--ngpu", str(ngpu),
         "--dist_launcher", "slurm", "--multiprocessing_distributed", "true",
@@ -89,7 +92,12 @@ def _follow(command: list[str], ctx: Context) -> None:
     last: deque[str] = deque(maxlen=8)
     try:
         process = subprocess.Popen(
-            command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            command,
+            env=env,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            encoding="utf-8",
+            errors="replace",
         )
     except FileNotFoundError:
         raise SetupError(f"there is no command '{command[0]}'", "PATH") from None

@@ -1,14 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """Stage 10: one archive that stock ESPnet loads, and the lines that do it."""
 
+import dataclasses
+import itertools
 import shlex
 from pathlib import Path
 
 from espnet_ext.files import atomic_path
 from espnet_ext.recipe.console import say
-from espnet_ext.recipe.stages import Context, Plan
+from espnet_ext.recipe.stages import Context, Plan, find
 from espnet_ext.recipe.steps.decode import last_phase
-from espnet_ext.recipe.steps.train import model_file
+from espnet_ext.recipe.steps.train import model_file, train_argv
 
 
 def archive(ctx: Context) -> Path:
@@ -23,16 +25,19 @@ def plan(ctx: Context) -> Plan:
     needs = [config, model_file(ctx, phase)]
     command = ["python", "-m", "espnet2.bin.pack", "asr", "--outpath", str(archive(ctx))]
     command += ["--asr_train_config", str(config), "--asr_model_file", str(needs[1])]
-    command += [x for p in _named_files(config) for x in ("--option", str(p))]
+    command += [x for p in _named_files(ctx, config) for x in ("--option", str(p))]
     return Plan(needs=needs, makes=[archive(ctx)], disk_mb=30, stock=[shlex.join(command)])
 
 
-def _named_files(config: Path) -> list[Path]:
+def _named_files(ctx: Context, config: Path) -> list[Path]:
     """Return the files that the configuration names and inference reads."""
     import yaml
 
-    if not config.exists():
-        return []
+    if not config.exists():  # the plan of a phase that is still to be trained
+        phase = dataclasses.replace(ctx, stage=find(last_phase(ctx)))
+        given = dict(itertools.pairwise(train_argv(phase)))
+        stats = given.get("--normalize_conf", "").partition("stats_file=")[2]
+        return [Path(p) for p in (given.get("--bpemodel"), stats) if p]
     args = yaml.safe_load(config.read_text(encoding="utf-8"))
     named = [args.get("bpemodel"), (args.get("normalize_conf") or {}).get("stats_file")]
     return [Path(p) for p in named if p]
@@ -52,15 +57,13 @@ def run(ctx: Context, plan: Plan) -> None:
             pack(
                 files={"asr_model_file": model},
                 yaml_files={"asr_train_config": config},
-                option=_named_files(config),
+                option=_named_files(ctx, config),
                 outpath=zipped,
             )
             zipped.rename(tmp)
         finally:
             zipped.unlink(missing_ok=True)
-    say(f"  {archive(ctx)}: {archive(ctx).stat().st_size / 1e6:.1f} MB. With stock ESPnet:")
-    for line in usage(ctx):
-        say(f"    {line}")
+    say(f"  {archive(ctx)}: {archive(ctx).stat().st_size / 1e6:.1f} MB")
 
 
 def usage(ctx: Context) -> list[str]:

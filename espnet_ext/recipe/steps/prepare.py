@@ -2,6 +2,7 @@
 """Stage 1: run the recipe's data preparation and check what it made."""
 
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -37,7 +38,7 @@ def plan(ctx: Context) -> Plan:
         inputs=[p for p in sorted(script.parent.rglob("*")) if p.suffix in (".sh", ".py")],
         settings={"args": section.args, "corpus": path, "sets": sets(ctx)},
         disk_mb=section.disk_mb,
-        stock=[f"bash {script} {DATA}"],
+        stock=[shlex.join(["bash", str(script), str(DATA), *section.args])],
     )
 
 
@@ -49,9 +50,10 @@ def _expected(ctx: Context, name: str, file: str) -> bool:
 def run(ctx: Context, plan: Plan) -> None:
     """Run local/data.sh on an empty ``data/``; what was there before comes back if it fails."""
     section = ctx.recipe.prepare
-    for stale in (BEFORE, FAILED):
-        shutil.rmtree(stale, ignore_errors=True)
-    if DATA.exists():
+    shutil.rmtree(FAILED, ignore_errors=True)
+    if BEFORE.exists():  # a killed run: what it left in data/ is half made
+        shutil.rmtree(DATA, ignore_errors=True)
+    elif DATA.exists():
         os.replace(DATA, BEFORE)
     try:
         _script(ctx, [section.script, str(DATA), *section.args])
@@ -69,7 +71,12 @@ def run(ctx: Context, plan: Plan) -> None:
 def _script(ctx: Context, argv: list[str]) -> None:
     env = {**os.environ, "PYTHON": sys.executable, "LC_ALL": "C.UTF-8"}
     process = subprocess.Popen(
-        ["bash", *argv], env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        ["bash", *argv],
+        env=env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding="utf-8",
+        errors="replace",
     )
     last: list[str] = []
     for line in process.stdout:
@@ -80,7 +87,9 @@ def _script(ctx: Context, argv: list[str]) -> None:
     if code:
         error = DataError if code == 3 else EspnetExtError
         corpus = ctx.recipe.corpus
-        how = f"set {corpus.env}=/path/to/{corpus.name}; {corpus.source}" if corpus.env else None
+        how = f"correct {argv[0]}; all it said is in the log"
+        if corpus.env:
+            how = f"set {corpus.env}=/path/to/{corpus.name}; {corpus.source}"
         raise error(f"{argv[0]} ended with exit code {code}: {' / '.join(last)}", argv[0], how)
 
 

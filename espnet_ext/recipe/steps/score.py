@@ -58,10 +58,19 @@ def run(ctx: Context, plan: Plan) -> None:
     write_json(ctx.exp / "scores.json", record)
     write_json(record_path(ctx), record)
     page = write_results(Path.cwd())
-    for name in sets_of(ctx):
-        rates = "  ".join(f"{m.upper()} {sets[name][method][m]['rate']:.2f} %" for m in METRICS)
-        say(f"  {name}: {rates}  ({method}, {sets[name][method]['utterances']} utterances)")
     say(f"  results: {Path(page).resolve().relative_to(Path.cwd())}")
+    for line in summary(ctx):
+        say(f"  {line}")
+
+
+def summary(ctx: Context) -> list[str]:
+    """Return a line with the error rates of each set and method; empty before scoring."""
+    return [
+        f"{name}: " + "  ".join(f"{m.upper()} {scored[m]['rate']:.2f} %" for m in METRICS)
+        + f"  ({method}, {scored['utterances']} utterances)"
+        for name, methods in _read(ctx.exp / "scores.json").get("sets", {}).items()
+        for method, scored in methods.items()
+    ]  # fmt: skip
 
 
 def _score_set(ctx: Context, name: str) -> dict:

@@ -37,7 +37,7 @@ def plan(ctx: Context) -> Plan:
     train = DUMP / ctx.recipe.data.train
     texts = [train / "text"] + ([Path(t.text)] if t.text else [])
     stock = []
-    if t.type != "bpe":
+    if t.type != "bpe" and not t.symbols and not t.text:  # ESPnet has no program for these
         stock = [
             "python -m espnet2.bin.tokenize_text --token_type "
             f"{t.type} --field 2- --input {train}/text --output {out}/tokens.txt --write_vocabulary "
@@ -102,7 +102,7 @@ def _train_bpe(ctx: Context, out: Path, sentences: list[str]) -> list[str]:
 
 
 def _count(ctx: Context, sentences: list[str]) -> list[str]:
-    """Return characters or words by falling frequency, ties in alphabetical order."""
+    """Return characters or words by falling frequency, ties as they come (as ESPnet does)."""
     from collections import Counter
 
     t = ctx.recipe.tokens
@@ -114,7 +114,7 @@ def _count(ctx: Context, sentences: list[str]) -> list[str]:
             counts.update("<space>" if c == " " else c for c in sentence)
     if not counts:
         raise DataError("the training text is empty", DUMP / ctx.recipe.data.train / "text")
-    ordered = [w for w, _ in sorted(counts.items(), key=lambda kv: (-kv[1], kv[0]))]
+    ordered = [w for w, _ in counts.most_common()]
     return [*t.symbols, *(w for w in ordered if w not in t.symbols)]
 
 

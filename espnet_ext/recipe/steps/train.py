@@ -24,6 +24,12 @@ EXTENDABLE = {
     "max_epoch", "patience", "log_interval", "num_workers", "keep_nbest_models", "num_att_plot",
     "use_matplotlib", "use_tensorboard", "max_cache_size", "valid_max_cache_size",
 }  # fmt: skip
+# Options of ESPnet's parser that are given once per value; any other list follows its option.
+REPEATED = {
+    "fold_length", "train_shape_file", "valid_shape_file", "train_data_path_and_name_and_type",
+    "valid_data_path_and_name_and_type", "stream_data_path_and_name_and_type",
+    "stream_shape_file", "stream_batch_size", "stream_batch_bins",
+}  # fmt: skip
 
 
 def phase_of(ctx: Context) -> Phase:
@@ -64,11 +70,16 @@ def training_config(ctx: Context) -> dict:
         have = ", ".join(sorted(str(p) for p in path.parent.glob("*.yaml"))) or "none"
         raise UsageError(f"there is no configuration {path}", where, f"there are: {have}")
     try:
-        config = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as e:
+        config = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except (yaml.YAMLError, ValueError) as e:
         mark = getattr(e, "problem_mark", None)
         raise UsageError(f"not valid YAML: {e}", f"{path}:{mark.line + 1 if mark else '?'}") from None
-    return {**config, **phase.args, "seed": ctx.recipe.seed}
+    if not isinstance(config, dict):
+        raise UsageError("a training configuration must hold key: value lines", path)
+    for key, value in phase.args.items():
+        both = isinstance(value, dict) and isinstance(config.get(key), dict)
+        config[key] = {**config[key], **value} if both else value  # as ESPnet's parser does
+    return {**config, "seed": ctx.recipe.seed}
 
 
 def plan(ctx: Context) -> Plan:
@@ -83,10 +94,10 @@ def plan(ctx: Context) -> Plan:
     needs += [Path(text.split(":")[0]) for text in init_params(ctx)]
     keep = config.get("keep_nbest_models", 10)
     copies = 6 + (keep if isinstance(keep, int) else max(keep))
-    collect = [*_base_argv(ctx), *_data_argv(ctx, None), "--output_dir", str(_stats(ctx))]
+    program, ngpu = ["python", "-m", *_stock_program(phase)], str(launch.gpus(ctx.options))
     stock = [
-        shlex.join(["python", "-m", _stock_program(phase), "--collect_stats", "true", *collect]),
-        shlex.join(["python", "-m", _stock_program(phase), *train_argv(ctx)]),
+        shlex.join([*program, *_collect_argv(ctx)]),
+        shlex.join([*program, *train_argv(ctx), "--ngpu", ngpu]),
     ]
     return Plan(
         needs=needs,
@@ -105,8 +116,9 @@ def plan(ctx: Context) -> Plan:
     )
 
 
-def _stock_program(phase: Phase) -> str:
-    return "espnet2.bin.asr_train" if phase.task == "asr" else f"espnet_ext.espnet.train {phase.task}"
+def _stock_program(phase: Phase) -> list[str]:
+    own = ["espnet_ext.espnet.train", phase.task]
+    return ["espnet2.bin.asr_train"] if phase.task == "asr" else own
 
 
 def _sources(ctx: Context) -> list[tuple[str, list[Stream]]]:
@@ -136,12 +148,21 @@ def _base_argv(ctx: Context) -> list[str]:
 def _option(key: str, value: object) -> list[str]:
     """Write a value as ESPnet's parser wants it; a section becomes ``--key sub=value`` pairs."""
     if isinstance(value, dict):
-        return [x for k, v in value.items() for x in (f"--{key}", f"{k}={json.dumps(v)}")]
+        return [x for k, v in value.items() for x in (f"--{key}", f"{k}={_yaml(v)}")]
     if isinstance(value, list):
-        return [x for v in value for x in (f"--{key}", ",".join(map(str, v)) if isinstance(v, list) else str(v))]  # fmt: skip
+        words = [",".join(map(str, v)) if isinstance(v, list) else str(v) for v in value]
+        if key in REPEATED:
+            return [x for word in words for x in (f"--{key}", word)]
+        return [f"--{key}", *words]
     if isinstance(value, bool):
         value = str(value).lower()
     return [f"--{key}", "null" if value is None else str(value)]
+
+
+def _yaml(value: object) -> str:
+    """One line of YAML; JSON's 1e-05 would be text to ESPnet."""
+    text = yaml.safe_dump(value, default_flow_style=True, width=float("inf"), sort_keys=False)
+    return text.removesuffix("...\n").strip()
 
 
 def _data_argv(ctx: Context, stats: Path | None) -> list[str]:
@@ -163,12 +184,21 @@ def _data_argv(ctx: Context, stats: Path | None) -> list[str]:
     return argv
 
 
+def _collect_argv(ctx: Context) -> list[str]:
+    """Return the options that collect statistics."""
+    argv = [*_base_argv(ctx), *_data_argv(ctx, None), "--output_dir", str(_stats(ctx))]
+    if training_config(ctx).get("normalize") == "global_mvn":
+        argv += ["--normalize", "null"]  # it cannot be built before there are statistics
+    fixed = ["--ngpu", "0", "--num_workers", "0", "--use_amp", "false"]
+    return [*argv, "--collect_stats", "true", *fixed]
+
+
 def train_argv(ctx: Context) -> list[str]:
     """Return the options of ESPnet's training program for this phase."""
     out, stats = ctx.phase_dir(ctx.stage.name), _stats(ctx)
     argv = [*_base_argv(ctx), *_data_argv(ctx, stats), "--output_dir", str(out), "--resume", "true"]
-    for text in init_params(ctx):
-        argv += ["--init_param", text]
+    if init_params(ctx):
+        argv += ["--init_param", *init_params(ctx)]
     config = training_config(ctx)
     if config.get("normalize") == "global_mvn":
         argv += ["--normalize_conf", f"stats_file={stats / 'train' / 'feats_stats.npz'}"]
@@ -210,10 +240,8 @@ def _collect_stats(ctx: Context, plan: Plan) -> None:
     key = sha256_json([phase.task, plan.settings["streams"], relevant, inputs, token_options(ctx)])
     if (records.read(stats / "done.json") or {}).get("key") == key:
         return
-    fixed = ["--collect_stats", "true", "--ngpu", "0", "--num_workers", "0", "--use_amp", "false"]
-    main = [*_base_argv(ctx), *_data_argv(ctx, None), *fixed]
     say("  collecting statistics")
-    train(phase.task, [*main, "--output_dir", str(stats)])
+    train(phase.task, _collect_argv(ctx))
     for stream, extra in phase.extra_data.items():
         write_stream_shapes(stats / stream, extra.set, extra.streams)
     _leave_out_infeasible(ctx, stats / "train")
