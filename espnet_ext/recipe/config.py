@@ -138,9 +138,7 @@ def _build_section(cls: type, value: Any, path: str, where: str) -> Any:
     for f in dataclasses.fields(cls):
         if f.default is f.default_factory is dataclasses.MISSING and f.name not in value:
             raise UsageError(f"'{where}.{f.name}' is missing", path, f"add '{f.name}:' to {where}")
-    built = {
-        k: _build(hints[k], v, path, f"{where}.{k}" if where else k) for k, v in value.items()
-    }
+    built = {k: _build(hints[k], v, path, f"{where}.{k}" if where else k) for k, v in value.items()}
     return cls(**built)
 
 

@@ -19,7 +19,7 @@ def say(text: str) -> None:
 
 
 class Progress:
-    """Rate and time left of a loop: one line redrawn on a terminal, a line now and then elsewhere."""
+    """Rate and time left of a loop: one line redrawn on a terminal, some lines elsewhere."""
 
     def __init__(self, what: str, unit: str = "utterances", every_s: float = 10.0):
         self.what, self.unit = what, unit
@@ -50,7 +50,7 @@ class _ToTerminal(logging.Handler):
 
 @contextmanager
 def stage_log(path: Path, header: list[str]) -> Iterator[TextIO]:
-    """Send logging, stdout and stderr of a stage to ``path``; the previous log stays as ``.old``."""
+    """Send logging, stdout and stderr of a stage to ``path``; the last log stays as ``.old``."""
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.exists():
         os.replace(path, path.with_suffix(".old.log"))

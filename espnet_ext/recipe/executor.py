@@ -82,13 +82,9 @@ class Dask:
             self._cluster = LocalCluster(
                 n_workers=jobs, threads_per_worker=1, dashboard_address=None, **settings
             )
-        elif kind in CLUSTERS:
+        else:
             self._cluster = _jobqueue(CLUSTERS[kind], settings)
             self._cluster.scale(jobs=jobs)
-        else:
-            raise UsageError(
-                f"there is no cluster '{kind}'", "cluster", nearest(kind, [*CLUSTERS, "local"])
-            )
         self._client = Client(self._cluster)
 
     def map(self, fn: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
@@ -104,7 +100,33 @@ class Dask:
         self._cluster.close()
 
 
-def _settings(path: Path) -> dict:
+def dask_settings(options: Options) -> dict | None:
+    """Return the settings of dask that ``--executor`` asks for; None where it asks for no dask.
+
+    Raises:
+        UsageError: Unknown kind, or the YAML file is missing or not usable.
+    """
+    kind = options.executor
+    if kind in ("local", "dask"):
+        return None if kind == "local" else {}
+    if not kind.endswith((".yaml", ".yml")):
+        raise UsageError(
+            f"there is no executor '{kind}'", "--executor", nearest(kind, ["local", "dask"])
+        )
+    # Recipes share the project's conf/.
+    path = Path(kind) if Path(kind).is_file() else Path("../../..") / kind
+    if not path.is_file():
+        raise UsageError("there is no such executor file", kind, "local, dask, or a YAML file")
+    settings = _read(path)
+    cluster = settings.get("cluster", "local")
+    if cluster not in ("local", *CLUSTERS):
+        raise UsageError(
+            f"there is no cluster '{cluster}'", path, nearest(str(cluster), [*CLUSTERS, "local"])
+        )
+    return settings
+
+
+def _read(path: Path) -> dict:
     try:
         settings = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     except (yaml.YAMLError, ValueError) as e:
@@ -135,22 +157,12 @@ def make_executor(options: Options) -> Iterator[Executor]:
     for name in THREADS:
         os.environ.setdefault(name, "1")
     jobs = options.nj or len(os.sched_getaffinity(0))
-    kind = options.executor
+    settings = dask_settings(options)
     executor: Any
-    if kind == "local":
-        executor = Local(jobs) if jobs > 1 else Serial()
-    elif kind == "dask":
-        executor = Dask(jobs, {})
-    elif kind.endswith((".yaml", ".yml")):
-        # Recipes share the project's conf/.
-        path = Path(kind) if Path(kind).is_file() else Path("../../..") / kind
-        if not path.is_file():
-            raise UsageError("there is no such executor file", kind, "local, dask, or a YAML file")
-        executor = Dask(jobs, _settings(path))
+    if settings is not None:
+        executor = Dask(jobs, settings)
     else:
-        raise UsageError(
-            f"there is no executor '{kind}'", "--executor", nearest(kind, ["local", "dask"])
-        )
+        executor = Local(jobs) if jobs > 1 else Serial()
     try:
         yield executor
     finally:

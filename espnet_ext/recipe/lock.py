@@ -38,7 +38,7 @@ def hold(path: Path, say: Callable[[str], None]) -> Iterator[None]:
                 f"another run is at work in this folder: process {holder.get('pid', '?')} on "
                 f"{holder.get('host', '?')}, since {holder.get('since', '?')}",
                 path,
-                "wait for it, or stop it; for a second run at the same time copy the recipe's folder",
+                "wait for it, or stop it; for two runs at the same time copy the recipe's folder",
             ) from None
         if holder:
             say(f"taking over the lock of process {holder.get('pid')}, which no longer runs")

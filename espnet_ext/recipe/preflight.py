@@ -11,7 +11,9 @@ from espnet_ext.errors import DataError, EspnetExtError, UsageError, nearest
 from espnet_ext.recipe import records, stages
 from espnet_ext.recipe.console import say
 from espnet_ext.recipe.environment import check_environment, require_environment
+from espnet_ext.recipe.executor import dask_settings
 from espnet_ext.recipe.stages import PHASES, Context, Plan, Stage
+from espnet_ext.recipe.steps import launch
 
 SAMPLE = 3  # audio files opened per set
 
@@ -57,6 +59,9 @@ def _needs(ctx: Context, plans: list[tuple[Stage, Plan]]) -> dict:
 def _problems(
     ctx: Context, plans: list[tuple[Stage, Plan]]
 ) -> Iterator[tuple[str, EspnetExtError | None]]:
+    yield "executor", _caught(dask_settings, ctx.options)
+    if any(stage.name in PHASES for stage, _ in plans):
+        yield "start of training", _caught(launch.command, ctx.options, "asr", [])
     for stage, plan in plans:
         done = records.read(ctx.done_path(stage))
         if stage.name == "prepare" and done is None:

@@ -10,8 +10,8 @@ import traceback
 from pathlib import Path
 
 from espnet_ext.errors import EspnetExtError
-from espnet_ext.recipe import config, lock, options, records, stages
 from espnet_ext.progress import duration
+from espnet_ext.recipe import config, lock, options, records, stages
 from espnet_ext.recipe.console import say, stage_log
 from espnet_ext.recipe.schema import Recipe
 from espnet_ext.recipe.stages import Context, Plan, Stage

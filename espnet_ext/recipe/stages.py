@@ -48,7 +48,7 @@ PHASES = ("pretrain", "midtrain", "finetune")
 
 @dataclass
 class Context:
-    """What a stage may know. The current directory is the recipe's; all paths are relative to it."""
+    """What a stage may know. All paths are relative to the recipe's folder, the current one."""
 
     recipe: Recipe
     options: Options

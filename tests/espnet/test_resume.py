@@ -49,15 +49,15 @@ def _killed_after_batches(argv, out, count):
     _train(argv, out)
 
 
-def _killed_at_save(argv, out, name, moment):
-    """Die before, in the middle of, or right after the file ``name`` is written."""
+def _killed_at_save(argv, out, name, moment, nth):
+    """Die before, in the middle of, or right after the ``nth`` time that ``name`` is written."""
     write = checkpoint._plain_save
     seen = []
 
     def save(obj, path, *args, **kwargs):
         if name in os.path.basename(os.fspath(path)):
             seen.append(path)
-            if len(seen) == 2:
+            if len(seen) == nth:
                 if moment == "middle":
                     with open(path, "wb") as f:
                         f.write(b"half")
@@ -97,31 +97,12 @@ def test_killed_in_an_epoch(reference, tiny_argv, tmp_path, batches):
 @pytest.mark.parametrize("moment", ["before", "middle", "after"])
 def test_killed_while_saving(reference, tiny_argv, tmp_path, name, moment):
     out = tmp_path / "exp"
-    if name == "2epoch.pth":  # written once: die at the first time
-        target = lambda *a: _killed_at_save_once(*a)  # noqa: E731
-    else:
-        target = _killed_at_save
-    assert _in_child(target, tiny_argv, out, name, moment) == -signal.SIGKILL
+    nth = 2 if name == "checkpoint.pth" else 1  # in the second epoch
+    killed = _in_child(_killed_at_save, tiny_argv, out, name, moment, nth)
+    assert killed == -signal.SIGKILL
     assert _in_child(_train, tiny_argv, out) == 0
     assert _same(_weights(reference), _weights(out))
     assert (out / "latest.pth").resolve().name == "3epoch.pth"
-
-
-def _killed_at_save_once(argv, out, name, moment):
-    write = checkpoint._plain_save
-
-    def save(obj, path, *args, **kwargs):
-        if name in os.path.basename(os.fspath(path)):
-            if moment == "middle":
-                with open(path, "wb") as f:
-                    f.write(b"half")
-            if moment == "after":
-                write(obj, path, *args, **kwargs)
-            os.kill(os.getpid(), signal.SIGKILL)
-        write(obj, path, *args, **kwargs)
-
-    checkpoint._plain_save = save
-    _train(argv, out)
 
 
 def test_more_epochs_later_equal_more_epochs_at_once(reference, tiny_argv, tmp_path):

@@ -41,15 +41,23 @@ def train(ctx: Context, task: str, argv: list[str]) -> None:
     Raises:
         EspnetExtError: A training process failed; its last lines are shown.
     """
-    options, ngpu = ctx.options, gpus(ctx.options)
-    if options.num_nodes > 1:
-        _follow(slurm_command(options, ngpu, task, argv), ctx)
-    elif ngpu > 1 or options.num_procs > 1:
-        _follow(torchrun_command(options, ngpu, task, argv), ctx)
+    started = command(ctx.options, task, argv)
+    if started:
+        _follow(started, ctx)
     else:
         from espnet_ext.espnet.train import run
 
-        run(task, [*argv, "--ngpu", str(ngpu)])
+        run(task, [*argv, "--ngpu", str(gpus(ctx.options))])
+
+
+def command(options: Options, task: str, argv: list[str]) -> list[str] | None:
+    """Return the command that starts the training's processes; None if this process is enough."""
+    ngpu = gpus(options)
+    if options.num_nodes > 1:
+        return slurm_command(options, ngpu, task, argv)
+    if ngpu > 1 or options.num_procs > 1:
+        return torchrun_command(options, ngpu, task, argv)
+    return None
 
 
 def torchrun_command(options: Options, ngpu: int, task: str, argv: list[str]) -> list[str]:
@@ -74,9 +82,10 @@ def slurm_command(options: Options, ngpu: int, task: str, argv: list[str]) -> li
         raise UsageError("--num-nodes needs GPUs", None, "add --ngpu N (GPUs per machine)")
     path = SLURM if SLURM.exists() else Path("../../..") / SLURM
     if not path.exists():
-        raise SetupError("there are no Slurm settings", SLURM, "copy conf/slurm.yaml of the project")
+        raise SetupError("there are no Slurm settings", SLURM, "copy the project's conf/slurm.yaml")
     settings = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    srun = ["srun", f"--nodes={options.num_nodes}", "--ntasks-per-node=1", f"--gpus-per-node={ngpu}"]
+    srun = ["srun", f"--nodes={options.num_nodes}", "--ntasks-per-node=1"]
+    srun += [f"--gpus-per-node={ngpu}"]
     given = {k: v for k, v in settings.items() if v is not None and v is not False}
     srun += [f"--{key}" if value is True else f"--{key}={value}" for key, value in given.items()]
     return [

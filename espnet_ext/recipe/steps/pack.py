@@ -45,21 +45,13 @@ def _named_files(ctx: Context, config: Path) -> list[Path]:
 
 def run(ctx: Context, plan: Plan) -> None:
     """Pack configuration, model and token files; no network is used."""
-    from espnet_ext.espnet import fastimport
-
-    fastimport.enable()
-    from espnet2.main_funcs.pack_funcs import pack
+    from espnet_ext.espnet.pack import pack_asr
 
     config, model = plan.needs
     with atomic_path(archive(ctx)) as tmp:
         zipped = tmp.with_suffix(".zip")  # the packer goes by the ending
         try:
-            pack(
-                files={"asr_model_file": model},
-                yaml_files={"asr_train_config": config},
-                option=_named_files(ctx, config),
-                outpath=zipped,
-            )
+            pack_asr(config, model, _named_files(ctx, config), zipped)
             zipped.rename(tmp)
         finally:
             zipped.unlink(missing_ok=True)

@@ -24,7 +24,8 @@ def plan(ctx: Context) -> Plan:
     """See :class:`Plan`."""
     for metric in ctx.recipe.score.metrics:
         if metric not in METRICS and ":" not in metric:
-            raise UsageError(f"there is no metric '{metric}'", "score.metrics", nearest(metric, METRICS))
+            how = nearest(metric, METRICS)
+            raise UsageError(f"there is no metric '{metric}'", "score.metrics", how)
     hyps = [out_dir(ctx, s) / f for s in sets_of(ctx) for f in ("text", "decode.json")]
     refs = [DATA / s / "text" for s in sets_of(ctx)]
     return Plan(

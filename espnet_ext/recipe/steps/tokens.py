@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Stage 4: the token list, and which utterances are too short for their tokens."""
 
+from itertools import pairwise
 from pathlib import Path
 
 from espnet_ext.data.tables import iter_table, read_table
@@ -23,7 +24,8 @@ def token_options(ctx: Context) -> list[str]:
     """Return ESPnet's training options that name the token list; empty without one."""
     if ctx.recipe.tokens is None:
         return []
-    options = ["--token_type", ctx.recipe.tokens.type, "--token_list", str(folder(ctx) / "tokens.txt")]
+    options = ["--token_type", ctx.recipe.tokens.type]
+    options += ["--token_list", str(folder(ctx) / "tokens.txt")]
     if ctx.recipe.tokens.type == "bpe":
         options += ["--bpemodel", str(folder(ctx) / "bpe.model")]
     return options
@@ -40,8 +42,9 @@ def plan(ctx: Context) -> Plan:
     if t.type != "bpe" and not t.symbols and not t.text:  # ESPnet has no program for these
         stock = [
             "python -m espnet2.bin.tokenize_text --token_type "
-            f"{t.type} --field 2- --input {train}/text --output {out}/tokens.txt --write_vocabulary "
-            "true --add_symbol '<blank>:0' --add_symbol '<unk>:1' --add_symbol '<sos/eos>:-1'"
+            f"{t.type} --field 2- --input {train}/text --output {out}/tokens.txt "
+            "--write_vocabulary true --add_symbol '<blank>:0' --add_symbol '<unk>:1' "
+            "--add_symbol '<sos/eos>:-1'"
         ]
     stride = ctx.recipe.format.ctc_stride if ctx.recipe.format else None
     return Plan(
@@ -129,7 +132,7 @@ def _infeasible(ctx: Context, out: Path) -> list[tuple[str, int, int]]:
     lost = []
     for utt, sentence in iter_table(train / "text"):
         tokens = split(sentence)
-        needed = len(tokens) + sum(a == b for a, b in zip(tokens, tokens[1:], strict=False))
+        needed = len(tokens) + sum(a == b for a, b in pairwise(tokens))
         frames = int(int(samples[utt]) / ctx.recipe.format.fs / frame_s) - 1
         if needed > frames:
             lost.append((utt, frames, needed))

@@ -73,7 +73,8 @@ def training_config(ctx: Context) -> dict:
         config = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     except (yaml.YAMLError, ValueError) as e:
         mark = getattr(e, "problem_mark", None)
-        raise UsageError(f"not valid YAML: {e}", f"{path}:{mark.line + 1 if mark else '?'}") from None
+        line = mark.line + 1 if mark else "?"
+        raise UsageError(f"not valid YAML: {e}", f"{path}:{line}") from None
     if not isinstance(config, dict):
         raise UsageError("a training configuration must hold key: value lines", path)
     for key, value in phase.args.items():

@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Commands that start a training in several processes; the settings that the project ships."""
+
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from espnet_ext.errors import EspnetExtError, SetupError, UsageError
+from espnet_ext.recipe.executor import CLUSTERS
+from espnet_ext.recipe.options import Options
+from espnet_ext.recipe.steps import launch
+
+CONF = Path(__file__).resolve().parents[2] / "conf"
+OWN = ["-m", "espnet_ext.espnet.train", "asr", "--seed", "1"]
+
+
+def test_torchrun():
+    gpus = launch.torchrun_command(Options(), 4, "asr", ["--seed", "1"])
+    run = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node"]
+    assert gpus == [*run, "4", *OWN, "--ngpu", "1", "--multiprocessing_distributed", "false"]
+    cpus = launch.torchrun_command(Options(num_procs=2), 0, "asr", ["--seed", "1"])
+    assert cpus[:6] == [*run, "2"]
+    assert cpus[11:15] == ["--ngpu", "0", "--dist_backend", "gloo"]
+    with pytest.raises(UsageError, match="--num-procs is for CPUs"):
+        launch.torchrun_command(Options(num_procs=2), 1, "asr", [])
+
+
+def test_slurm(folder):
+    folder.write("../../../conf/slurm.yaml", (CONF / "slurm.yaml").read_text())
+    command = launch.slurm_command(Options(num_nodes=3), 2, "asr", ["--seed", "1"])
+    srun = command[: command.index(sys.executable)]
+    assert srun[:4] == ["srun", "--nodes=3", "--ntasks-per-node=1", "--gpus-per-node=2"]
+    assert "--time=24:00:00" in srun
+    at = command.index(sys.executable) + 1
+    assert command[at : at + 5] == OWN
+    options = dict(zip(command[at + 5 :: 2], command[at + 6 :: 2], strict=True))
+    init = options.pop("--dist_init_method")
+    assert init.startswith(f"file://{folder.path}/.stages/")
+    assert options == {
+        "--ngpu": "2",
+        "--dist_launcher": "slurm",
+        "--multiprocessing_distributed": "true",
+    }
+
+
+def test_slurm_settings_of_the_recipe_go_first(folder):
+    folder.write("../../../conf/slurm.yaml", "partition: far\n")
+    folder.write("conf/slurm.yaml", "partition: near\nexclusive: true\nmem: null\nreboot: false\n")
+    command = launch.slurm_command(Options(num_nodes=2), 1, "asr", [])
+    assert command[4:6] == ["--partition=near", "--exclusive"]
+    assert command[6] == sys.executable
+
+
+def test_which_command_starts_the_training(folder):
+    folder.write("conf/slurm.yaml", "partition: near\n")
+    assert launch.command(Options(ngpu=0), "asr", []) is None
+    assert launch.command(Options(ngpu=1), "asr", []) is None
+    assert "torch.distributed.run" in launch.command(Options(ngpu=2), "asr", [])
+    assert "torch.distributed.run" in launch.command(Options(ngpu=0, num_procs=2), "asr", [])
+    assert launch.command(Options(ngpu=1, num_nodes=2), "asr", [])[0] == "srun"
+
+
+def test_several_machines_need_gpus_and_settings(folder):
+    with pytest.raises(UsageError, match="--num-nodes needs GPUs"):
+        launch.slurm_command(Options(num_nodes=2), 0, "asr", [])
+    with pytest.raises(SetupError, match="no Slurm settings"):
+        launch.slurm_command(Options(num_nodes=2), 1, "asr", [])
+
+
+def test_the_number_of_processes_counts_as_a_setting(monkeypatch):
+    assert launch.describe(Options(ngpu=0)) == {"world_size": 1}
+    assert launch.describe(Options(ngpu=0, num_procs=3)) == {"world_size": 3}
+    assert launch.describe(Options(ngpu=4, num_nodes=2)) == {"world_size": 8}
+    monkeypatch.setattr(launch.hardware, "gpus", lambda: ["a", "b"])
+    assert launch.gpus(Options()) == 1
+    assert launch.gpus(Options(ngpu=0)) == 0
+
+
+def test_output_goes_to_the_log_and_progress_to_the_person(folder, capfd):
+    ctx = folder.context()
+    script = "print('noise'); print('espnet_ext.progress: epoch 1')"
+    launch._follow([sys.executable, "-c", script], ctx)
+    out = capfd.readouterr().out.splitlines()
+    assert sorted(out) == ["  epoch 1", "espnet_ext.progress: epoch 1", "noise"]
+    with pytest.raises(EspnetExtError, match=r"exit code 4:\n    last words"):
+        launch._follow([sys.executable, "-c", "print('last words'); exit(4)"], ctx)
+    with pytest.raises(SetupError, match="there is no command 'srun-none'"):
+        launch._follow(["srun-none"], ctx)
+
+
+@pytest.mark.parametrize("path", sorted(CONF.glob("*.yaml")), ids=lambda p: p.name)
+def test_shipped_settings(path):
+    settings = yaml.safe_load(path.read_text(encoding="utf-8"))
+    assert isinstance(settings, dict)
+    for key in ("time", "walltime"):  # unquoted, YAML makes 24:00:00 the number 86400
+        assert isinstance(settings.get(key, ""), str)
+    if path.name.startswith("dask_"):
+        assert settings["cluster"] in {*CLUSTERS, "local"}

@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Two runs in one folder: the second stops; one that was killed does not block."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from espnet_ext.errors import SetupError
+from espnet_ext.recipe import lock, runner
+
+LOCK = Path(".stages/lock")
+HOLD = """
+from pathlib import Path
+from espnet_ext.recipe.lock import hold
+with hold(Path(".stages/lock"), print):
+    print("held", flush=True)
+    input()
+"""
+
+
+@pytest.fixture
+def holder(folder):
+    """Another process that holds the lock."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLD], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout.readline() == "held\n"
+    yield process
+    process.kill()
+    process.communicate()
+
+
+def test_second_run_stops_and_names_the_first(holder, capfd):
+    assert runner.main(["--stage", "prepare", "--stop-stage", "prepare"]) == 3
+    err = capfd.readouterr().err
+    assert "another run is at work" in err
+    assert f"process {holder.pid} " in err
+    assert "fix:" in err
+
+
+def test_a_killed_run_is_taken_over(holder):
+    holder.send_signal(signal.SIGKILL)
+    holder.wait()
+    said = []
+    with lock.hold(LOCK, said.append):
+        assert said == [f"taking over the lock of process {holder.pid}, which no longer runs"]
+        assert f'"pid": {os.getpid()}' in LOCK.read_text()
+        with pytest.raises(SetupError, match=str(os.getpid())), lock.hold(LOCK, said.append):
+            pass
+    with lock.hold(LOCK, said.append):
+        assert len(said) == 1  # a run that ended well leaves nothing to take over
+
+
+def test_an_error_inside_frees_the_lock_and_garbage_does_not_stop(folder):
+    LOCK.parent.mkdir()
+    LOCK.write_text("{half")
+    with pytest.raises(ZeroDivisionError), lock.hold(LOCK, print):
+        raise ZeroDivisionError
+    said = []
+    with lock.hold(LOCK, said.append):
+        assert said == []

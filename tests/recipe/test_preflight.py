@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What would fail later fails before stage 1, and --doctor shows all of it."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from espnet_ext.recipe import runner
+
+CORPUS = {
+    "name": "Toy",
+    "env": "TOY_CORPUS",
+    "licence": "CC0",
+    "source": "its site",
+    "size": "1 MB",
+    "layout": "etc/train | toy/etc/train",
+}
+
+
+@pytest.fixture
+def run(folder, capfd, monkeypatch):
+    """Return ``run(sections, *argv) -> (exit code, stdout, stderr)``; data.sh leaves a trace."""
+    monkeypatch.delenv("TOY_CORPUS", raising=False)
+    folder.write("local/data.sh", "touch started; exit 1\n")
+
+    def call(sections: dict, *argv: str):
+        folder.recipe(**sections)
+        code = runner.main(["--ngpu", "0", *argv])
+        assert not Path("data").exists()
+        return code, *capfd.readouterr()
+
+    return call
+
+
+def test_corpus_that_is_not_given_says_where_to_get_it(run):
+    code, _, err = run({"corpus": CORPUS})
+    assert code == 3
+    for part in ("Toy is needed", "TOY_CORPUS=/path/to/it", "its site", "CC0", "1 MB"):
+        assert part in err
+    assert not Path("started").exists()
+    assert run({"corpus": {**CORPUS, "download": True}})[0] == 1
+    assert Path("started").exists()
+
+
+def test_corpus_at_the_wrong_place(run, monkeypatch, tmp_path):
+    monkeypatch.setenv("TOY_CORPUS", str(tmp_path / "none"))
+    code, _, err = run({"corpus": CORPUS})
+    assert (code, "is not a folder" in err) == (3, True)
+    monkeypatch.setenv("TOY_CORPUS", str(tmp_path))
+    code, _, err = run({"corpus": CORPUS})
+    assert (code, "does not look like Toy" in err) == (3, True)
+    assert not Path("started").exists()
+    (tmp_path / "toy/etc/train").mkdir(parents=True)
+    assert run({"corpus": CORPUS})[0] == 1
+    assert Path("started").exists()
+
+
+def test_disk(run):
+    code, _, err = run({"prepare": {"disk_mb": 10**12}})
+    assert code == 3
+    assert "disk: " in err
+    assert not Path("started").exists()
+
+
+def test_gpus(run):
+    code, _, err = run({}, "--ngpu", "99")
+    assert code == 3
+    assert "99 GPUs asked for" in err
+
+
+@pytest.mark.parametrize(
+    ("argv", "code", "says"),
+    [
+        (["--executor", "dsk"], 2, "did you mean 'dask'?"),
+        (["--executor", "conf/none.yaml"], 2, "there is no such executor file"),
+        (["--num-nodes", "2"], 2, "--num-nodes needs GPUs"),
+    ],
+)
+def test_a_start_that_cannot_work(run, folder, argv, code, says):
+    folder.write("conf/ok.yaml", "max_epoch: 3\n")
+    got, _, err = run({"finetune": {"config": "conf/ok.yaml"}}, *argv)
+    assert got == code
+    assert says in err
+    assert not Path("started").exists()
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "where"),
+    [
+        ({"config": "conf/bad.yaml"}, "max_epochs", "conf/bad.yaml"),
+        ({"config": "conf/ok.yaml", "args": {"optim_con": {}}}, "optim_con", "finetune.args"),
+    ],
+)
+def test_unknown_training_option_names_the_nearest(run, folder, section, key, where):
+    folder.write("conf/ok.yaml", "max_epoch: 3\n")
+    folder.write("conf/bad.yaml", "max_epochs: 3\n")
+    code, _, err = run({"finetune": section})
+    assert code == 2
+    assert f"no option '{key}'" in err
+    assert where in err
+    assert f"did you mean '{'max_epoch' if key == 'max_epochs' else 'optim_conf'}'?" in err
+    assert not Path("started").exists()
+
+
+def test_audio_that_cannot_be_opened(run, folder):
+    soundfile.write(folder.path / "a.wav", np.zeros(160), 16000)
+    folder.write("dump/train/wav.scp", f"a {folder.path}/a.wav\nb {folder.path}/none.wav\n")
+    code, _, err = run({})
+    assert code == 3
+    assert "none.wav" in err
+    assert not Path("started").exists()
+
+
+def test_doctor_shows_all_and_starts_nothing(run, folder):
+    folder.write("conf/t.yaml", "max_epochs: 3\n")
+    sections = {"corpus": CORPUS, "finetune": {"config": "conf/t.yaml"}, "tokens": {"type": "chra"}}
+    code, out, _ = run(sections, "--doctor")
+    assert code == 2  # of the first that fails: tokens.type
+    fails = [x.split(":")[0] for x in out.splitlines() if x.startswith("FAIL")]
+    assert fails == [
+        "FAIL  stage tokens",
+        "FAIL  corpus",
+        "FAIL  finetune configuration",
+    ]
+    assert "did you mean 'char'?" in out
+    assert "did you mean 'max_epoch'?" in out
+    assert out.rstrip().endswith("not ready")
+    assert not Path("started").exists()
+    code, out, _ = run({"corpus": {**CORPUS, "download": True}}, "--doctor")
+    assert (code, out.rstrip().splitlines()[-1]) == (0, "ready")

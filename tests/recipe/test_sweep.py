@@ -1,0 +1,223 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A sweep runs every experiment of its grid by the runner, and draws what their records say."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from espnet_ext.cli import main as cli
+from espnet_ext.errors import DataError, UsageError
+from espnet_ext.recipe import config, runner, sweep
+from espnet_ext.recipe.schema import Recipe
+
+RECIPE = {
+    "recipe": "toy/asr1",
+    "finetune": {"config": "conf/train.yaml"},
+    "decode": {},
+    "score": {},
+}
+LR = {
+    "name": "lr",
+    "key": "finetune.args.optim_conf.lr",
+    "values": [0.001, 0.002],
+    "seeds": [1, 2],
+}
+WORDS = [4, 3, 5]
+
+
+def record(recipe, set_name="dev", method="greedy_ctc", ref="ab" * 32):
+    """A run record whose word errors grow with the learning rate and the seed."""
+    lr = recipe.finetune.args.get("optim_conf", {}).get("lr", 0.0)
+    errors = [int(lr * 1000), recipe.seed, recipe.finetune.args.get("blocks", 0)]
+    wer = {"rate": 100 * sum(errors) / 12, "sub": sum(errors), "del": 0, "ins": 0, "ref": 12}
+    cer = {"rate": 10.0 * recipe.seed, "sub": 6 * recipe.seed, "del": 0, "ins": 0, "ref": 60}
+    per_utt = {"ids_sha256": "ef" * 32, "word_errors": errors, "word_ref": WORDS}
+    decoded = {"utterances": 3, "ref_sha256": ref, "hyp_sha256": "cd" * 32, "decode_wall_s": 1.5}
+    decoded |= {"audio_s": 6, "rtf": 0.25, "wer": wer, "cer": cer, "per_utt": per_utt}
+    fields = {"schema": 1, "recipe": "toy/asr1", "title": "", "date": "2026-01-31"}
+    fields |= {"name": recipe.name, "group": recipe.group, "seed": recipe.seed}
+    fields |= {"commit": "unknown", "dirty": False, "command": "./run.sh", "device": "CPU"}
+    fields |= {"config_sha256": "12" * 32, "versions": {}, "phases": {}}
+    return fields | {"sets": {set_name: {method: decoded}}}
+
+
+class FakeRunner:
+    """Takes the place of ``runner.main``: reads its options as it does, writes a record."""
+
+    def __init__(self):
+        self.seen, self.codes, self.changes = [], {}, {}
+
+    def __call__(self, argv):
+        opts = runner.options.parse(argv, {*Recipe.__dataclass_fields__})
+        recipe = config.load(Path("recipe.yaml"), opts.overrides)
+        self.seen.append((recipe, opts))
+        if code := self.codes.get(recipe.name, 0):
+            return code
+        path = Path("results") / f"{recipe.name}.json"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(json.dumps(record(recipe, **self.changes.get(recipe.name, {}))))
+        return 0
+
+
+@pytest.fixture
+def fake(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("recipe.yaml").write_text(yaml.safe_dump(RECIPE))
+    fake = FakeRunner()
+    monkeypatch.setattr(runner, "main", fake)
+    return fake
+
+
+def write(**changes):
+    path = Path("grid.yaml")
+    content = {k: v for k, v in {**LR, **changes}.items() if v is not None}
+    path.write_text(yaml.safe_dump(content))
+    return path
+
+
+def test_every_value_and_seed_is_run_with_its_own_name_and_the_group_of_its_value(fake):
+    assert cli(["sweep", str(write(base={"finetune.args.max_epoch": 5})), "--nj", "2"]) == 0
+    assert [(r.name, r.group, r.seed) for r, _ in fake.seen] == [
+        ("sweep_lr_0.001_s1", "sweep_lr_0.001", 1),
+        ("sweep_lr_0.001_s2", "sweep_lr_0.001", 2),
+        ("sweep_lr_0.002_s1", "sweep_lr_0.002", 1),
+        ("sweep_lr_0.002_s2", "sweep_lr_0.002", 2),
+    ]
+    assert [r.finetune.args["optim_conf"]["lr"] for r, _ in fake.seen] == [
+        0.001,
+        0.001,
+        0.002,
+        0.002,
+    ]
+    assert {r.finetune.args["max_epoch"] for r, _ in fake.seen} == {5}
+    assert {(o.stage, o.stop_stage, o.nj) for _, o in fake.seen} == {("", "9", 2)}
+
+
+def test_the_table_and_the_picture_are_of_the_records(fake, capsys, monkeypatch):
+    lines = []
+    monkeypatch.setattr("espnet_ext.recipe.sweep_results.say", lines.append)
+    drawn = []
+    monkeypatch.setattr("espnet_ext.recipe.sweep_results.plot_sweep", lambda *a: drawn.append(a))
+    assert sweep.main([str(write())]) == 0
+    points, x_label, y_label, path = drawn[0]
+    # errors of the three utterances: 1, seed, 0 and 2, seed, 0 in 12 words
+    assert [p.mean for p in points] == pytest.approx([100 * 2.5 / 12, 100 * 3.5 / 12])
+    assert all(p.low < p.mean < p.high for p in points)
+    assert (x_label, path) == (LR["key"], Path("results/sweep_lr.png"))
+    assert "WER (%) on dev" in y_label
+    assert re.search(r"\| 0\.001 \| 20\.83 ± 5\.89 \| .* \| 1, 2 \|", "\n".join(lines))
+
+
+def test_a_real_picture_is_drawn_with_a_curve_for_each_value_of_the_second_dimension(fake):
+    pytest.importorskip("matplotlib")
+    curves = {"key": "finetune.args.blocks", "values": [2, 4]}
+    assert sweep.main([str(write(curves=curves, x_label="learning rate"))]) == 0
+    assert Path("results/sweep_lr.png").read_bytes().startswith(b"\x89PNG")
+    assert [r.finetune.args["blocks"] for r, _ in fake.seen] == [2] * 4 + [4] * 4
+    assert fake.seen[-1][0].name == "sweep_lr_4_0.002_s2"
+
+
+def test_cer_shows_the_range_over_seeds(fake, monkeypatch):
+    drawn = []
+    monkeypatch.setattr("espnet_ext.recipe.sweep_results.plot_sweep", lambda *a: drawn.append(a))
+    assert sweep.main([str(write(metric="cer"))]) == 0
+    assert [p[1:4] for p in drawn[0][0]] == [(15.0, 10.0, 20.0)] * 2
+    assert "range over seeds" in drawn[0][2]
+
+
+def test_a_failing_run_ends_the_sweep_with_its_code_and_the_sweep_can_be_started_again(
+    fake, capsys
+):
+    path = str(write())
+    fake.codes["sweep_lr_0.001_s2"] = 3
+    assert sweep.main([path]) == 3
+    err = capsys.readouterr().err
+    assert "run 2 of 4" in err and "--name sweep_lr_0.001_s2" in err
+    assert len(fake.seen) == 2 and not list(Path("results").glob("*.png"))
+    fake.codes.clear()
+    assert sweep.main([path]) == 0
+    assert len(fake.seen) == 2 + 4
+
+
+def test_a_dry_run_lists_the_runs_and_starts_none(fake, monkeypatch):
+    lines = []
+    monkeypatch.setattr(sweep, "say", lines.append)
+    path = write()
+    fake(["--name", "sweep_lr_0.001_s1", "--group", "sweep_lr_0.001"])
+    assert sweep.main([str(path), "--dry-run", "--ngpu=1"]) == 0
+    assert len(fake.seen) == 1
+    assert lines[0].startswith("recorded") and lines[1].startswith("to run")
+    assert "--seed 2 --finetune.args.optim_conf.lr 0.001 --stop-stage 9 --ngpu=1" in lines[1]
+    assert lines[-1] == "4 runs, 3 without a record yet"
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"seads": [1]}, "unknown key 'seads'.*did you mean 'seeds'"),
+        ({"curves": {"key": "a", "value": [1]}}, "unknown key 'curves.value'.*mean 'values'"),
+        ({"values": None}, "'values' is not usable"),
+        ({"values": [True]}, "no numbers"),
+        ({"values": ["x"]}, "'values"),
+        ({"values": [1, 1.0]}, "a value stands twice"),
+        ({"seeds": [1, 1]}, "two runs would be named 'sweep_lr_0.001_s1'"),
+        ({"name": "../x"}, "'name' is not usable"),
+        ({"metric": "wor"}, "'metric' is not usable"),
+        ({"key": "finetun.args.lr"}, "unknown option --finetun.args.lr.*'finetune'"),
+        ({"key": "seed"}, "sets 'seed' itself"),
+        ({"base": {LR["key"]: 1}}, "is set twice"),
+        ({"set": "tset"}, "set 'tset' is not decoded.*'test'"),
+        ({"method": "beam"}, r"decodes by 'greedy_ctc'.*base: {decode.method: beam}"),
+    ],
+)
+def test_what_cannot_be_run_is_found_before_any_run(fake, changes, message):
+    if "value" in changes.get("curves", {}):
+        changes["curves"]["values"] = [1]
+    with pytest.raises(UsageError) as e:
+        sweep.main([str(write(**changes))])
+    assert re.search(message, str(e.value), re.DOTALL), str(e.value)
+    assert not fake.seen and "grid.yaml" in str(e.value)
+
+
+@pytest.mark.parametrize(
+    "argv", [["none.yaml"], ["--dry-run", "grid.yaml"], ["grid.yaml", "--name=x"]]
+)
+def test_wrong_command_lines_are_refused(fake, argv):
+    write()
+    assert cli(["sweep", *argv]) == 2 and not fake.seen
+
+
+def test_broken_yaml_is_refused(fake):
+    Path("grid.yaml").write_text("name: [")
+    with pytest.raises(UsageError, match="not valid YAML"):
+        sweep.main(["grid.yaml"])
+
+
+def test_runs_scored_on_different_references_are_not_drawn(fake):
+    fake.changes["sweep_lr_0.002_s1"] = {"ref": "00" * 32}
+    with pytest.raises(DataError, match="different references"):
+        sweep.main([str(write())])
+
+
+def test_a_record_without_the_set_is_named(fake):
+    fake.changes["sweep_lr_0.002_s1"] = {"set_name": "test"}
+    with pytest.raises(DataError, match=r"sweep_lr_0\.002_s1\.json"):
+        sweep.main([str(write())])
+
+
+scalars = (
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False)
+)
+
+
+@given(value=scalars | st.lists(scalars | st.text("ab c-:", max_size=5), max_size=3))
+def test_a_value_of_the_file_reaches_the_recipe_unchanged(tmp_path_factory, value):
+    path = tmp_path_factory.getbasetemp() / "recipe.yaml"
+    path.write_text(yaml.safe_dump(RECIPE))
+    recipe = config.load(path, [("finetune.args.x", sweep.as_text(value))])
+    assert recipe.finetune.args["x"] == value

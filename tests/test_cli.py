@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+"""espnet-ext: commands, misuse, and objects named as module:name."""
+
+import numpy as np
+import pytest
+import soundfile
+
+from espnet_ext import cli
+from espnet_ext.errors import UsageError, nearest
+from espnet_ext.plugin import load_object
+from espnet_ext.progress import duration
+
+
+@pytest.mark.parametrize(
+    ("argv", "code", "says"),
+    [
+        ([], 2, "usage: espnet-ext"),
+        (["--help"], 0, "usage: espnet-ext"),
+        (["docter"], 2, "did you mean 'doctor'?"),
+        (["doctor", "--dta", "x"], 2, "doctor does not know '--dta'"),
+        (["doctor", "--data"], 2, "doctor does not know '--data'"),
+        (["doctor", "--data=none"], 3, "does not exist"),
+        (["results"], 2, "no run records"),
+        (["recipe"], 2, "there is no recipe.yaml here"),
+        (["recipe", "--help"], 0, "--stop-stage N"),
+        (["train", "--nj"], 2, "--nj needs a value"),
+        (["recipe", "--list", "extra"], 2, "'extra' is not an option"),
+        (["version"], 0, "espnet_ext "),
+    ],
+)
+def test_commands(argv, code, says, capfd, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(argv) == code
+    out, err = capfd.readouterr()
+    assert says in out + err
+    assert "Traceback" not in err
+    assert bool(err) == (code != 0 and "usage:" not in says and "exist" not in says)
+
+
+@pytest.mark.parametrize(
+    ("command", "stages"),
+    [("train", [5, 6, 7]), ("decode", [8]), ("score", [9]), ("recipe", list(range(1, 11)))],
+)
+def test_stage_commands(command, stages, capfd, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "recipe.yaml").write_text("title: x\n")
+    assert cli.main([command, "--list"]) == 0
+    shown = [x.split()[0] for x in capfd.readouterr().out.splitlines()]
+    assert [int(x) for x in shown if x.isdecimal()] == stages
+
+
+def test_doctor_of_a_data_folder(tmp_path, capfd):
+    soundfile.write(tmp_path / "a.wav", np.zeros(1600), 16000)
+    (tmp_path / "wav.scp").write_text(f"b {tmp_path}/a.wav\r\na {tmp_path}/a.wav\n")
+    (tmp_path / "text").write_text("a x\nb y\n")
+    (tmp_path / "utt2spk").write_text("a s\nb s\n")
+    argv = ["doctor", "--data", str(tmp_path)]
+    assert cli.main(argv) == 3
+    assert "wav.scp:1" in capfd.readouterr().out
+    assert cli.main([*argv, "--fix"]) == 0
+    assert cli.main(argv) == 0
+    assert (tmp_path / "spk2utt").read_text() == "s a b\n"
+
+
+def test_load_object(tmp_path, monkeypatch):
+    (tmp_path / "extplug.py").write_text("import ext\n")  # not installed, and a prefix of its name
+    (tmp_path / "extgood.py").write_text("def f(): return 1\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert load_object("extgood:f", "x")() == 1
+    for name, says in (
+        ("extgood", "not of the form"),
+        (":f", "not of the form"),
+        ("extgood:", "not of the form"),
+        (".extgood:f", "not of the form"),
+        ("extnone:f", "no module 'extnone'"),
+        ("extnone.sub:f", "no module 'extnone.sub'"),
+        ("extgood:g", "has no 'g'"),
+    ):
+        with pytest.raises(UsageError, match=says) as e:
+            load_object(name, "decode.method")
+        assert e.value.where == "decode.method"
+    with pytest.raises(ModuleNotFoundError, match="'ext'"):
+        load_object("extplug:f", "x")
+
+
+def test_nearest_and_duration():
+    assert nearest("stge", ["stage", "nj"]) == "did you mean 'stage'?"
+    assert nearest("zzz", ["stage", "nj"]) == "valid: nj, stage"
+    assert [duration(s) for s in (4.23, 200, 3720)] == ["4.2 s", "3 min 20 s", "1 h 02 min"]

@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Files and folders are the old or the new, at whatever moment the writer dies."""
+
+import json
+import os
+import pickle
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from espnet_ext import files
+from espnet_ext.errors import DataError, EspnetExtError, SetupError, UsageError
+
+
+class Killed(BaseException):
+    """Stands for a kill: no handler of ours expects it."""
+
+
+def test_atomic_path(tmp_path):
+    path = tmp_path / "new/folder/x"
+    with files.atomic_path(path) as tmp:
+        tmp.write_text("1")
+        assert not path.exists()
+    with pytest.raises(Killed), files.atomic_path(path) as tmp:
+        tmp.write_text("2")
+        raise Killed
+    assert path.read_text() == "1"
+    assert os.listdir(path.parent) == ["x"]
+
+
+def test_atomic_dir(tmp_path):
+    path = tmp_path / "d"
+    for name in ("a", "b"):
+        with files.atomic_dir(path) as tmp:
+            assert list(tmp.iterdir()) == []
+            (tmp / name).touch()
+        assert os.listdir(path) == [name]
+    assert os.listdir(tmp_path) == ["d"]
+    with pytest.raises(Killed), files.atomic_dir(path) as tmp:
+        (tmp / "half").touch()
+        raise Killed
+    assert os.listdir(path) == ["b"]
+    with files.atomic_dir(path) as tmp:
+        assert list(tmp.iterdir()) == []  # nothing of the half one
+    assert os.listdir(tmp_path) == ["d"]
+
+
+@pytest.mark.parametrize("survive", range(3))
+def test_atomic_dir_killed_between_its_renames(tmp_path, monkeypatch, survive):
+    """After a kill at any rename the next call finds the old or the new content."""
+    path = tmp_path / "d"
+    with files.atomic_dir(path) as tmp:
+        (tmp / "old").touch()
+    real, calls = os.replace, []
+
+    def replace(a, b):
+        if len(calls) == survive:
+            raise Killed
+        calls.append(a)
+        real(a, b)
+
+    with monkeypatch.context() as m:
+        m.setattr(files.os, "replace", replace)
+        if survive < 2:
+            with pytest.raises(Killed), files.atomic_dir(path) as tmp:
+                (tmp / "new").touch()
+        else:
+            with files.atomic_dir(path) as tmp:
+                (tmp / "new").touch()
+    with pytest.raises(Killed), files.atomic_dir(path):
+        raise Killed  # only its tidying up counts here
+    assert os.listdir(path) == ["old" if survive < 2 else "new"]
+
+
+@settings(max_examples=30)
+@given(st.text(st.characters(exclude_categories=["Cs"])))
+def test_text_and_json_arrive_as_they_are(tmp_path_factory, text):
+    path = tmp_path_factory.getbasetemp() / "text"
+    files.write_text(path, text)
+    assert path.read_bytes() == text.encode()
+    files.write_json(path, {"b": text, "a": [1, None]})
+    assert json.loads(path.read_bytes()) == {"b": text, "a": [1, None]}
+
+
+def test_hashes(tmp_path):
+    path = tmp_path / "x"
+    path.write_bytes(b"abc")
+    known = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    assert files.sha256_file(path) == known
+    assert files.sha256_json({"a": 1, "b": Path("x")}) == files.sha256_json(
+        {"b": Path("x"), "a": 1}
+    )
+    assert files.sha256_json({"a": 1}) != files.sha256_json({"a": 2})
+
+
+@pytest.mark.parametrize(
+    ("cls", "code"), [(EspnetExtError, 1), (UsageError, 2), (DataError, 3), (SetupError, 3)]
+)
+def test_errors(cls, code):
+    error = cls("It broke", Path("a:3"), "mend it")
+    assert str(error) == "It broke\n  where: a:3\n  fix:   mend it"
+    assert str(cls("It broke")) == "It broke"
+    again = pickle.loads(pickle.dumps(error))  # it comes out of worker processes so
+    assert (type(again), str(again), again.exit_code) == (cls, str(error), code)
