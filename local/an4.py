@@ -55,7 +55,9 @@ def read_part(root: Path, part: str) -> dict[str, tuple[str, str, str]]:
     for number, line in enumerate(source.read_text(encoding="ascii").splitlines(), 1):
         match = LINE.fullmatch(line.strip())
         if match is None or match["file"] not in paths:
-            raise DataError("the line is not 'TEXT (file id)' of a known file", f"{source}:{number}")
+            raise DataError(
+                "the line is not 'TEXT (file id)' of a known file", f"{source}:{number}"
+            )
         session, speaker, channel = match["file"].split("-")
         audio = _audio(root / "wav" / paths[match["file"]])
         rows[f"{speaker}-{session}-{channel}"] = (str(audio), match["text"], speaker)

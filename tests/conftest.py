@@ -52,6 +52,9 @@ def tiny_argv(tiny_data):
     argv += ["--best_model_criterion", "valid,acc,max", "--resume", "true"]
     for part in ("train", "valid"):
         for file, name, kind in (("wav.scp", "speech", "sound"), ("text", "text", "text")):
-            argv += [f"--{part}_data_path_and_name_and_type", f"{tiny_data}/{part}/{file},{name},{kind}"]
+            argv += [
+                f"--{part}_data_path_and_name_and_type",
+                f"{tiny_data}/{part}/{file},{name},{kind}",
+            ]
             argv += [f"--{part}_shape_file", f"{tiny_data}/{part}/{name}_shape"]
     return argv

@@ -44,7 +44,7 @@ def read_table(path: Path | str) -> dict[str, str]:
 
 
 def write_table(path: Path | str, rows: Mapping[str, object] | Iterable[tuple[str, object]]) -> int:
-    """Write a table atomically in byte order of the keys (Kaldi's ``LC_ALL=C``); return its length."""
+    """Write a table atomically, in byte order of the keys as Kaldi sorts; return its length."""
     items = rows.items() if isinstance(rows, Mapping) else rows
     ordered = sorted(items, key=lambda kv: kv[0].encode())
     with atomic_path(path) as tmp, open(tmp, "w", encoding="utf-8", newline="\n") as f:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Is a trained model complete for stock ESPnet? Its own loading would not tell of a missing name."""
+"""Is a trained model complete for stock ESPnet? Its own loading would not tell what is missing."""
 
 import difflib
 import logging

@@ -13,7 +13,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 
 TINY = [
-    "--prepare.args=[--train-minutes, '0.6', --train-speakers, '2', --dev-utts, '4', --test-utts, '4']",
+    "--prepare.args="
+    "[--train-minutes, '0.6', --train-speakers, '2', --dev-utts, '4', --test-utts, '4']",
     "--finetune.args.max_epoch=2",
     "--finetune.args.batch_bins=300000",
     "--finetune.args.encoder_conf={num_blocks: 1, output_size: 32, linear_units: 32}",
@@ -49,7 +50,9 @@ class RecipeCopy:
 
 def copy_recipe(name: str, root: Path) -> RecipeCopy:
     """Copy ``egs2/<name>`` without what a run made there."""
-    made = shutil.ignore_patterns("data", "dump", "exp", "downloads", ".stages", "results", "RESULTS.md")
+    made = shutil.ignore_patterns(
+        "data", "dump", "exp", "downloads", ".stages", "results", "RESULTS.md"
+    )
     path = root / "egs2" / name
     shutil.copytree(ROOT / "egs2" / name, path, ignore=made)
     for shared in ("utils", "local", "conf"):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The AN4 recipe: on a small tree in the corpus's layout, and on real speech where it is at hand."""
+"""The AN4 recipe: on a small tree in the layout of the corpus, and on real speech if at hand."""
 
 import os
 from pathlib import Path

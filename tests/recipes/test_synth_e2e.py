@@ -77,7 +77,16 @@ def test_killed_in_every_stage_and_started_again_it_ends_the_same(recipe_copy, t
     recipe = recipe_copy("synth/asr1", tmp_path / "killed")
     rng = random.Random(7)
     hits = []
-    for stage, longest_s in ((1, 2.0), (2, 0.4), (4, 0.1), (7, 2.0), (7, 4.0), (8, 0.5), (9, 0.3), (10, 0.1)):
+    for stage, longest_s in (
+        (1, 2.0),
+        (2, 0.4),
+        (4, 0.1),
+        (7, 2.0),
+        (7, 4.0),
+        (8, 0.5),
+        (9, 0.3),
+        (10, 0.1),
+    ):
         process = recipe.start(*TINY)
         for line in process.stdout:
             if line.startswith(f"stage {stage} ") and "(" in line:
