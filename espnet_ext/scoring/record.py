@@ -102,6 +102,7 @@ class Phase(_Model):
     params_trained: Count
     epochs: Count
     updates: Count
+    commits: list[str] = []  # of the code that trained, '+' for uncommitted changes
 
 
 class Record(_Model):

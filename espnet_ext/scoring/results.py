@@ -260,6 +260,11 @@ def _runs(records: list[Record]) -> list[str]:
             "",
             f"- command: {code(r.command)}",
             f"- commit: {code(r.commit)}{state}",
+            *(
+                f"- {name} trained at: {', '.join(code(c) for c in phase.commits)}"
+                for name, phase in r.phases.items()
+                if set(phase.commits) - {r.commit}
+            ),
             f"- date: {r.date}; group {code(r.group)}, seed {r.seed}",
             f"- device: {cell(r.device)}",
             f"- versions: {cell(versions)}",

@@ -112,7 +112,8 @@ def _record(ctx: Context) -> dict:
         folder = ctx.phase_dir(phase)
         if getattr(ctx.recipe, phase) is not None and (folder / "phase.json").exists():
             cost = json.loads((folder / "phase.json").read_text(encoding="utf-8"))
-            phases[phase] = {**cost, "wall_s": cost["train_wall_s"]}
+            commits = json.loads((folder / "commits.json").read_text(encoding="utf-8"))
+            phases[phase] = {**cost, "wall_s": cost["train_wall_s"], "commits": commits}
             configs[phase] = _read(folder / "identity.json")
     state = git_state()
     return {

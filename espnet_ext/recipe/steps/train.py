@@ -13,6 +13,7 @@ from espnet_ext.errors import UsageError
 from espnet_ext.files import atomic_path, sha256_json, write_json
 from espnet_ext.recipe import records
 from espnet_ext.recipe.console import say
+from espnet_ext.recipe.environment import git_state
 from espnet_ext.recipe.schema import Phase, Stream
 from espnet_ext.recipe.stages import PHASES, Context, Plan
 from espnet_ext.recipe.steps import launch
@@ -213,6 +214,7 @@ def run(ctx: Context, plan: Plan) -> None:
     phase, out = phase_of(ctx), ctx.phase_dir(ctx.stage.name)
     _collect_stats(ctx, plan)
     _set_aside_if_changed(ctx, plan, out)
+    _note_commit(out)
     launch.train(ctx, phase.task, train_argv(ctx))
     record = json.loads((out / "phase.json").read_text(encoding="utf-8"))
     say(
@@ -289,3 +291,12 @@ def _set_aside_if_changed(ctx: Context, plan: Plan, out: Path) -> None:
         say("  going on from the last checkpoint")
     out.mkdir(parents=True, exist_ok=True)
     write_json(marker, identity)
+
+
+def _note_commit(out: Path) -> None:
+    """Add the commit that trains now to those that trained before it, for the run record."""
+    state = git_state()
+    commit = f"{state['commit'] or 'unknown'}{'+' if state['dirty'] else ''}"
+    path = out / "commits.json"
+    before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+    write_json(path, [*(c for c in before if c != commit), commit])

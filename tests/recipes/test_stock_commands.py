@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The commands that ``--dry-run`` prints do the same with stock ESPnet alone, pasted in a shell."""
+
+import os
+import re
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+import yaml
+
+from espnet_ext.data.tables import read_table
+
+pytestmark = pytest.mark.e2e
+# BPE and global normalisation: files besides the model that the commands have to name.
+OPTIONS = [
+    "--prepare.args=[--train-minutes, '1', --dev-utts, '4', --test-utts, '4']",
+    "--tokens.type=bpe",
+    "--tokens.size=32",
+    "--decode.sets=[test]",
+    "--finetune.args.max_epoch=1",
+    "--finetune.args.normalize=global_mvn",
+    "--finetune.args.encoder_conf={num_blocks: 1, output_size: 32, linear_units: 32}",
+    "--finetune.args.decoder_conf={linear_units: 32}",
+]
+BLOCK = """\
+import sys
+class Block:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] == "espnet_ext":
+            raise ModuleNotFoundError(name)
+sys.meta_path.insert(0, Block())
+"""
+
+
+@pytest.fixture
+def stock_shell(recipe_copy, tmp_path):
+    """A recipe with its data prepared, and a function that runs a command without this package."""
+    recipe = recipe_copy("synth/asr1", tmp_path / "tree")
+    recipe.run(*OPTIONS, "--stop-stage", "4", "--nj", "1")
+    block = tmp_path / "block"
+    block.mkdir()
+    (block / "sitecustomize.py").write_text(BLOCK)
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    env = {**os.environ, "PATH": path, "PYTHONPATH": str(block)}
+
+    def run(command):
+        return subprocess.run(
+            command,
+            shell=True,
+            cwd=recipe.path,
+            env=env,
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+
+    return recipe, run
+
+
+def stock_commands(recipe, stage):
+    """The commands of one stage, as a person reads them off the terminal."""
+    out = recipe.run(*OPTIONS, "--dry-run", "--stage", stage, "--stop-stage", stage, "--ngpu", "0")
+    return re.findall(r"^  stock: (.*)$", out, re.M)
+
+
+def test_the_printed_commands_train_decode_and_pack_with_stock_espnet_alone(stock_shell):
+    recipe, run = stock_shell
+    assert run("python -c 'import espnet_ext'").returncode != 0
+    commands = [c for stage in ("7", "8", "10") for c in stock_commands(recipe, stage)]
+    assert [re.search(r"espnet2\.bin\.\w+", c)[0].rpartition(".")[2] for c in commands] == [
+        "asr_train",
+        "asr_train",
+        "asr_inference",
+        "pack",
+    ]
+    for command in commands:
+        done = run(command)
+        assert done.returncode == 0, f"{command}\n{done.stderr[-3000:]}"
+    exp = recipe.path / "exp/base"
+    config = yaml.safe_load((exp / "finetune/config.yaml").read_text())
+    assert config["normalize"] == "global_mvn" and config["max_epoch"] == 1
+    hyps = list((exp / "decode/stock/test").rglob("text"))
+    assert [read_table(p).keys() for p in hyps] == [
+        read_table(recipe.path / "dump/test/text").keys()
+    ]
+    names = zipfile.ZipFile(exp / "synth_asr1_base.zip").namelist()
+    assert {"bpe.model", "feats_stats.npz"} <= {Path(n).name for n in names}
+
+
+def test_the_token_list_of_the_printed_command_is_ours(stock_shell):
+    recipe, run = stock_shell
+    options = [x for x in OPTIONS if not x.startswith("--tokens.")]
+    out = recipe.run(*options, "--stage", "4", "--stop-stage", "4", "--dry-run")
+    command = re.search(r"^  stock: (.*)$", out, re.M)[1]
+    recipe.run(*options, "--stage", "4", "--stop-stage", "4")
+    tokens = recipe.path / "dump/tokens_char/tokens.txt"
+    ours = tokens.read_bytes()
+    tokens.unlink()
+    done = run(command)
+    assert done.returncode == 0, done.stderr
+    assert tokens.read_bytes() == ours
