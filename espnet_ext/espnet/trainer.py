@@ -112,7 +112,7 @@ class ExtTrainer(Trainer):
 
     @classmethod
     def train_one_epoch(cls, model, iterator, optimizers, reporter, **rest):
-        """One epoch; gradients that ``accum_grad`` left over in the last one do not leak into it."""
+        """One epoch; what ``accum_grad`` left over of the last one does not leak into it."""
         for optimizer in optimizers:
             optimizer.zero_grad()
         timer = WaitTimer(iterator)
