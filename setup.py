@@ -21,6 +21,7 @@ INSTALL_REQUIRES = [
     "jiwer>=4",
     "numpy>=2",
     "pydantic>=2",
+    "rapidfuzz>=3",
     "PyYAML>=6",
     "sentencepiece",
     "soundfile>=0.12",

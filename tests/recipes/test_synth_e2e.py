@@ -8,7 +8,7 @@ import re
 import signal
 import subprocess
 import sys
-import threading
+import time
 
 import pytest
 import torch
@@ -76,26 +76,19 @@ def test_killed_in_every_stage_and_started_again_it_ends_the_same(recipe_copy, t
     clean.run(*TINY)
     recipe = recipe_copy("synth/asr1", tmp_path / "killed")
     rng = random.Random(7)
+    # (stage, latest moment of the shot in seconds); a short stage may be over before it.
+    shots = ((1, 1.5), (2, 0.2), (4, 0.02), (7, 1.0), (7, 2.0), (8, 0.2), (9, 0.05), (10, 0.02))
     hits = []
-    for stage, longest_s in (
-        (1, 2.0),
-        (2, 0.4),
-        (4, 0.1),
-        (7, 2.0),
-        (7, 4.0),
-        (8, 0.5),
-        (9, 0.3),
-        (10, 0.1),
-    ):
+    for stage, latest_s in shots:
         process = recipe.start(*TINY)
         for line in process.stdout:
             if line.startswith(f"stage {stage} ") and "(" in line:
-                threading.Event().wait(rng.uniform(0, longest_s))
+                time.sleep(rng.uniform(0, latest_s))
                 os.killpg(process.pid, signal.SIGKILL)
                 break
         process.stdout.close()
         hits.append(process.wait() == -signal.SIGKILL)
-    assert sum(hits) >= 6, hits  # some may end before the shot
+    assert hits[0] and (hits[3] or hits[4]) and sum(hits) >= 4, hits
     recipe.run(*TINY)
     ours, theirs = products(recipe), products(clean)
     assert ours["texts"] == theirs["texts"] and ours["wer"] == theirs["wer"]
