@@ -20,6 +20,7 @@ SAMPLE = 3  # audio files opened per set
 
 def check(ctx: Context, chosen: tuple[Stage, ...]) -> None:
     """Raise the first thing that would make a chosen stage fail."""
+    resolve_corpus(ctx)
     plans = [(s, p) for s in chosen if not (p := stages.plan(ctx, s)).off]
     require_environment(_needs(ctx, plans))
     for _, problem in _problems(ctx, plans):
@@ -29,6 +30,7 @@ def check(ctx: Context, chosen: tuple[Stage, ...]) -> None:
 
 def doctor(ctx: Context, chosen: tuple[Stage, ...]) -> int:
     """Print every check; return 0, or the exit code of the first that fails."""
+    resolve_corpus(ctx)
     plans, code = [], 0
     for stage in chosen:
         try:
@@ -77,6 +79,14 @@ def _caught(check, *args) -> EspnetExtError | None:
     except EspnetExtError as e:
         return e
     return None
+
+
+def resolve_corpus(ctx: Context) -> None:
+    """Make the corpus's path absolute; a relative one is meant from where run.sh was called."""
+    name = ctx.recipe.corpus.env
+    if name and (path := os.environ.get(name)):
+        start = os.environ.get("ESPNET_EXT_CALLED_FROM") or os.getcwd()
+        os.environ[name] = os.path.abspath(os.path.join(start, os.path.expanduser(path)))
 
 
 def _check_corpus(ctx: Context) -> None:

@@ -21,6 +21,7 @@ HEAVY = (
     "librosa.core",
     "matplotlib",
     "nltk",
+    "transformers",
 )
 
 # Runs in two processes, plain and fast, and writes what it finds to argv[1].
@@ -102,6 +103,13 @@ found["filter"] = scipy.signal.lfilter([1.0], [1.0, -0.5], [1.0, 0.0]).tolist()
 from espnet2.train import trainer
 attention = trainer.calculate_all_attentions(model.eval(), batch)
 found["attention"] = sorted({len(a) for a in attention.values()})
+import espnet2.layers.create_adapter_fn as adapter
+layer = "Wav2Vec2EncoderLayerStableLayerNorm"
+found["deferred"] = ["transformers" in sys.modules, adapter.is_transformers_available]
+found["deferred"] += [isinstance(model, vars(adapter)[layer]), "transformers" in sys.modules]
+from transformers.models.wav2vec2 import modeling_wav2vec2
+found["deferred"] += [vars(adapter)[layer] is vars(modeling_wav2vec2)[layer]]
+
 import espnet2.gan_tts.jets.alignments as alignments
 import espnet2.main_funcs.calculate_all_attentions as real
 found["alignments"] = [
@@ -131,10 +139,29 @@ class G2p:
         return text.split()
 """
 
+# Stands for Hugging Face transformers: the names which espnet2 takes from it at import.
+TRANSFORMERS = {
+    "__init__.py": "from transformers.models.auto.modeling_auto import *\n",
+    "file_utils.py": "class ModelOutput(dict): pass\n",
+    "models/auto/modeling_auto.py": "".join(
+        f"class Auto{name}: pass\n"
+        for name in ("Model", "ModelForCausalLM", "ModelForSeq2SeqLM", "Tokenizer", "Processor")
+    ),
+    "models/bart/modeling_bart.py": "class BartLearnedPositionalEmbedding: pass\n",
+    "models/wav2vec2/modeling_wav2vec2.py": "class Wav2Vec2EncoderLayerStableLayerNorm: pass\n",
+    "models/wav2vec2_conformer/modeling_wav2vec2_conformer.py": (
+        "class Wav2Vec2ConformerConfig: pass\nclass Wav2Vec2ConformerEncoder: pass\n"
+    ),
+}
+
 
 def run(program: str, tmp_path: Path, **env: str) -> dict:
-    """Run a program in its own process, in a folder with a g2p_en; return what it found."""
+    """Run a program in its own process, among stand-ins for packages; return what it found."""
     (tmp_path / "g2p_en.py").write_text(G2P)
+    for name, text in TRANSFORMERS.items():
+        path = tmp_path / "transformers" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
     (tmp_path / "downloaded").unlink(missing_ok=True)
     tokens, out = tmp_path / "tokens.txt", tmp_path / "found.json"
     tokens.write_text("<blank>\n<unk>\na\nb\nc\n<sos/eos>\n")
@@ -171,7 +198,8 @@ def fast_and_plain(tmp_path_factory):
 def test_heavy_modules_stay_out(fast_and_plain):
     fast, plain = fast_and_plain
     assert fast["after_import"] == []
-    assert {"espnet2.gan_tts.jets.jets", "scipy.stats"} <= set(plain["after_import"])
+    heavy = {"espnet2.gan_tts.jets.jets", "scipy.stats", "transformers"}
+    assert heavy <= set(plain["after_import"])
 
 
 def test_training_is_bit_identical(fast_and_plain):
@@ -202,6 +230,12 @@ def test_compile_works_later(fast_and_plain):
     assert not fast["dynamo_before_compile"]
     assert fast["compile"]
     assert fast["disabled_breaks_graph"] >= 1 and fast["graphs"] == 2
+
+
+def test_transformers_is_imported_when_used(fast_and_plain):
+    fast, _ = fast_and_plain
+    assert "transformers" not in fast["after_step"]
+    assert fast["deferred"] == [False, True, False, True, True]
 
 
 def test_delayed_modules_are_real(fast_and_plain):

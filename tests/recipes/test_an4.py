@@ -2,6 +2,8 @@
 """The AN4 recipe: on a small tree in the layout of the corpus, and on real speech if at hand."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -48,6 +50,22 @@ def test_preparation_of_the_sphere_layout(recipe_copy, tmp_path, layout, above):
     assert (data / "test/text").read_text() == "spe0-an000-b W0 TWO\nspe1-an001-b W1 TWO\n"
     wav = (recipe.path / "dump/test/wav.scp").read_text().split()[1]
     assert wav.endswith(".flac") and soundfile.info(wav).samplerate == 16000
+
+
+def test_a_relative_path_is_meant_from_where_run_sh_is_called(recipe_copy, tmp_path, layout):
+    recipe = recipe_copy("an4/asr1", tmp_path / "tree")
+    env = {**os.environ, "ESPNET_EXT_PYTHON": sys.executable, "AN4": "an4"}
+    command = [
+        "bash",
+        str(recipe.path / "run.sh"),
+        "--stop-stage",
+        "1",
+        "--prepare.args=[--dev,'2']",
+    ]
+    done = subprocess.run(command, cwd=layout.parent, env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    wav = (recipe.path / "data/test/wav.scp").read_text().split()[1]
+    assert Path(wav).is_absolute() and Path(wav).exists()
 
 
 def test_a_missing_file_is_named_and_nothing_is_left_behind(recipe_copy, tmp_path, layout):
