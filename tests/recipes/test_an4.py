@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from conftest import ROOT, TINY
+from recipe_tree import ROOT, TINY
 
 REAL = Path(os.environ.get("AN4") or ROOT.parent / "shared/data/an4")
 TINY_MODEL = [x for x in TINY if not x.startswith("--prepare")]

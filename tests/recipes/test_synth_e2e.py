@@ -12,7 +12,7 @@ import time
 
 import pytest
 import torch
-from conftest import TINY
+from recipe_tree import TINY
 
 pytestmark = pytest.mark.e2e
 RAN = re.compile(r"^stage (\d+) \w+: done", re.M)
