@@ -71,6 +71,29 @@ def test_more_epochs_go_on_in_the_same_experiment(whole):
     assert sorted(p.name for p in (recipe.path / "exp").iterdir()) == before
 
 
+def test_phases_hand_their_weights_on_and_may_have_a_second_stream(recipe_copy, tmp_path):
+    recipe = recipe_copy("synth/asr1", tmp_path)
+    pretrain = [x.replace("finetune", "pretrain") for x in TINY if "finetune" in x]
+    out = recipe.run(
+        *TINY,
+        *pretrain,
+        "--pretrain.config=conf/train.yaml",
+        "--pretrain.extra_data={unlab: {set: dev}}",
+        "--finetune.init=[pretrain:encoder:encoder]",
+        "--finetune.args.optim_conf.lr=0.0",  # so that what was handed on can be recognised
+        "--stop-stage=finetune",
+    )
+    assert RAN.findall(out) == ["1", "2", "4", "5", "7"]
+    exp = recipe.path / "exp/base"
+    given, kept = (
+        torch.load(exp / phase / "valid.acc.ave.pth", weights_only=True)
+        for phase in ("pretrain", "finetune")
+    )
+    same = {k: torch.equal(v, kept[k]) for k, v in given.items() if k.endswith(".weight")}
+    assert all(v for k, v in same.items() if k.startswith("encoder."))
+    assert not same["decoder.output_layer.weight"]  # new, as init says nothing of it
+
+
 def test_killed_in_every_stage_and_started_again_it_ends_the_same(recipe_copy, tmp_path):
     clean = recipe_copy("synth/asr1", tmp_path / "clean")
     clean.run(*TINY)

@@ -5,6 +5,7 @@ import dataclasses
 from pathlib import Path
 
 from espnet_ext.recipe.console import Progress, say
+from espnet_ext.recipe.schema import Prepare
 from espnet_ext.recipe.stages import Context, Plan
 from espnet_ext.recipe.steps.prepare import DATA, sets
 
@@ -14,12 +15,14 @@ DUMP = Path("dump")
 def plan(ctx: Context) -> Plan:
     """See :class:`Plan`."""
     names = sets(ctx)
+    prepare = ctx.recipe.prepare or Prepare()
     return Plan(
         needs=[DATA / s / "wav.scp" for s in names],
         inputs=[p for s in names for p in sorted((DATA / s).glob("*")) if p.is_file()],
         makes=[DUMP / s / "wav.scp" for s in names],
         settings={**dataclasses.asdict(ctx.recipe.format), "units": _units(ctx)},
-        disk_mb=5,
+        # Speed copies are written; otherwise only what has to be cut or resampled.
+        disk_mb=5 + prepare.disk_mb * sum(x != 1.0 for x in ctx.recipe.format.speeds),
     )
 
 

@@ -94,8 +94,6 @@ def plan(ctx: Context) -> Plan:
     if ctx.recipe.tokens is not None:
         needs += [folder(ctx) / "tokens.txt"]
     needs += [Path(text.split(":")[0]) for text in init_params(ctx)]
-    keep = config.get("keep_nbest_models", 10)
-    copies = 6 + (keep if isinstance(keep, int) else max(keep))
     program, ngpu = ["python", "-m", *_stock_program(phase)], str(launch.gpus(ctx.options))
     stock = [
         shlex.join([*program, *_collect_argv(ctx)]),
@@ -113,9 +111,22 @@ def plan(ctx: Context) -> Plan:
             "processes": launch.describe(ctx.options),
         },
         inputs=[p for p in needs if str(p) != phase.config],
-        disk_mb=copies * 30,
+        disk_mb=_disk_mb(config),
         stock=stock,
     )
+
+
+def _disk_mb(config: dict) -> float:
+    """Estimate the space of all checkpoints from the sizes of encoder and decoder."""
+    params = 0
+    for part in ("encoder_conf", "decoder_conf"):
+        conf = config.get(part) or {}
+        d = (config.get("encoder_conf") or {}).get("output_size", 256)
+        layer = 8 * d * d + 4 * d * conf.get("linear_units", 2048)
+        params += conf.get("num_blocks", 6) * layer + 18 * d * d
+    keep = config.get("keep_nbest_models", 10)
+    models = 2 + (keep if isinstance(keep, int) else max(keep))  # and two checkpoints with Adam's
+    return 4e-6 * params * (models + 2 * 3)
 
 
 def _stock_program(phase: Phase) -> list[str]:
