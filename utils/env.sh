@@ -4,7 +4,7 @@
 #   PYTHON              the interpreter to try first (3.12 or 3.13)
 #   ESPNET_EXT_VENV     where the environment goes (default: .venv in the repository)
 #   ESPNET_EXT_EXTRAS   the extras of setup.py it gets (default: all but text, whose
-#                       transformers ESPnet imports whenever it finds it: 7 s; may be empty)
+#                       transformers every stock ESPnet process would import; may be empty)
 # Exit codes: 0 done, 2 wrong usage, 3 the machine lacks something. Nothing outside is changed.
 set -euo pipefail
 

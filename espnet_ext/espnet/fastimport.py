@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Import espnet2 in a third of the time: nothing is removed, only delayed until it is used.
 
-Two means, both switched on by :func:`enable` before the first espnet2 import:
+Three means, all switched on by :func:`enable` before the first espnet2 import:
 
 1. ``typeguard.typechecked`` returns functions of espnet2 and inflect unchanged. Typeguard parses
    and compiles a whole module again for each function it decorates; espnet2 has hundreds. Other
@@ -10,12 +10,11 @@ Two means, both switched on by :func:`enable` before the first espnet2 import:
    import. The module object is the real one from the start. Only the names that importing or
    plain eager code touches have a stand-in, always a function that acts as the real one does
    then; classes have none, so ``isinstance`` and subclassing never see a stand-in.
+3. Hugging Face transformers, where it is installed, is imported when espnet2 uses a class of it;
+   see :mod:`espnet_ext.espnet.deferred`, which stands in for classes, inside espnet2 only.
 
 ``ESPNET_EXT_FAST_IMPORT=0`` makes :func:`enable` do nothing at all. An error inside a lazy module
 is raised where the module is first used; a module that is not installed fails at import, as ever.
-
-Not delayed: Hugging Face transformers, where it is installed. espnet2 takes classes from it at
-import, and a class has no safe stand-in.
 """
 
 import functools
@@ -28,6 +27,8 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from types import FunctionType, ModuleType
 from typing import Any
+
+from espnet_ext.espnet.deferred import DeferringFinder
 
 logger = logging.getLogger(__name__)
 
@@ -274,5 +275,5 @@ def enable() -> bool:
         return False
     if not _on("ESPNET_EXT_TYPECHECK", "0"):
         _skip_typechecks()
-    sys.meta_path.insert(0, LazyFinder(LAZY))
+    sys.meta_path[:0] = [LazyFinder(LAZY), DeferringFinder()]
     return True

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Stage 4: the token list, and which utterances are too short for their tokens."""
 
+import re
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
@@ -8,6 +10,7 @@ from espnet_ext.data.tables import iter_table, read_table
 from espnet_ext.errors import DataError, UsageError, nearest
 from espnet_ext.files import atomic_dir, write_text
 from espnet_ext.recipe.console import say
+from espnet_ext.recipe.schema import Tokens
 from espnet_ext.recipe.stages import Context, Plan
 from espnet_ext.recipe.steps.format import DUMP
 
@@ -28,6 +31,8 @@ def token_options(ctx: Context) -> list[str]:
     options += ["--token_list", str(folder(ctx) / "tokens.txt")]
     if ctx.recipe.tokens.type == "bpe":
         options += ["--bpemodel", str(folder(ctx) / "bpe.model")]
+    elif ctx.recipe.tokens.symbols:
+        options += ["--non_linguistic_symbols", str(folder(ctx) / "symbols.txt")]
     return options
 
 
@@ -65,6 +70,7 @@ def run(ctx: Context, plan: Plan) -> None:
         tokens = _train_bpe(ctx, tmp, sentences) if ctx.recipe.tokens.type == "bpe" else None
         if tokens is None:
             tokens = _count(ctx, sentences)
+            write_text(tmp / "symbols.txt", "".join(f"{s}\n" for s in ctx.recipe.tokens.symbols))
         lines = ["<blank>", "<unk>", *tokens, "<sos/eos>"]
         write_text(tmp / "tokens.txt", "".join(f"{t}\n" for t in lines))
         lost = _infeasible(ctx, tmp)
@@ -109,12 +115,8 @@ def _count(ctx: Context, sentences: list[str]) -> list[str]:
     from collections import Counter
 
     t = ctx.recipe.tokens
-    counts: Counter[str] = Counter()
-    for sentence in sentences:
-        if t.type == "word":
-            counts.update(sentence.split())
-        else:
-            counts.update("<space>" if c == " " else c for c in sentence)
+    split = _splitter(t, None)
+    counts = Counter(token for sentence in sentences for token in split(sentence))
     if not counts:
         raise DataError("the training text is empty", DUMP / ctx.recipe.data.train / "text")
     ordered = [w for w, _ in counts.most_common()]
@@ -128,7 +130,7 @@ def _infeasible(ctx: Context, out: Path) -> list[tuple[str, int, int]]:
     if ctx.recipe.format is None or not lengths.exists():
         return []
     samples, frame_s = read_table(lengths), 0.01 * ctx.recipe.format.ctc_stride
-    split = _splitter(ctx, out)
+    split = _splitter(ctx.recipe.tokens, out)
     lost = []
     for utt, sentence in iter_table(train / "text"):
         tokens = split(sentence)
@@ -139,9 +141,14 @@ def _infeasible(ctx: Context, out: Path) -> list[tuple[str, int, int]]:
     return lost
 
 
-def _splitter(ctx: Context, out: Path):
-    if ctx.recipe.tokens.type == "bpe":
+def _splitter(t: Tokens, out: Path | None) -> Callable[[str], list]:
+    """Return what splits a sentence as ESPnet's tokenizer of that type does."""
+    if t.type == "bpe":
         import sentencepiece as spm
 
         return spm.SentencePieceProcessor(model_file=str(out / "bpe.model")).encode
-    return str.split if ctx.recipe.tokens.type == "word" else list
+    if t.type == "word":
+        return str.split
+    symbols = sorted(t.symbols, key=len, reverse=True)
+    token = re.compile("|".join([*map(re.escape, symbols), "."]))
+    return lambda text: ["<space>" if c == " " else c for c in token.findall(text)]
