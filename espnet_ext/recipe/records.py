@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """``.done`` records: is a stage up to date, and if not, what changed."""
 
+import hashlib
 import json
+import os
 import time
 from pathlib import Path
 
@@ -21,6 +23,9 @@ def fingerprint(path: Path) -> str:
     stat = path.stat()
     if stat.st_size > HASH_WHOLE_MB << 20:
         return f"{stat.st_size}:{stat.st_mtime_ns}"
+    if path.name == "wav.scp":  # moving the recipe's folder is no change of its data
+        here = os.fsencode(Path.cwd()) + b"/"
+        return hashlib.sha256(path.read_bytes().replace(here, b"")).hexdigest()
     return sha256_file(path)
 
 

@@ -112,3 +112,16 @@ def test_missing_need_names_the_stage_that_makes_it(folder):
         records.check_needs(ctx, stages.find("tokens"), plan)
     folder.write("dump/train/wav.scp", "")
     records.check_needs(ctx, stages.find("tokens"), plan)
+
+
+def test_a_moved_recipe_has_the_same_data(tmp_path, monkeypatch):
+    prints = []
+    for name in ("here", "there"):
+        folder = tmp_path / name / "dump"
+        folder.mkdir(parents=True)
+        monkeypatch.chdir(folder.parent)
+        (folder / "wav.scp").write_text(f"a {folder}/wav/a.flac\nb /corpus/b.flac\n")
+        prints.append(records.fingerprint(folder / "wav.scp"))
+    assert prints[0] == prints[1]
+    (folder / "wav.scp").write_text("a /other/a.flac\nb /corpus/b.flac\n")
+    assert records.fingerprint(folder / "wav.scp") != prints[1]
