@@ -17,6 +17,7 @@ from pathlib import Path
 from espnet_ext.data.download import extract, fetch
 from espnet_ext.data.tables import write_spk2utt, write_table
 from espnet_ext.errors import DataError, EspnetExtError
+from espnet_ext.recipe.console import Progress
 
 # A public mirror of the web distribution; its checksum is the one NVIDIA NeMo's tools check.
 URL = "https://dldata-public.s3.us-east-2.amazonaws.com/an4_sphere.tar.gz"
@@ -32,18 +33,15 @@ def find_corpus(downloads: Path) -> Path:
     given = os.environ.get("AN4")
     root = Path(given) if given else downloads / "an4"
     if not given and not root.is_dir():
-        archive = fetch(URL, downloads / "an4_sphere.tar.gz", sha256=SHA256, progress=_progress)
+        archive = fetch(
+            URL, downloads / "an4_sphere.tar.gz", sha256=SHA256, progress=Progress("AN4", "bytes")
+        )
         extract(archive, root)
     for folder in (root, root / "an4"):
         if (folder / "etc/an4_train.transcription").is_file():
             return folder
     raise DataError("this is not AN4: there is no etc/an4_train.transcription", root,
                     "set AN4 to the folder that holds etc/ and wav/")  # fmt: skip
-
-
-def _progress(done: int, total: int) -> None:
-    if total and done * 20 // total != (done - (1 << 20)) * 20 // total:
-        print(f"download: {done / 1e6:.0f} of {total / 1e6:.0f} MB", flush=True)
 
 
 def read_part(root: Path, part: str) -> dict[str, tuple[str, str, str]]:

@@ -9,7 +9,7 @@ import time
 import traceback
 from pathlib import Path
 
-from espnet_ext.errors import EspnetExtError
+from espnet_ext.errors import EspnetExtError, UsageError
 from espnet_ext.progress import duration
 from espnet_ext.recipe import config, lock, options, records, stages
 from espnet_ext.recipe.console import say, stage_log
@@ -84,6 +84,9 @@ def _run(ctx: Context, chosen: tuple[Stage, ...]) -> int:
 
     with lock.hold(Path(".stages/lock"), say):
         say(f"{ctx.recipe.recipe}, experiment '{ctx.recipe.name}', folder {ctx.exp}")
+        off = [stages.plan(ctx, s).off for s in chosen]
+        if all(off):
+            raise UsageError("there is nothing to run in this range", off[0], "see --list")
         preflight.check(ctx, chosen)
         start, ran = time.monotonic(), 0
         for stage in chosen:

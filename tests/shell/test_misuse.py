@@ -74,6 +74,7 @@ def recipe(tmp_path):
         (["--stage", "abc"], "there is no stage 'abc'"),
         (["--stage", "99"], "there is no stage '99'"),
         (["--stage", "3", "--stop-stage", "2"], "nothing to run"),
+        (["--stage", "3", "--stop-stage", "3"], "recipe.yaml has no 'align' section"),
         (["--nj", "-1"], "--nj must be a whole number from 1"),
         (["--ngup", "1"], "did you mean 'ngpu'?"),
         (["1"], "'1' is not an option"),
