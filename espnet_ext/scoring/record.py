@@ -73,6 +73,7 @@ class Decoded(_Model):
     wer: ErrorRate
     cer: ErrorRate
     per_utt: PerUtterance
+    command: str = ""  # the command that decoded, where it is not the run's
 
     @model_validator(mode="after")
     def _utterances_add_up(self) -> Self:

@@ -258,7 +258,7 @@ def _runs(records: list[Record]) -> list[str]:
             "",
             cell(r.title),
             "",
-            f"- command: {code(r.command)}",
+            *(f"- command: {code(c)}" for c in _commands(r)),
             f"- commit: {code(r.commit)}{state}",
             *(
                 f"- {name} trained at: {', '.join(code(c) for c in phase.commits)}"
@@ -278,6 +278,12 @@ def _runs(records: list[Record]) -> list[str]:
             lines.append(f"- reference of {cell(set_name)} (SHA-256): {listed}")
         lines.append("")
     return lines
+
+
+def _commands(r: Record) -> list[str]:
+    """The commands that made the run's results; one for each way of decoding."""
+    decoding = [d.command for methods in r.sets.values() for d in methods.values() if d.command]
+    return sorted({*decoding}) or [r.command]
 
 
 def _mean(values: Iterable[float]) -> str:

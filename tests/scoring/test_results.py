@@ -85,6 +85,23 @@ def test_costs_and_runs_come_from_the_records(recipe_dir, record_dict):
         assert expected in text.splitlines()
 
 
+def test_each_way_of_decoding_has_its_command_on_the_page(recipe_dir, record_dict):
+    record = record_dict()
+    method = record["sets"]["test"]["greedy_ctc"]
+    record["sets"]["test"]["beam"] = {**method, "command": "./run.sh --decode.method beam"}
+    method["command"] = "./run.sh"
+    recipe_dir.add(record)
+    text = render_results(recipe_dir.path)
+    assert "- command: `./run.sh`\n- command: `./run.sh --decode.method beam`\n" in text
+
+
+def test_the_trainings_commit_is_named_where_it_is_another(recipe_dir, record_dict):
+    record = record_dict()
+    next(iter(record["phases"].values()))["commits"] = ["b" * 40 + "+"]
+    recipe_dir.add(record)
+    assert f"trained at: `{'b' * 40}+`" in render_results(recipe_dir.path)
+
+
 def test_the_page_says_that_it_is_generated_and_ends_in_one_newline(recipe_dir, record_dict):
     recipe_dir.add(record_dict())
     lines = write_results(recipe_dir.path).read_text(encoding="utf-8").split("\n")

@@ -90,6 +90,7 @@ def _score_set(ctx: Context, name: str) -> dict:
         "decode_wall_s": cost["wall_s"],
         "audio_s": cost["audio_s"],
         "rtf": cost["rtf"],
+        "command": _command(ctx),
         "wer": words.totals(),
         "cer": chars.totals(),
         "per_utt": {
@@ -126,13 +127,17 @@ def _record(ctx: Context) -> dict:
         "date": datetime.date.today().isoformat(),
         "commit": state["commit"] or "unknown",
         "dirty": bool(state["dirty"]),
-        # The command of the whole experiment, not of this stage.
-        "command": shlex.join(["./run.sh", *without(ctx.options.argv, NOT_IN_COMMAND)]),
+        "command": _command(ctx),
         "config_sha256": sha256_json(configs),
         "device": describe_device(),
         "versions": versions(),
         "phases": phases,
     }
+
+
+def _command(ctx: Context) -> str:
+    """Return the command of the whole experiment: that of this run without its range of stages."""
+    return shlex.join(["./run.sh", *without(ctx.options.argv, NOT_IN_COMMAND)])
 
 
 def _read(path: Path) -> dict:
