@@ -130,7 +130,7 @@ def git_state(path: Path | str | None = None) -> dict[str, str | bool | None]:
 
 
 def describe_device() -> str:
-    """Return one line on what a run computes on, such as ``1 x NVIDIA H200 (140 GiB)``."""
+    """Return one line on what a run computes on, such as ``1 x NVIDIA A100 (80 GiB)``."""
     devices = gpus()
     if not devices:
         return f"CPU {cpu_model()}, {cpu_cores()} cores, {memory_bytes()[0] / 2**30:.0f} GiB"

@@ -14,7 +14,7 @@ from espnet_ext.recipe import environment, hardware
 from espnet_ext.recipe.environment import check_environment, git_state, in_range, release
 from espnet_ext.recipe.hardware import Gpu
 
-SMI = "#!/bin/sh\necho 'NVIDIA H200, 143771'\necho 'NVIDIA L4, 23034'\n"
+SMI = "#!/bin/sh\necho 'NVIDIA A100, 143771'\necho 'NVIDIA L4, 23034'\n"
 
 
 def git(folder: Path, *args: str) -> None:
@@ -102,11 +102,11 @@ def test_git_state_without_git_and_without_commit(
 @pytest.mark.parametrize(
     ("visible", "names"),
     [
-        (None, ["NVIDIA H200", "NVIDIA L4"]),
+        (None, ["NVIDIA A100", "NVIDIA L4"]),
         ("", []),
         ("1", ["NVIDIA L4"]),
-        ("1,0", ["NVIDIA L4", "NVIDIA H200"]),
-        ("0,-1,1", ["NVIDIA H200"]),
+        ("1,0", ["NVIDIA L4", "NVIDIA A100"]),
+        ("0,-1,1", ["NVIDIA A100"]),
         ("7", []),
     ],
 )
@@ -117,7 +117,7 @@ def test_gpus(smi: None, monkeypatch: pytest.MonkeyPatch, visible: str | None, n
 
 
 def test_device_line(smi: None, monkeypatch: pytest.MonkeyPatch):
-    assert environment.describe_device() == "1 x NVIDIA H200 (140 GiB), 1 x NVIDIA L4 (22 GiB)"
+    assert environment.describe_device() == "1 x NVIDIA A100 (140 GiB), 1 x NVIDIA L4 (22 GiB)"
     monkeypatch.setattr(environment, "gpus", lambda: [Gpu("X")] * 8)
     assert environment.describe_device() == "8 x X"
     monkeypatch.setattr(environment, "gpus", lambda: [])
