@@ -1,9 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What ESPnet imports at run time and no wheel brings on every supported Python."""
+"""Smooth edges of ESPnet: what its imports print, and a package that lacks wheels."""
 
 import importlib.util
+import io
+import logging
 import sys
 import types
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+
+
+@contextmanager
+def quiet_import() -> Iterator[None]:
+    """Swallow what ESPnet's modules print when they are imported: which options are not installed.
+
+    Errors are raised as ever.
+    """
+    # Else a warning would open a handler to the terminal for all logging.
+    logging.getLogger().addHandler(logging.NullHandler())
+    with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+        yield
 
 
 def provide_editdistance() -> None:

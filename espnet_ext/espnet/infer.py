@@ -9,6 +9,7 @@ from typing import Any
 
 from espnet_ext.errors import DataError
 from espnet_ext.espnet import fastimport
+from espnet_ext.espnet.compat import quiet_import
 
 
 @dataclass
@@ -113,7 +114,8 @@ def decode_beam(config: str, model_file: str, options: dict, device: str, part: 
         part: ``[[utterance, audio file], ...]``.
     """
     fastimport.enable()
-    from espnet2.bin.asr_inference import Speech2Text
+    with quiet_import():  # in a process of its own, nobody keeps it from the terminal
+        from espnet2.bin.asr_inference import Speech2Text
 
     recognise = Speech2Text(config, model_file, device=device, **options)
     fs = _sampling_rate(recognise.asr_train_args)

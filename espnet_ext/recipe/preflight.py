@@ -1,10 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What can be known to fail before time is spent: configuration, corpus, disk, machine, audio."""
 
-import io
 import os
 from collections.abc import Iterator
-from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 from espnet_ext.errors import DataError, EspnetExtError, UsageError, nearest
@@ -110,11 +108,12 @@ def _check_corpus(ctx: Context) -> None:
 def _check_training(ctx: Context, stage: Stage, plan: Plan) -> None:
     """Options that ESPnet refuses would otherwise show after data preparation only."""
     from espnet_ext.espnet import fastimport
+    from espnet_ext.espnet.compat import quiet_import
     from espnet_ext.recipe.steps.train import train_argv
 
     fastimport.enable()
     phase = getattr(ctx.recipe, stage.name)
-    with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):  # what imports print
+    with quiet_import():
         from espnet_ext.espnet.task import find_task
         from espnet_ext.espnet.train import parse
 
