@@ -51,6 +51,7 @@ def run(task_name: str, argv: list[str]) -> None:
     state = getattr(task.trainer, "state", None)
     record = {
         "task": task_name,
+        "processes": int(os.environ.get("WORLD_SIZE") or args.dist_world_size or 1),
         "last_run_wall_s": round(time.monotonic() - start, 2),
         "peak_rss_mb": round(_peak_memory_mb()),
         "peak_gpu_mb": round(torch.cuda.max_memory_allocated() / 2**20)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Two CPU processes by torchrun (gloo), started as the runner starts them."""
 
+import json
 import subprocess
 
 import pytest
@@ -17,7 +18,7 @@ def test_two_processes_train_one_model(tiny_argv, tmp_path):
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout.count("espnet_ext.progress: epoch 1/1") == 1  # one process speaks
     assert checkpoint.load(tmp_path / "exp/valid.acc.ave.pth")
-    assert (tmp_path / "exp/phase.json").exists()
+    assert json.loads((tmp_path / "exp/phase.json").read_text())["processes"] == 2
 
 
 @pytest.mark.parametrize(("ngpu", "procs", "n"), [(4, 1, 4), (0, 3, 3)])

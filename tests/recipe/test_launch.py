@@ -10,7 +10,7 @@ import yaml
 from espnet_ext.errors import EspnetExtError, SetupError, UsageError
 from espnet_ext.recipe.executor import CLUSTERS
 from espnet_ext.recipe.options import Options
-from espnet_ext.recipe.steps import launch
+from espnet_ext.recipe.steps import launch, train
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 OWN = ["-m", "espnet_ext.espnet.train", "asr", "--seed", "1"]
@@ -69,13 +69,13 @@ def test_several_machines_need_gpus_and_settings(folder):
         launch.slurm_command(Options(num_nodes=2), 1, "asr", [])
 
 
-def test_the_number_of_processes_counts_as_a_setting(monkeypatch):
-    assert launch.describe(Options(ngpu=0)) == {"world_size": 1}
-    assert launch.describe(Options(ngpu=0, num_procs=3)) == {"world_size": 3}
-    assert launch.describe(Options(ngpu=4, num_nodes=2)) == {"world_size": 8}
-    monkeypatch.setattr(launch.hardware, "gpus", lambda: ["a", "b"])
-    assert launch.gpus(Options()) == 1
-    assert launch.gpus(Options(ngpu=0)) == 0
+def test_the_number_of_processes_does_not_train_anew(folder):
+    folder.write("conf/train.yaml", "max_epoch: 1\n")
+    folder.recipe(finetune={"config": "conf/train.yaml"})
+    plans = [
+        train.plan(folder.context("finetune", **more)).settings for more in ({}, {"num_procs": 3})
+    ]
+    assert plans[0] == plans[1]
 
 
 def test_output_goes_to_the_log_and_progress_to_the_person(folder, capfd):
@@ -98,3 +98,9 @@ def test_shipped_settings(path):
         assert isinstance(settings.get(key, ""), str)
     if path.name.startswith("dask_"):
         assert settings["cluster"] in {*CLUSTERS, "local"}
+
+
+def test_one_gpu_is_used_where_there_is_one(monkeypatch):
+    monkeypatch.setattr(launch.hardware, "gpus", lambda: ["a", "b"])
+    assert launch.gpus(Options()) == 1
+    assert launch.gpus(Options(ngpu=0)) == 0

@@ -30,11 +30,6 @@ def loader_workers(options: Options) -> int:
     return max(1, min(8, cores // max(ngpu, 1) - 1)) if ngpu else 1
 
 
-def describe(options: Options) -> dict:
-    """Return what of the start changes the result: the number of processes."""
-    return {"world_size": max(gpus(options), options.num_procs) * options.num_nodes}
-
-
 def train(ctx: Context, task: str, argv: list[str]) -> None:
     """Run the training to its end.
 

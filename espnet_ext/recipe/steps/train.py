@@ -108,7 +108,6 @@ def plan(ctx: Context) -> Plan:
             "init": init_params(ctx),
             "streams": [[n, [vars(s) for s in ss]] for n, ss in _sources(ctx)],
             "model": phase.model,
-            "processes": launch.describe(ctx.options),
         },
         inputs=[p for p in needs if str(p) != phase.config],
         disk_mb=_disk_mb(config),
