@@ -253,6 +253,7 @@ def _collect_stats(ctx: Context, plan: Plan) -> None:
     key = sha256_json([phase.task, plan.settings["streams"], relevant, inputs, token_options(ctx)])
     if (records.read(stats / "done.json") or {}).get("key") == key:
         return
+    (stats / "done.json").unlink(missing_ok=True)
     say("  collecting statistics")
     train(phase.task, _collect_argv(ctx))
     for stream, extra in phase.extra_data.items():
