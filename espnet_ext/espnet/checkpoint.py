@@ -14,6 +14,7 @@ from espnet_ext.files import atomic_path, fsync_dir
 
 CHECKPOINT = "checkpoint.pth"
 PREVIOUS = "checkpoint.previous.pth"
+BROKEN = "checkpoint.broken.pth"
 _plain_save = torch.save
 
 
@@ -64,7 +65,8 @@ def restore_missing(output_dir: Path) -> None:
     checkpoint, previous = output_dir / CHECKPOINT, output_dir / PREVIOUS
     if previous.exists() and not checkpoint.exists():
         logging.warning(f"{checkpoint} is gone; going on from {previous}")
-        os.link(previous, checkpoint)
+        with contextlib.suppress(FileExistsError):  # another process of the training was faster
+            os.link(previous, checkpoint)
 
 
 def usable(checkpoint: Path, map_location: Any = "cpu") -> tuple[Path, dict]:
@@ -82,6 +84,10 @@ def usable(checkpoint: Path, map_location: Any = "cpu") -> tuple[Path, dict]:
         logging.warning(
             f"{checkpoint} cannot be read ({type(e).__name__}); going on from {previous.name}"
         )
+        # Else the next save would keep the broken file as the previous one.
+        with contextlib.suppress(FileNotFoundError, FileExistsError):
+            os.replace(checkpoint, checkpoint.with_name(BROKEN))
+            os.link(previous, checkpoint)
         return previous, load(previous, map_location)
 
 

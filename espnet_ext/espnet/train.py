@@ -59,7 +59,8 @@ def run(task_name: str, argv: list[str]) -> None:
         else 0,
     }
     if state is not None:
-        record |= {"params": state.params, "params_trained": state.params_trained, **state.spent}
+        record |= {"params": state.params, "params_trained": state.params_trained}
+        record |= state.total_spent()
     write_json(Path(args.output_dir) / PHASE_RECORD, record)
 
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch.distributed as dist
 from espnet2.train.reporter import aggregate
 from espnet2.train.trainer import Trainer
 
@@ -53,14 +54,18 @@ class RunState:
     wait_share: float = 0.0
     params: int = 0
     params_trained: int = 0
-    spent: dict[str, float] = field(
-        default_factory=lambda: {"train_wall_s": 0.0, "epochs": 0, "batches": 0, "updates": 0}
-    )
+    spent: dict[str, dict[str, float]] = field(default_factory=dict)  # by epoch
 
     @property
     def spent_path(self) -> Path:
-        """What complete epochs have cost, over all resumed runs."""
+        """The file of what each complete epoch has cost, over all resumed runs."""
         return Path(self.options.output_dir) / "spent.json"
+
+    def total_spent(self) -> dict[str, float]:
+        """Return wall time in seconds and counts of all complete epochs."""
+        keys = ("train_wall_s", "batches", "updates")
+        sums = {k: sum(epoch[k] for epoch in self.spent.values()) for k in keys}
+        return {**sums, "train_wall_s": round(sums["train_wall_s"], 2), "epochs": len(self.spent)}
 
 
 class ExtTrainer(Trainer):
@@ -100,9 +105,12 @@ class ExtTrainer(Trainer):
             path, model, reporter, optimizers, schedulers, scaler, ngpu=ngpu, strict=strict
         )
         options, epoch = cls.state.options, reporter.get_epoch()
-        repair_epoch_files(Path(options.output_dir), states, epoch)
+        if not dist.is_initialized() or dist.get_rank() == 0:
+            repair_epoch_files(Path(options.output_dir), states, epoch)
         if cls.state.spent_path.exists():
-            cls.state.spent = json.loads(cls.state.spent_path.read_text(encoding="utf-8"))
+            spent = json.loads(cls.state.spent_path.read_text(encoding="utf-8"))
+            # An epoch whose checkpoint was not written is done again.
+            cls.state.spent = {e: cost for e, cost in spent.items() if int(e) <= epoch}
         progress_log.info(f"going on after epoch {epoch} from {path}")
         patience = options.patience
         if patience is not None and reporter.check_early_stopping(
@@ -123,9 +131,10 @@ class ExtTrainer(Trainer):
         state = cls.state
         state.epoch_s = time.perf_counter() - start
         state.wait_share = timer.wait_s / max(state.epoch_s, 1e-9)
-        state.spent["epochs"] += 1
-        state.spent["batches"] += timer.count
-        state.spent["updates"] += timer.count // state.options.accum_grad
+        state.spent[str(reporter.get_epoch())] = {
+            "batches": timer.count,
+            "updates": timer.count // state.options.accum_grad,
+        }
         state.train_stats = _means(reporter)
         return invalid
 
@@ -140,7 +149,8 @@ class ExtTrainer(Trainer):
             options=options,
             distributed_option=distributed_option,
         )
-        cls.state.spent["train_wall_s"] += cls.state.epoch_s + time.perf_counter() - start
+        wall_s = cls.state.epoch_s + time.perf_counter() - start
+        cls.state.spent[str(reporter.get_epoch())]["train_wall_s"] = wall_s
         if not distributed_option.distributed or distributed_option.dist_rank == 0:
             write_json(cls.state.spent_path, cls.state.spent)
             progress_log.info(cls._epoch_line(reporter, options))

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A training killed by -9 anywhere and started again ends in the same bits."""
 
+import json
 import multiprocessing
 import os
 import signal
@@ -103,6 +104,7 @@ def test_killed_while_saving(reference, tiny_argv, tmp_path, name, moment):
     assert _in_child(_train, tiny_argv, out) == 0
     assert _same(_weights(reference), _weights(out))
     assert (out / "latest.pth").resolve().name == "3epoch.pth"
+    _same_costs(out, reference)
 
 
 def test_more_epochs_later_equal_more_epochs_at_once(reference, tiny_argv, tmp_path):
@@ -129,6 +131,9 @@ def test_unreadable_checkpoint_falls_back_with_one_warning(reference, tmp_path, 
     path, states = checkpoint.usable(tmp_path / CHECKPOINT)
     assert path.name == PREVIOUS and "optimizers" in states
     assert len(caplog.records) == 1 and PREVIOUS in caplog.text
+    checkpoint.atomic_save({"x": 1}, tmp_path / CHECKPOINT)  # keeps the good one, not the broken
+    assert (tmp_path / PREVIOUS).read_bytes() == good
+    assert (tmp_path / checkpoint.BROKEN).exists()
 
 
 def test_missing_checkpoint_is_restored(reference, tmp_path):
@@ -169,12 +174,14 @@ def test_pickles_are_refused(tmp_path):
         checkpoint.load(tmp_path / "x.pth")
 
 
-def test_costs_are_those_of_all_runs(tiny_argv, tmp_path, reference):
-    import json
-
-    out = tmp_path / "exp"
-    _in_child(_killed_after_batches, tiny_argv, out, 7)
-    _in_child(_train, tiny_argv, out)
+def _same_costs(out, reference):
     ours, whole = (json.loads((p / "phase.json").read_text()) for p in (out, reference))
     for key in ("epochs", "batches", "updates", "params", "params_trained"):
         assert ours[key] == whole[key] > 0
+
+
+def test_costs_are_those_of_all_runs(tiny_argv, tmp_path, reference):
+    out = tmp_path / "exp"
+    _in_child(_killed_after_batches, tiny_argv, out, 7)
+    _in_child(_train, tiny_argv, out)
+    _same_costs(out, reference)
