@@ -64,8 +64,7 @@ def _doctor(argv: list[str]) -> int:
 
     checks = check_environment({"path": "."})
     for c in checks:
-        state = "ok  " if c.ok else "FAIL" if c.required else "note"
-        print(f"{state}  {c.name}: {c.detail}" + ("" if c.ok else f" -> {c.how}"))
+        print(c)
     return 0 if all(c.ok or not c.required for c in checks) else 3
 
 

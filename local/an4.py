@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 
 from espnet_ext.data.download import extract, fetch
-from espnet_ext.data.tables import write_spk2utt, write_table
+from espnet_ext.data.tables import write_set
 from espnet_ext.errors import DataError, EspnetExtError
 from espnet_ext.recipe.console import Progress
 
@@ -67,15 +67,6 @@ def _audio(stem: Path) -> Path:
         if (path := stem.with_name(stem.name + ending)).is_file():
             return Path(os.path.abspath(path))
     raise DataError("the audio file is missing", f"{stem}{{{','.join(ENDINGS)}}}")
-
-
-def write_set(folder: Path, rows: dict[str, tuple[str, str, str]]) -> None:
-    """Write one Kaldi-style folder."""
-    folder.mkdir(parents=True, exist_ok=True)
-    write_table(folder / "wav.scp", {u: audio for u, (audio, _, _) in rows.items()})
-    write_table(folder / "text", {u: text for u, (_, text, _) in rows.items()})
-    write_table(folder / "utt2spk", {u: speaker for u, (_, _, speaker) in rows.items()})
-    write_spk2utt(folder, {u: speaker for u, (_, _, speaker) in rows.items()})
 
 
 def main() -> None:

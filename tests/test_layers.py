@@ -272,6 +272,8 @@ def test_machine_paths_are_found(tmp_path):
     path.write_text("\n".join(x.format(w) for x in found for w in ("work", "root")))
     assert len(machine_paths(path)) == 8
     path.write_text(
-        "$root/x\nmy/work/x\n../root/y\n/workshop\nhttps://a.b/work.html\n/path/to/it\n"
+        "$root/x\nmy/{}/x\n../root/y\n/workshop\nhttps://a.b/work.html\n/path/to/it\n".format(
+            "work"
+        )
     )
     assert machine_paths(path) == []

@@ -59,3 +59,11 @@ def write_spk2utt(data_dir: Path | str, utt2spk: Mapping[str, str]) -> None:
     for utt in sorted(utt2spk, key=str.encode):
         spk2utt.setdefault(utt2spk[utt], []).append(utt)
     write_table(Path(data_dir) / "spk2utt", {s: " ".join(u) for s, u in spk2utt.items()})
+
+
+def write_set(folder: Path | str, rows: Mapping[str, tuple[str, str, str]]) -> None:
+    """Write a set's folder from ``{utterance: (audio file, text, speaker)}``."""
+    folder = Path(folder)
+    for column, file in enumerate(("wav.scp", "text", "utt2spk")):
+        write_table(folder / file, {utt: row[column] for utt, row in rows.items()})
+    write_spk2utt(folder, {utt: speaker for utt, (_, _, speaker) in rows.items()})

@@ -50,8 +50,8 @@ def _keep_previous(path: Path) -> None:
 def atomic_saves() -> Iterator[None]:
     """Make every ``torch.save`` inside the block atomic.
 
-    ESPnet's trainer calls ``torch.save`` by name in the middle of its epoch loop; this is the
-    one place where the adapter replaces a function of another package, and it puts it back.
+    ESPnet's trainer calls ``torch.save`` by name in the middle of its epoch loop. This and the
+    fast import are all that the adapter replaces of other packages; this one is put back.
     """
     torch.save = atomic_save
     try:

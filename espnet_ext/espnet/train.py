@@ -8,6 +8,7 @@ several processes that torchrun, Slurm or espnet2.bin.launch start.
 import argparse
 import contextlib
 import io
+import json
 import logging
 import os
 import resource
@@ -20,8 +21,6 @@ from espnet_ext.espnet import fastimport
 from espnet_ext.espnet.compat import provide_editdistance
 from espnet_ext.files import write_json
 from espnet_ext.progress import progress_log
-
-PHASE_RECORD = "phase.json"
 
 
 def run(task_name: str, argv: list[str]) -> None:
@@ -36,6 +35,7 @@ def run(task_name: str, argv: list[str]) -> None:
     import torch
 
     from espnet_ext.espnet.task import find_task
+    from espnet_ext.espnet.trainer import PHASE_RECORD
 
     task = find_task(task_name)
     args = parse(task, argv)
@@ -46,10 +46,12 @@ def run(task_name: str, argv: list[str]) -> None:
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
     task.main(args=args)
-    if args.collect_stats or int(os.environ.get("RANK", 0)) != 0:
+    rank = os.environ.get("RANK") or os.environ.get("SLURM_PROCID") or 0
+    if args.collect_stats or int(rank) != 0:
         return
-    state = getattr(task.trainer, "state", None)
-    record = {
+    path = Path(args.output_dir) / PHASE_RECORD  # written by the trainer, maybe in another process
+    record = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    record |= {
         "task": task_name,
         "processes": int(os.environ.get("WORLD_SIZE") or args.dist_world_size or 1),
         "last_run_wall_s": round(time.monotonic() - start, 2),
@@ -58,10 +60,7 @@ def run(task_name: str, argv: list[str]) -> None:
         if torch.cuda.is_available()
         else 0,
     }
-    if state is not None:
-        record |= {"params": state.params, "params_trained": state.params_trained}
-        record |= state.total_spent()
-    write_json(Path(args.output_dir) / PHASE_RECORD, record)
+    write_json(path, record)
 
 
 def parse(task: type, argv: list[str]) -> argparse.Namespace:

@@ -23,6 +23,8 @@ from espnet_ext.espnet import checkpoint
 from espnet_ext.files import write_json
 from espnet_ext.progress import duration, progress_log
 
+PHASE_RECORD = "phase.json"
+
 
 class WaitTimer:
     """Iterate over ``items`` and add up the time spent waiting for the next one, ``wait_s``."""
@@ -92,6 +94,10 @@ class ExtTrainer(Trainer):
                 distributed_option=distributed_option,
                 **rest,
             )
+        if not distributed_option.distributed or distributed_option.dist_rank == 0:
+            sizes = {"params": cls.state.params, "params_trained": cls.state.params_trained}
+            path = Path(trainer_options.output_dir) / PHASE_RECORD
+            write_json(path, {**sizes, **cls.state.total_spent()})
 
     @classmethod
     def resume(

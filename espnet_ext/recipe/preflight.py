@@ -38,8 +38,7 @@ def doctor(ctx: Context, chosen: tuple[Stage, ...]) -> int:
             code = code or e.exit_code
             say(f"FAIL  stage {stage.name}: {e}")
     for c in check_environment(_needs(ctx, plans)):
-        state = "ok  " if c.ok else "FAIL" if c.required else "note"
-        say(f"{state}  {c.name}: {c.detail}" + ("" if c.ok else f" -> {c.how}"))
+        say(str(c))
         code = code or (0 if c.ok or not c.required else 3)
     for name, problem in _problems(ctx, plans):
         say(f"{'FAIL' if problem else 'ok  '}  {name}" + (f": {problem}" if problem else ""))

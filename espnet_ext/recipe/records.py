@@ -9,6 +9,7 @@ from pathlib import Path
 
 from espnet_ext.errors import DataError
 from espnet_ext.files import sha256_file, sha256_json, write_json
+from espnet_ext.recipe import stages
 from espnet_ext.recipe.stages import Context, Plan, Stage
 
 HASH_WHOLE_MB = 256  # larger files are known by size and time
@@ -95,11 +96,8 @@ def check_needs(ctx: Context, stage: Stage, plan: Plan) -> None:
 
 
 def _maker(ctx: Context, stage: Stage, path: Path) -> int | None:
-    from espnet_ext.recipe.stages import STAGES
-    from espnet_ext.recipe.stages import plan as make_plan
-
-    for earlier in STAGES[: stage.number - 1]:
-        made = make_plan(ctx, earlier).makes
+    for earlier in stages.STAGES[: stage.number - 1]:
+        made = stages.plan(ctx, earlier).makes
         if any(path == m or m in path.parents for m in made):
             return earlier.number
     return None

@@ -180,7 +180,6 @@ def _failed(ctx: Context, stage: Stage, log: Path, error: Exception) -> int:
     print(f"error: stage {stage.number} ({stage.name}) failed: {text}", file=sys.stderr)
     print(f"  log:   {log}" + ("" if ctx.options.debug else "  (or add --debug)"), file=sys.stderr)
     print(f"  rerun: {rerun(ctx, stage)}", file=sys.stderr)
-    logging.getLogger(__name__).debug("failed", exc_info=error)
     return error.exit_code if expected else 1
 
 

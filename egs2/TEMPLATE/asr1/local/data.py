@@ -9,7 +9,7 @@ import os
 import sys
 from pathlib import Path
 
-from espnet_ext.data.tables import write_spk2utt, write_table
+from espnet_ext.data.tables import write_set
 from espnet_ext.errors import DataError, EspnetExtError
 
 SETS = ("train", "dev", "test")  # EDIT: as in 'data:' of recipe.yaml
@@ -41,9 +41,7 @@ def main() -> None:
     out, root = Path(sys.argv[1]), Path(os.environ.get("MANIFEST", ""))
     for name in SETS:
         rows = read_set(root, name)
-        for column, file in enumerate(("wav.scp", "text", "utt2spk")):
-            write_table(out / name / file, {utt: row[column] for utt, row in rows.items()})
-        write_spk2utt(out / name, {utt: speaker for utt, (_, _, speaker) in rows.items()})
+        write_set(out / name, rows)
         print(f"{name}: {len(rows)} utterances")
 
 
