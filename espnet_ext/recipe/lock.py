@@ -42,6 +42,8 @@ def hold(path: Path, say: Callable[[str], None]) -> Iterator[None]:
             ) from None
         if holder:
             say(f"taking over the lock of process {holder.get('pid')}, which no longer runs")
+        # A data loading process, forked from a run that is killed, would hold the lock on.
+        os.register_at_fork(after_in_child=f.close)
         f.truncate(0)
         me = {"pid": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%H:%M:%S")}
         f.write(json.dumps(me))

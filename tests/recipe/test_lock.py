@@ -63,3 +63,23 @@ def test_an_error_inside_frees_the_lock_and_garbage_does_not_stop(folder):
     said = []
     with lock.hold(LOCK, said.append):
         assert said == []
+
+
+def test_a_child_that_outlives_a_killed_run_does_not_hold_the_lock(tmp_path):
+    code = (
+        "import os, sys, time; from pathlib import Path; from espnet_ext.recipe import lock\n"
+        "with lock.hold(Path(sys.argv[1]), print):\n"
+        "    if os.fork() == 0: time.sleep(20); os._exit(0)\n"
+        "    print('held', flush=True); os.kill(os.getpid(), 9)\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path / "lock")], stdout=subprocess.PIPE,
+        start_new_session=True,
+    )  # fmt: skip
+    try:
+        assert process.stdout.readline() == b"held\n"
+        assert process.wait() == -9
+        with lock.hold(tmp_path / "lock", print):
+            pass
+    finally:
+        os.killpg(process.pid, 9)
