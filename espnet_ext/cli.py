@@ -4,6 +4,7 @@
   recipe  [options of run.sh]        run the recipe in this folder; 'espnet-ext recipe --help'
   doctor  [--data DIR [--fix] [--allow-pipes]]
                                      check this machine, or a Kaldi-style data folder
+  align   COMMAND ...                hybrid triphone alignment; 'espnet-ext align' lists commands
   train | decode | score [options]   the stages of that name of the recipe in this folder
   results [DIR]                      write every RESULTS.md below DIR (default: .) from run records
   sweep   FILE.yaml                  run a grid of experiments of the recipe here, draw its curve
@@ -18,7 +19,7 @@ from pathlib import Path
 from espnet_ext.errors import EspnetExtError, UsageError, nearest
 
 STAGES = {"train": ("pretrain", "finetune"), "decode": ("decode",) * 2, "score": ("score",) * 2}
-COMMANDS = ("recipe", "doctor", "results", "sweep", "version", *STAGES)
+COMMANDS = ("recipe", "doctor", "align", "results", "sweep", "version", *STAGES)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -79,6 +80,12 @@ def _doctor_data(folder: Path, fix: bool, allow_pipes: bool) -> int:
     findings = check_dir(folder, allow_pipes=allow_pipes, need_text=need_text)
     print(report(findings))
     return 3 if any(f.level == "error" for f in findings) else 0
+
+
+def _align(argv: list[str]) -> int:
+    from espnet_ext.align.command import main as align
+
+    return align(argv)
 
 
 def _results(argv: list[str]) -> int:

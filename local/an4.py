@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """CMU AN4 into Kaldi-style folders train, dev and test, with the split of ESPnet's AN4 recipe.
 
+The dictionary of the corpus becomes OUT/lexicon.txt.
+
 usage: python local/an4.py OUT [--downloads DIR] [--dev N]
 
 AN4=/path names an existing copy: the web distribution (.sph) or the same tree with .flac or .wav.
@@ -17,6 +19,7 @@ from pathlib import Path
 from espnet_ext.data.download import extract, fetch
 from espnet_ext.data.tables import write_set
 from espnet_ext.errors import DataError, EspnetExtError
+from espnet_ext.files import write_text
 from espnet_ext.recipe.console import Progress
 
 # A public mirror of the web distribution; its checksum is the one NVIDIA NeMo's tools check.
@@ -88,6 +91,8 @@ def main() -> None:
         write_set(args.out / name, rows)
         note = "" if len(rows) == EXPECTED[name] else f" (the whole corpus has {EXPECTED[name]})"
         print(f"{name}: {len(rows)} utterances{note}")
+    if (dictionary := root / "etc/an4.dic").is_file():
+        write_text(args.out / "lexicon.txt", dictionary.read_text(encoding="ascii"))
 
 
 if __name__ == "__main__":

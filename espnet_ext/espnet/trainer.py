@@ -10,7 +10,7 @@ epoch is done again.
 import json
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,10 +27,15 @@ PHASE_RECORD = "phase.json"
 
 
 class WaitTimer:
-    """Iterate over ``items`` and add up the time spent waiting for the next one, ``wait_s``."""
+    """Iterate over ``items`` and add up the time spent waiting for the next one, ``wait_s``.
 
-    def __init__(self, items: Any):
-        self.items, self.wait_s, self.count = items, 0.0, 0
+    Args:
+        items: What to iterate over.
+        before: Called with the number of each item, from 0, before it is handed out.
+    """
+
+    def __init__(self, items: Any, before: Callable[[int], None] = lambda number: None):
+        self.items, self.before, self.wait_s, self.count = items, before, 0.0, 0
 
     def __len__(self) -> int:
         return len(self.items)
@@ -39,6 +44,7 @@ class WaitTimer:
         start = time.perf_counter()
         for item in self.items:
             self.wait_s += time.perf_counter() - start
+            self.before(self.count)
             self.count += 1
             yield item
             start = time.perf_counter()
@@ -63,11 +69,18 @@ class RunState:
         """The file of what each complete epoch has cost, over all resumed runs."""
         return Path(self.options.output_dir) / "spent.json"
 
-    def total_spent(self) -> dict[str, float]:
-        """Return wall time in seconds and counts of all complete epochs."""
+    def total_spent(self) -> dict[str, Any]:
+        """Return wall time in seconds, counts and the validation curve of all complete epochs."""
         keys = ("train_wall_s", "batches", "updates")
         sums = {k: sum(epoch[k] for epoch in self.spent.values()) for k in keys}
-        return {**sums, "train_wall_s": round(sums["train_wall_s"], 2), "epochs": len(self.spent)}
+        by_epoch = [self.spent[e] for e in sorted(self.spent, key=int)]
+        curve = [epoch["valid_acc"] for epoch in by_epoch if "valid_acc" in epoch]
+        return {
+            **sums,
+            "train_wall_s": round(sums["train_wall_s"], 2),
+            "epochs": len(self.spent),
+            "valid_acc": curve if len(curve) == len(by_epoch) else [],
+        }
 
 
 class ExtTrainer(Trainer):
@@ -126,10 +139,14 @@ class ExtTrainer(Trainer):
 
     @classmethod
     def train_one_epoch(cls, model, iterator, optimizers, reporter, **rest):
-        """One epoch; what ``accum_grad`` left over of the last one does not leak into it."""
+        """One epoch; what ``accum_grad`` left over of the last one does not leak into it.
+
+        Before every batch the model is told where training stands: ``model.training_progress``
+        is ``(epoch from 1, update of the optimiser from 0)``, the same after a resume.
+        """
         for optimizer in optimizers:
             optimizer.zero_grad()
-        timer = WaitTimer(iterator)
+        timer = WaitTimer(iterator, _progress_of(model, iterator, reporter, cls.state.options))
         start = time.perf_counter()
         invalid = super().train_one_epoch(
             model=model, iterator=timer, optimizers=optimizers, reporter=reporter, **rest
@@ -156,7 +173,10 @@ class ExtTrainer(Trainer):
             distributed_option=distributed_option,
         )
         wall_s = cls.state.epoch_s + time.perf_counter() - start
-        cls.state.spent[str(reporter.get_epoch())]["train_wall_s"] = wall_s
+        spent = cls.state.spent[str(reporter.get_epoch())]
+        spent["train_wall_s"] = wall_s
+        if (acc := _means(reporter).get("acc")) is not None:
+            spent["valid_acc"] = round(acc, 5)
         if not distributed_option.distributed or distributed_option.dist_rank == 0:
             write_json(cls.state.spent_path, cls.state.spent)
             progress_log.info(cls._epoch_line(reporter, options))
@@ -174,6 +194,17 @@ class ExtTrainer(Trainer):
             f"epoch {epoch}/{options.max_epoch}: {', '.join(shown)}; {duration(state.epoch_s)}, "
             f"{100 * state.wait_share:.0f} % waiting for data; {duration(left)} left"
         )
+
+
+def _progress_of(model, iterator, reporter, options) -> Callable[[int], None]:
+    own = getattr(model, "module", model)
+    epoch, accum = reporter.get_epoch(), options.accum_grad
+    before = (epoch - 1) * (len(iterator) // accum)  # all epochs have as many batches
+
+    def tell(batch: int) -> None:
+        own.training_progress = (epoch, before + batch // accum)
+
+    return tell
 
 
 def _means(reporter) -> dict[str, float]:

@@ -104,6 +104,7 @@ class Phase(_Model):
     epochs: Count
     updates: Count
     commits: list[str] = []  # of the code that trained, '+' for uncommitted changes
+    valid_acc: list[Amount] = []  # token accuracy on the development set after each epoch
 
 
 class Record(_Model):

@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from espnet_ext.errors import DataError
 from espnet_ext.files import write_text
 from espnet_ext.scoring.comparison import Comparison, budget_text, compare, reference_of
+from espnet_ext.scoring.learning import learning_lines
 from espnet_ext.scoring.markdown import cell, code, table
 from espnet_ext.scoring.record import Decoded, Record, load_record, load_records
 from espnet_ext.scoring.significance import SAMPLES, bootstrap_interval
@@ -89,6 +90,8 @@ def render_results(recipe_dir: Path | str) -> str:
         lines += [_NOTES, "", *_scores(records, settings.baseline)]
         if settings.baseline is not None:
             lines += _comparisons(records, settings.baseline)
+            groups = _groups(records, settings.baseline)
+            lines += learning_lines(groups, settings.baseline)
     else:
         lines += ["No run has been recorded.", ""]
     lines += _published(settings.published)

@@ -1,25 +1,66 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Stage 3: forced alignment, by the function that ``align.run`` names."""
+"""Stage 3: forced alignment of the training audio, by ``espnet_ext.align`` or by ``align.run``."""
 
 from pathlib import Path
 
 from espnet_ext.plugin import load_object
+from espnet_ext.recipe.console import say
 from espnet_ext.recipe.stages import Context, Plan
+from espnet_ext.recipe.steps.format import DUMP
 
-ALIGNED = Path("dump/align")
+ALIGNED = DUMP / "align"
+
+
+def sets(ctx: Context) -> list[str]:
+    """Return the sets to align, the training set first."""
+    data, given = ctx.recipe.data, ctx.recipe.align.get("sets") or []
+    others = [name for name in given or [data.valid] if name != data.train]
+    return [data.train, *others]
 
 
 def plan(ctx: Context) -> Plan:
     """See :class:`Plan`."""
-    train = Path("dump") / ctx.recipe.data.train
+    if ctx.recipe.align.get("run"):
+        train = DUMP / ctx.recipe.data.train
+        return Plan(
+            needs=[train / "wav.scp", train / "text"],
+            makes=[ALIGNED],
+            settings=ctx.recipe.align,
+            disk_mb=50,
+        )
+    needs = [DUMP / s / file for s in sets(ctx) for file in ("wav.scp", "text", "utt2num_samples")]
+    lexicon = ctx.recipe.align.get("lexicon")
     return Plan(
-        needs=[train / "wav.scp", train / "text"],
-        makes=[ALIGNED],
-        settings=ctx.recipe.align,
-        disk_mb=50,
+        needs=needs + ([Path(lexicon)] if lexicon else []),
+        makes=[ALIGNED / "model", *(DUMP / s / "align" / "targets.scp" for s in sets(ctx))],
+        settings={**ctx.recipe.align, "sets": sets(ctx), "fs": _fs(ctx)},
+        disk_mb=50 + 0.5 * (ctx.recipe.prepare.disk_mb if ctx.recipe.prepare else 100),
     )
 
 
 def run(ctx: Context, plan: Plan) -> None:
-    """Call ``align.run`` (``module:function``) with the context and the output folder."""
-    load_object(ctx.recipe.align.get("run", ""), "align.run")(ctx, ALIGNED)
+    """Train the aligner and write ``dump/<set>/align`` for each set."""
+    if ctx.recipe.align.get("run"):
+        load_object(ctx.recipe.align["run"], "align.run")(ctx, ALIGNED)
+        return
+    from espnet_ext.align.options import from_dict
+    from espnet_ext.align.stage import align_sets
+    from espnet_ext.recipe.executor import make_executor
+
+    options = from_dict({**ctx.recipe.align, "fs": _fs(ctx)})
+    train, *others = sets(ctx)
+    speeds = ctx.recipe.format.speeds if ctx.recipe.format else [1.0]
+    prefixes = {f"sp{s:g}-": s for s in speeds if s != 1.0}
+
+    def original(utt: str) -> tuple[str, float]:
+        for prefix, speed in prefixes.items():
+            if utt.startswith(prefix):
+                return utt[len(prefix) :], speed
+        return utt, 1.0
+
+    with make_executor(ctx.options) as executor:
+        align_sets(DUMP, train, others, options, executor.map, say, original)
+
+
+def _fs(ctx: Context) -> int:
+    return int(ctx.recipe.align.get("fs") or (ctx.recipe.format.fs if ctx.recipe.format else 16000))

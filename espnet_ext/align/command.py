@@ -1,0 +1,177 @@
+# SPDX-License-Identifier: Apache-2.0
+"""usage: espnet-ext align COMMAND ...
+
+  train DATA OUT           train an aligner on a Kaldi-style folder and align it
+  apply MODEL DATA OUT     align another folder with a trained aligner (OUT of train, or its model)
+  compare A B              agreement of two alignments, or errors against known times
+  import-kaldi ALI OUT     alignments of a Kaldi experiment, without Kaldi
+  import-ctm CTM OUT       phones in a CTM file
+  import-textgrid DIR OUT  TextGrids, e.g. of the Montreal Forced Aligner
+
+'espnet-ext align COMMAND --help' lists the options. OUT gets alignment/, model/ and work/.
+"""
+
+import argparse
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from espnet_ext.align.options import AlignOptions, from_dict
+from espnet_ext.errors import DataError, UsageError, nearest
+
+
+def main(argv: list[str]) -> int:
+    """Run ``espnet-ext align``; return the exit code."""
+    if not argv or argv[0] in ("-h", "--help", "help"):
+        print((__doc__ or "").rstrip())
+        return 0 if argv else 2
+    name, rest = argv[0], argv[1:]
+    if name not in COMMANDS:
+        raise UsageError(f"there is no command '{name}'", "align", nearest(name, COMMANDS))
+    return COMMANDS[name](rest) or 0
+
+
+def _parser(name: str, about: str) -> argparse.ArgumentParser:
+    p = argparse.ArgumentParser(prog=f"espnet-ext align {name}", description=about)
+    p.add_argument("--nj", type=int, default=0, help="processes (default: all cores)")
+    p.add_argument("--executor", default="local", help="local, dask, or a YAML file of dask")
+    p.add_argument("--no-textgrid", action="store_true", help="write CTM only")
+    return p
+
+
+def train(argv: list[str]) -> int:
+    """``espnet-ext align train DATA OUT``."""
+    p = _parser("train", "Train an aligner on a Kaldi-style folder and align it.")
+    p.add_argument("data", type=Path, help="folder with wav.scp, text, utt2spk (segments)")
+    p.add_argument("out", type=Path, help="folder to write: alignment/, model/, work/")
+    p.add_argument("--lexicon", help="CMUdict or Kaldi lexicon; without: letters as phones")
+    p.add_argument("--config", type=Path, help="YAML file of options (the align section)")
+    p.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE",
+        help="an option, e.g. passes=[mono,tri] or hybrid.epochs=4 (repeatable)",
+    )  # fmt: skip
+    args = p.parse_args(argv)
+    from espnet_ext.align.report import write_report
+    from espnet_ext.align.run import save_model, train_aligner, write_pass
+
+    o = _options(args)
+    with _executor(args) as executor:
+        session = train_aligner(args.data, args.out / "work", o, executor.map, print)
+    final = o.passes[-1]
+    save_model(session, args.out / "model", final, args.data)
+    write_pass(session, final, args.out / "alignment", args.data)
+    _show(write_report(args.out / "alignment", passes=session.reports, extra={}))
+    return 0
+
+
+def apply(argv: list[str]) -> int:
+    """``espnet-ext align apply MODEL DATA OUT``."""
+    p = _parser("apply", "Align a folder with a trained aligner.")
+    p.add_argument("model", type=Path, help="OUT of 'align train', or its model folder")
+    p.add_argument("data", type=Path)
+    p.add_argument("out", type=Path, help="folder to write: alignment/, work/")
+    p.add_argument("--lexicon", help="another lexicon with the same phones")
+    args = p.parse_args(argv)
+    from espnet_ext.align.model import load
+    from espnet_ext.align.report import write_report
+    from espnet_ext.align.run import apply_aligner
+
+    folder = args.model / "model" if (args.model / "model").is_dir() else args.model
+    model, changes = load(folder), {}
+    if args.lexicon:
+        changes["lexicon"] = args.lexicon
+    if args.no_textgrid:
+        changes["textgrid"] = False
+    with _executor(args) as executor:
+        _, rows = apply_aligner(
+            model, args.data, args.out / "alignment", args.out / "work", executor.map, print,
+            **changes,
+        )  # fmt: skip
+    _show(write_report(args.out / "alignment", passes=rows, extra={}))
+    return 0
+
+
+def _compare(argv: list[str]) -> int:
+    from espnet_ext.align.compare import main_compare
+
+    return main_compare([_alignment(a) for a in argv])
+
+
+def _alignment(path: str) -> str:
+    """Let OUT of train or apply stand for its alignment."""
+    inner = Path(path) / "alignment"
+    return str(inner) if (inner / "header.json").is_file() else path
+
+
+def _import(name: str) -> Callable[[list[str]], Any]:
+    def run(argv: list[str]) -> Any:
+        from espnet_ext.align import import_cli
+
+        return getattr(import_cli, f"main_import_{name}")(argv)
+
+    return run
+
+
+COMMANDS: dict[str, Callable[[list[str]], Any]] = {
+    "train": train,
+    "apply": apply,
+    "compare": _compare,
+    "import-kaldi": _import("kaldi"),
+    "import-ctm": _import("ctm"),
+    "import-textgrid": _import("textgrid"),
+}
+
+
+def _options(args: argparse.Namespace) -> AlignOptions:
+    given: dict[str, Any] = {}
+    if args.config:
+        if not args.config.is_file():
+            raise UsageError("there is no such file", args.config)
+        given = _yaml(args.config.read_text(encoding="utf-8"), args.config) or {}
+        given = given.get("align", given) if isinstance(given, dict) else given
+        if not isinstance(given, dict):
+            raise UsageError("must hold key: value lines", args.config)
+    for text in args.set:
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise UsageError(f"'{text}' is not KEY=VALUE", "--set")
+        section, *names = given, *key.split(".")
+        for name in names[:-1]:
+            section = section.setdefault(name, {})
+            if not isinstance(section, dict):
+                raise UsageError(f"'{name}' is no section", f"--set {text}")
+        section[names[-1]] = _yaml(value, f"--set {text}")
+    if args.lexicon:
+        given["lexicon"] = args.lexicon
+    if args.no_textgrid:
+        given["textgrid"] = False
+    o = from_dict(given)
+    if o.lexicon and not Path(o.lexicon).is_file():
+        raise DataError("there is no such lexicon", o.lexicon, "give the path of a dictionary")
+    return o
+
+
+def _yaml(text: str, where: object) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as e:
+        raise UsageError(f"not valid YAML: {e}", str(where)) from None
+
+
+def _executor(args: argparse.Namespace) -> Any:
+    from espnet_ext.recipe.executor import make_executor
+    from espnet_ext.recipe.options import Options
+
+    return make_executor(Options(nj=args.nj, executor=args.executor))
+
+
+def _show(report: Path) -> None:
+    from espnet_ext.align.report import summary_lines
+
+    path = report.with_suffix(".json")
+    for line in summary_lines(json.loads(path.read_text(encoding="utf-8"))):
+        print(line)
+    print(path)

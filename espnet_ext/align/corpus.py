@@ -1,0 +1,180 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the aligner works on: features, transcripts and pronunciations, cut into shards.
+
+A shard is a list of whole speakers (a very long speaker is cut), so that one process can estimate
+its speaker transforms alone. Shards depend on the data only, never on the number of processes:
+sums over them are the same with any ``--nj``.
+
+    WORK/feats/               FeatureStore of MFCCs;  WORK/fbank/ that of the hybrid
+    WORK/pronunciations.json  words of the transcripts
+    WORK/shards/N.json        {"utts": [...], "words": [[...], ...]}, by length
+    WORK/skipped.json         [[utterance, reason, detail], ...]
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from espnet_ext.align.features import FeatureOptions
+from espnet_ext.align.lexicon import Lexicon
+from espnet_ext.align.options import AlignOptions
+from espnet_ext.align.phones import PhoneSet
+from espnet_ext.align.pronounce import Pronunciations, pronounce
+from espnet_ext.align.store import FeatureStore
+from espnet_ext.data.tables import iter_table
+from espnet_ext.errors import DataError
+from espnet_ext.files import sha256_json, write_json, write_text
+
+SHARD_FRAMES = 20_000
+MAX_SHARDS = 64
+SHOWN = 5
+
+MapFn = Callable[[Callable[[Any], Any], list], Any]
+
+
+@dataclass
+class Corpus:
+    """A prepared work folder."""
+
+    work: Path
+    shards: int
+    frames: int
+    utterances: int
+    key: str  # changes with audio, transcripts and pronunciations
+    skipped: list[tuple[str, str, str]]
+
+    @property
+    def store(self) -> FeatureStore:
+        return FeatureStore.open(self.work / "feats")
+
+    @property
+    def pronunciations(self) -> Pronunciations:
+        return load_pronunciations(str(self.work))
+
+    def limit_frames(self, utterances: int) -> int:
+        """Return the length in frames of the longest of that many shortest utterances."""
+        store = self.store
+        lengths = sorted(store.frames(u) for i in range(self.shards) for u in self.shard(i)["utts"])
+        return lengths[min(utterances, len(lengths)) - 1]
+
+    def shard(self, i: int) -> dict:
+        return load_shard(self.work, i)
+
+
+def load_shard(work: Path, i: int) -> dict:
+    """Return ``{"utts": [...], "words": [[...], ...]}``."""
+    return json.loads((work / "shards" / f"{i}.json").read_text(encoding="utf-8"))
+
+
+def load_pronunciations(work: str) -> Pronunciations:
+    """Return the pronunciations of a work folder; read once per process and version."""
+    path = Path(work) / "pronunciations.json"
+    return _pronunciations(str(path), path.stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=4)
+def _pronunciations(path: str, version: int) -> Pronunciations:
+    return Pronunciations.load(path)
+
+
+def feature_options(o: AlignOptions) -> FeatureOptions:
+    """Return the options of the MFCCs."""
+    return FeatureOptions(fs=o.fs, kind="mfcc", num_ceps=o.num_ceps)
+
+
+def read_texts(data: Path) -> dict[str, list[str]]:
+    """Return the words of each utterance."""
+    return {utt: text.split() for utt, text in iter_table(data / "text")}
+
+
+def pronounce_texts(
+    texts: dict[str, list[str]], o: AlignOptions, phones: PhoneSet | None = None
+) -> Pronunciations:
+    """Find pronunciations for all words; ``phones`` limits them to those of a trained model."""
+    words = sorted({w for ws in texts.values() for w in ws})
+    lexicon = Lexicon.read(Path(o.lexicon), o.lexicon_kind, stress=o.stress) if o.lexicon else None
+    return pronounce(words, lexicon, o.oov if o.lexicon else "grapheme", phones=phones)
+
+
+def prepare(
+    data: Path, work: Path, o: AlignOptions, map_fn: MapFn, say: Callable[[str], None],
+    phones: PhoneSet | None = None,
+) -> Corpus:  # fmt: skip
+    """Compute features, look up words and cut shards.
+
+    Raises:
+        DataError: A table is unusable, or no utterance can be aligned.
+    """
+    texts = read_texts(data)
+    pron = pronounce_texts(texts, o, phones)
+    pron.save(work / "pronunciations.json")
+    for line in pron.summary():
+        say(f"  {line}")
+    store = FeatureStore.build(work / "feats", data, feature_options(o), map=map_fn)
+    skipped = list(store.skipped)
+    known, utts = {u for u, _, _ in skipped}, []
+    for utt in store.utts:
+        reason = _unusable(texts.get(utt), pron)
+        if reason:
+            skipped.append((utt, *reason))
+        else:
+            utts.append(utt)
+    for utt in texts:
+        if utt not in known and utt not in set(store.utts):
+            skipped.append((utt, "no audio", "not in wav.scp or segments"))
+    if not utts:
+        first = "; ".join(f"{u}: {r} ({d})" for u, r, d in skipped[:SHOWN])
+        raise DataError(f"no utterance can be aligned: {first}", data, "check lexicon and audio")
+    _write_shards(work, store, utts, texts, pron)
+    write_json(work / "skipped.json", skipped)
+    return open_corpus(work)
+
+
+def open_corpus(work: Path) -> Corpus:
+    """Open what :func:`prepare` made."""
+    about = json.loads((work / "shards" / "about.json").read_text(encoding="utf-8"))
+    skipped = [tuple(row) for row in json.loads((work / "skipped.json").read_text("utf-8"))]
+    return Corpus(
+        work, about["shards"], about["frames"], about["utterances"], about["key"], skipped
+    )
+
+
+def _unusable(words: list[str] | None, pron: Pronunciations) -> tuple[str, str] | None:
+    if words is None:
+        return "no transcript", "not in text"
+    if not words:
+        return "empty transcript", "in text"
+    missing = [w for w in words if not pron.variants(w)]
+    if missing:
+        return "no pronunciation", " ".join(dict.fromkeys(missing))
+    return None
+
+
+def _write_shards(
+    work: Path,
+    store: FeatureStore,
+    utts: list[str],
+    texts: dict[str, list[str]],
+    pron: Pronunciations,
+) -> None:
+    frames = {u: store.frames(u) for u in utts}
+    total = sum(frames.values())
+    count = max(1, min(MAX_SHARDS, total // SHARD_FRAMES))
+    shards: list[list[str]] = [[]]
+    filled = 0
+    for utt in sorted(utts, key=lambda u: (store.speaker(u), u)):
+        if filled >= total / count * len(shards) and len(shards) < count:
+            shards.append([])
+        shards[-1].append(utt)
+        filled += frames[utt]
+    shards = [sorted(s, key=lambda u: (frames[u], u)) for s in shards]
+    for i, shard in enumerate(shards):
+        row = {"utts": shard, "words": [texts[u] for u in shard]}
+        write_text(work / "shards" / f"{i}.json", json.dumps(row, ensure_ascii=False))
+    about = {"shards": len(shards), "frames": total, "utterances": len(utts)}
+    lengths = [[u, frames[u], texts[u]] for u in utts]
+    about["key"] = sha256_json([lengths, pron.to_json(), store.key])
+    write_json(work / "shards" / "about.json", about)

@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Features as a pass sees them: deltas, or spliced frames under LDA+MLLT and speaker transforms."""
+
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from espnet_ext.align.features import add_deltas, splice
+from espnet_ext.align.store import FeatureStore
+from espnet_ext.files import atomic_path
+
+
+class Frontend:
+    """Reads an utterance's features.
+
+    Args:
+        store: Folder of MFCCs.
+        transform: npz with ``matrix`` (dim, D (2 s + 1)) and ``splice`` s; empty: deltas.
+        fmllr: npz of one ``(dim, dim + 1)`` matrix for each speaker of a shard; empty: none.
+    """
+
+    def __init__(self, store: str, transform: str = "", fmllr: str = ""):
+        self.store = _open(store)
+        self.matrix = self.affine = None
+        if transform:
+            with np.load(transform, allow_pickle=False) as z:
+                self.matrix = torch.from_numpy(z["matrix"].astype(np.float32))
+                self.context = int(z["splice"])
+        if fmllr:
+            with np.load(fmllr, allow_pickle=False) as z:
+                self.affine = {k: torch.from_numpy(z[k].astype(np.float32)) for k in z.files}
+
+    def spliced(self, utt: str) -> torch.Tensor:
+        """Return ``(T, D (2 s + 1))``, before the transform."""
+        return splice(torch.as_tensor(self.store.read(utt)), self.context, self.context)
+
+    def plain(self, utt: str) -> torch.Tensor:
+        """Return ``(T, dim)`` without the speaker's transform."""
+        if self.matrix is None:
+            return add_deltas(torch.as_tensor(self.store.read(utt)))
+        return self.spliced(utt) @ self.matrix.T
+
+    def read(self, utt: str) -> torch.Tensor:
+        """Return ``(T, dim)`` float32."""
+        x = self.plain(utt)
+        if self.affine is None:
+            return x
+        a = self.affine.get(self.store.speaker(utt))
+        return x if a is None else x @ a[:, :-1].T + a[:, -1]
+
+
+@lru_cache(maxsize=4)
+def _open(store: str) -> FeatureStore:
+    return FeatureStore.open(Path(store))
+
+
+def save_transform(path: Path, matrix: np.ndarray, splice: int) -> None:
+    """Write an LDA+MLLT matrix."""
+    save_arrays(path, matrix=matrix, splice=np.array(splice))
+
+
+def save_arrays(path: Path, **arrays: np.ndarray) -> None:
+    """Write arrays atomically, without pickle."""
+    with atomic_path(path) as tmp, open(tmp, "wb") as f:
+        np.savez(f, **arrays)

@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A trained aligner in one folder, without pickle.
+
+model.json      format, options, phone names, which files there are
+gmm.npz tree.json [transform.npz]      of the last GMM pass
+si_gmm.npz si_tree.json                with sat: the speaker-independent pass before it
+blstm.npz                              with hybrid
+"""
+
+import json
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from espnet_ext.align.options import GMM_PASSES, AlignOptions, from_dict
+from espnet_ext.align.phones import PhoneSet
+from espnet_ext.align.session import Model
+from espnet_ext.errors import DataError
+from espnet_ext.files import atomic_dir, write_json
+
+FORMAT = "espnet_ext aligner 1"
+
+
+@dataclass(frozen=True)
+class AlignModel:
+    """What :func:`load` finds; paths are empty where a part is missing."""
+
+    folder: Path
+    options: AlignOptions
+    phones: PhoneSet
+    final: str  # name of the pass that aligns
+    trained_on: str
+
+    def file(self, name: str) -> str:
+        path = self.folder / name
+        return str(path) if path.exists() else ""
+
+
+def save(
+    out: Path, models: dict[str, Model], o: AlignOptions, phones: PhoneSet, trained_on: str
+) -> AlignModel:
+    """Collect the files of the passes."""
+    gmm = models[[name for name in GMM_PASSES if name in models][-1]]
+    with atomic_dir(out) as tmp:
+        shutil.copy(gmm.gmm, tmp / "gmm.npz")
+        shutil.copy(gmm.tree, tmp / "tree.json")
+        if gmm.transform:
+            shutil.copy(gmm.transform, tmp / "transform.npz")
+        if gmm.before:
+            shutil.copy(Path(gmm.before) / "gmm.npz", tmp / "si_gmm.npz")
+            shutil.copy(Path(gmm.before) / "tree.json", tmp / "si_tree.json")
+        if "hybrid" in models:
+            shutil.copy(models["hybrid"].gmm, tmp / "blstm.npz")
+        about = {
+            "format": FORMAT,
+            "final": list(models)[-1],
+            "trained_on": trained_on,
+            "phones": list(phones.names),
+            "options": asdict(o),
+        }
+        write_json(tmp / "model.json", about)
+    return load(out)
+
+
+def load(folder: Path | str) -> AlignModel:
+    """Open a trained aligner.
+
+    Raises:
+        DataError: The folder is no aligner of this version.
+    """
+    folder = Path(folder)
+    path = folder / "model.json"
+    try:
+        about = json.loads(path.read_text(encoding="utf-8"))
+        if about["format"] != FORMAT:
+            raise DataError(f"the format is '{about['format']}', not '{FORMAT}'", path)
+        return AlignModel(
+            folder, from_dict(about["options"]), PhoneSet(tuple(about["phones"])),
+            about["final"], about["trained_on"],
+        )  # fmt: skip
+    except FileNotFoundError:
+        raise DataError("there is no aligner", path, "espnet-ext align train makes one") from None
+    except (ValueError, KeyError, TypeError) as e:
+        raise DataError(f"not a model of the aligner: {e!r}", path) from None

@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Options of the aligner: the ``align`` section of recipe.yaml, and ``--set`` of the command line.
+
+The schedules follow Kaldi's train_mono, train_deltas, train_lda_mllt and train_sat: numbers of
+iterations, of Gaussians, and when to realign. A budget of 0 is derived from the amount of data.
+"""
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any
+
+from espnet_ext.errors import UsageError, nearest
+
+GMM_PASSES = ("mono", "tri", "lda_mllt", "sat")
+PASSES = (*GMM_PASSES, "hybrid")
+
+
+def _mono_realign() -> list[int]:
+    return [*range(1, 11), *range(12, 39, 2)]
+
+
+def _tri_realign() -> list[int]:
+    return [10, 20, 30]
+
+
+@dataclass
+class Mono:
+    """Monophone pass."""
+
+    iterations: int = 40
+    realign: list[int] = field(default_factory=_mono_realign)
+    gaussians: int = 1000
+    increase_until: int = 30  # last iteration that adds Gaussians
+    max_utterances: int = 10000  # the shortest ones, as Kaldi's recipes do
+    force_silence: bool = True  # silence between all words in the flat start
+
+
+@dataclass
+class Tri:
+    """Triphone pass: tri, lda_mllt and sat have the same fields."""
+
+    iterations: int = 35
+    realign: list[int] = field(default_factory=_tri_realign)
+    leaves: int = 0
+    gaussians: int = 0
+    increase_until: int = 25
+    min_count: float = 60.0  # frames of a leaf
+    splice: int = 4  # frames on each side (lda_mllt, sat)
+    dim: int = 40  # after LDA
+    transforms: list[int] = field(default_factory=lambda: [2, 4, 6, 12])  # MLLT or fMLLR updates
+
+
+@dataclass
+class Hybrid:
+    """BLSTM on the tied states."""
+
+    rounds: int = 1  # a round: train on the alignment, realign
+    layers: int = 2
+    units: int = 96  # each direction
+    dropout: float = 0.1
+    epochs: int = 8
+    patience: int = 2  # epochs without a better held-out frame accuracy
+    lr: float = 0.003
+    batch_frames: int = 4000
+    max_frames: int = 400  # training sequences are cut to this length
+    num_mel: int = 40
+    prior_scale: float = 0.3
+    held_out: float = 0.05  # share of utterances
+    device: str = "auto"
+
+
+@dataclass
+class AlignOptions:
+    """All options; see the fields' comments."""
+
+    run: str = ""  # another aligner: module:function(ctx, folder)
+    lexicon: str = ""  # dictionary file; empty: letters
+    lexicon_kind: str = "auto"
+    stress: bool = False  # keep stress marks of phones
+    oov: str = "auto"
+    sets: list[str] = field(default_factory=list)  # default: training and development set
+    passes: list[str] = field(default_factory=lambda: ["mono", "tri", "hybrid"])
+    fs: int = 16000
+    num_ceps: int = 13
+    cmvn_vars: bool = False
+    sil_prob: float = 0.5
+    power: float = 0.25  # share of Gaussians of a state: occupancy ** power
+    tolerance: float = 0.002  # converged: gain in log-likelihood per frame below this
+    seed: int = 1
+    device: str = "cpu"  # of the GMM passes: cpu, cuda
+    mono: Mono = field(default_factory=Mono)
+    tri: Tri = field(default_factory=Tri)
+    lda_mllt: Tri = field(default_factory=Tri)
+    sat: Tri = field(default_factory=Tri)
+    hybrid: Hybrid = field(default_factory=Hybrid)
+    textgrid: bool = True
+    keep: list[str] = field(default_factory=list)  # further passes whose labels are written
+
+    def __post_init__(self) -> None:
+        for key in ("passes", "keep"):
+            for name in getattr(self, key):
+                if name not in PASSES:
+                    raise UsageError(
+                        f"there is no pass '{name}'", f"align.{key}", nearest(name, PASSES)
+                    )
+        order = [PASSES.index(name) for name in self.passes]
+        if not order or order != sorted(set(order)) or self.passes[0] != "mono":
+            raise UsageError(
+                f"the passes {self.passes} are not in order",
+                "align.passes",
+                "start with mono, then any of tri, lda_mllt, sat, hybrid in this order",
+            )
+        if "sat" in self.passes and "lda_mllt" not in self.passes:
+            raise UsageError("sat needs the features of lda_mllt", "align.passes", "add lda_mllt")
+        checks = {
+            "sil_prob": 0 < self.sil_prob < 1,
+            "fs": self.fs >= 4000,
+            "power": 0 <= self.power <= 1,
+            "num_ceps": 1 <= self.num_ceps <= 23,
+            "hybrid.held_out": 0 < self.hybrid.held_out < 1,
+            "hybrid.rounds": self.hybrid.rounds >= 1,
+            "hybrid.prior_scale": 0 <= self.hybrid.prior_scale <= 1,
+        }
+        for key, good in checks.items():
+            if not good:
+                raise UsageError("the value is out of range", f"align.{key}", "see its comment")
+
+
+def from_dict(given: dict[str, Any], cls: type = AlignOptions, where: str = "align") -> Any:
+    """Make options from a section of YAML.
+
+    Raises:
+        UsageError: A key does not exist (the nearest is named) or a value has another type.
+    """
+    fields = {f.name: f for f in dataclasses.fields(cls)}
+    default, values = cls(), {}
+    for key, value in (given or {}).items():
+        if key not in fields:
+            raise UsageError(f"there is no option '{key}'", where, nearest(str(key), fields))
+        now = getattr(default, key)
+        if dataclasses.is_dataclass(now):
+            if not isinstance(value, dict):
+                raise UsageError("must be a section", f"{where}.{key}")
+            values[key] = from_dict(value, type(now), f"{where}.{key}")
+            continue
+        if isinstance(now, float) and isinstance(value, int) and not isinstance(value, bool):
+            value = float(value)
+        if type(value) is not type(now):
+            raise UsageError(f"{value!r} is not of type {type(now).__name__}", f"{where}.{key}")
+        values[key] = value
+    return cls(**values)

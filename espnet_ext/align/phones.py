@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Names of phones and their numbers; silence is number 0."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from espnet_ext.errors import DataError
+
+SILENCE = "SIL"
+SILENCE_ID = 0
+STATES = 3  # emitting HMM states of every phone, left to right, no skips
+
+
+@dataclass(frozen=True)
+class PhoneSet:
+    """An ordered set of phone names, silence first.
+
+    Args:
+        names: ``names[i]`` is phone ``i``; ``names[0]`` must be ``SIL``.
+    """
+
+    names: tuple[str, ...]
+    _ids: dict[str, int] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if not self.names or self.names[0] != SILENCE or len(set(self.names)) != len(self.names):
+            raise DataError("a phone set starts with SIL and names each phone once", "phones")
+        object.__setattr__(self, "_ids", {name: i for i, name in enumerate(self.names)})
+
+    @classmethod
+    def of(cls, phones: Iterable[str]) -> "PhoneSet":
+        """Make a set from phone names in any order and number."""
+        return cls((SILENCE, *sorted(set(phones) - {SILENCE})))
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def id(self, name: str) -> int:
+        """Return the number of a phone.
+
+        Raises:
+            DataError: There is no such phone.
+        """
+        try:
+            return self._ids[name]
+        except KeyError:
+            raise DataError(
+                f"the phone '{name}' is not in the model's phone set", "lexicon",
+                "train with this lexicon, or use that of the model",
+            ) from None  # fmt: skip

@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Train an aligner on a data folder, or align a folder with a trained one."""
+
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from espnet_ext.align import model as model_files
+from espnet_ext.align.adapt_passes import estimate_speakers, lda_mllt_pass, sat_pass
+from espnet_ext.align.corpus import MapFn, prepare
+from espnet_ext.align.directory import AlignmentDir
+from espnet_ext.align.engine import align_shard, load_tree
+from espnet_ext.align.hybrid import pick_device
+from espnet_ext.align.hybrid_pass import fbank_options, hybrid_pass, hybrid_shard
+from espnet_ext.align.model import AlignModel
+from espnet_ext.align.options import AlignOptions
+from espnet_ext.align.passes import mono_pass, tri_pass
+from espnet_ext.align.session import Model, Session, totals
+from espnet_ext.align.store import FeatureStore
+from espnet_ext.align.write import write_alignment
+from espnet_ext.errors import DataError
+
+Say = Callable[[str], None]
+
+
+def train_aligner(data: Path, work: Path, o: AlignOptions, map_fn: MapFn, say: Say) -> Session:
+    """Train the passes on ``data``; see :func:`save_model` and :func:`write_pass`.
+
+    Args:
+        data: Kaldi-style folder: wav.scp, text, utt2spk (segments).
+        work: Features and intermediate results; a killed training goes on from there.
+        o: Options.
+        map_fn: Ordered map over plain data, e.g. of an executor.
+        say: Receives the lines of progress.
+
+    Raises:
+        DataError: Nothing can be aligned, or a file is unusable.
+    """
+    corpus = prepare(data, work, o, map_fn, say)
+    say(
+        f"  {corpus.utterances} utterances, {corpus.frames / 360000:.2f} hours"
+        + (f", {len(corpus.skipped)} skipped" if corpus.skipped else "")
+    )
+    session = Session(work, corpus, o, map_fn, say, key=corpus.key)
+    for name in o.passes:
+        before = session.models[o.passes[o.passes.index(name) - 1]] if session.models else None
+        PASSES[name](session, before, data)
+    return session
+
+
+def save_model(session: Session, out: Path, upto: str, data: Path) -> AlignModel:
+    """Write the model of a pass, with those before it that it needs."""
+    names = session.options.passes
+    chosen = {n: session.models[n] for n in names[: names.index(upto) + 1]}
+    phones = session.corpus.pronunciations.phone_set()
+    return model_files.save(out, chosen, session.options, phones, str(data))
+
+
+def write_pass(session: Session, name: str, out: Path, data: Path) -> AlignmentDir:
+    """Write the alignment of the training data by one pass."""
+    model = session.models[name]
+    report = next(r for r in session.reports if r["name"] == name)
+    return write_alignment(
+        session.corpus,
+        session.folder(name) / "segs",
+        load_tree(model.tree),
+        session.corpus.pronunciations.phone_set(),
+        out,
+        source=f"espnet_ext align, {'-'.join(session.options.passes)}, pass {name}",
+        trained_on=str(data),
+        failures=report["failures"],
+        textgrid=session.options.textgrid,
+    )
+
+
+def apply_aligner(
+    model: AlignModel, data: Path, out: Path, work: Path, map_fn: MapFn, say: Say, **changes: Any
+) -> tuple[AlignmentDir, list[dict]]:
+    """Align another folder with a trained model.
+
+    Args:
+        model: The aligner.
+        data: Kaldi-style folder.
+        out: Alignment directory to write.
+        work: Folder for features and intermediate results.
+        map_fn: Ordered map over plain data.
+        say: Receives the lines of progress.
+        **changes: Options other than those of training: ``lexicon``, ``oov``, ``textgrid``...
+
+    Returns:
+        The alignment, and a report row as of a pass.
+    """
+    o = replace(model.options, **changes)
+    corpus = prepare(data, work, o, map_fn, say, phones=model.phones)
+    s = Session(work, corpus, o, map_fn, say)
+    shutil.rmtree(work / "segs", ignore_errors=True)
+    common = {"segs_out": str(work / "segs"), "tree": model.file("tree.json")}
+    start = time.perf_counter()
+    if model.final == "hybrid":
+        FeatureStore.build(work / "fbank", data, fbank_options(o), map=map_fn)
+        results, _ = s.run(
+            hybrid_shard, **common, blstm=model.file("blstm.npz"),
+            prior_scale=o.hybrid.prior_scale, device=pick_device(o.hybrid.device),
+        )  # fmt: skip
+    else:
+        fmllr = estimate_speakers(s, model, work) if model.file("si_gmm.npz") else ""
+        results, _ = s.run(
+            align_shard, **common, gmm=model.file("gmm.npz"),
+            transform=model.file("transform.npz"), fmllr=fmllr,
+        )  # fmt: skip
+    sums = totals(results)
+    if not sums["aligned"]:
+        raise DataError("no utterance could be aligned", data, f"first: {sums['failed'][:1]}")
+    alignment = write_alignment(
+        corpus, work / "segs", load_tree(model.file("tree.json")), model.phones, out,
+        source=f"espnet_ext align, {model.final} of {model.folder}",
+        trained_on=model.trained_on, failures=sums["failed"], textgrid=o.textgrid,
+    )  # fmt: skip
+    row = {
+        "name": model.final,
+        "iterations": [],
+        "loglik_per_frame": sums["loglik"] / sums["frames"],
+        "silence_share": sums["silence"] / sums["frames"],
+        "aligned": sums["aligned"],
+        "failures": sums["failed"],
+        "align_frames_per_cpu_s": round(sums["frames"] / max(sums["cpu_s"], 1e-9)),
+        "wall_s": round(time.perf_counter() - start, 2),
+    }
+    return alignment, [row]
+
+
+PASSES: dict[str, Callable[..., Model]] = {
+    "mono": mono_pass,
+    "tri": tri_pass,
+    "lda_mllt": lda_mllt_pass,
+    "sat": sat_pass,
+    "hybrid": hybrid_pass,
+}

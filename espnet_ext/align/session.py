@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One training of the aligner in its work folder: jobs over shards, pass records, resume.
+
+A pass is done when ``WORK/<pass>/done.json`` holds its key: a hash of the data, of its options and
+of the passes before it. A killed training starts again at the pass it was in.
+"""
+
+import json
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from espnet_ext.align.corpus import Corpus, MapFn
+from espnet_ext.align.options import AlignOptions
+from espnet_ext.files import sha256_json, write_json
+
+GENERAL = ("lexicon", "lexicon_kind", "stress", "oov", "fs", "num_ceps", "cmvn_vars", "sil_prob",
+           "power", "tolerance", "seed", "device")  # fmt: skip
+
+
+@dataclass
+class Model:
+    """Files of a trained GMM pass; an empty path means that there is no such part."""
+
+    name: str
+    gmm: str
+    tree: str
+    transform: str = ""
+    fmllr: str = ""  # folder of the training speakers' transforms
+    before: str = ""  # sat: folder of the speaker-independent pass that starts a new speaker
+
+
+@dataclass
+class Session:
+    """What all passes share."""
+
+    work: Path
+    corpus: Corpus
+    options: AlignOptions
+    map_fn: MapFn
+    say: Callable[[str], None]
+    reports: list[dict[str, Any]] = field(default_factory=list)
+    models: dict[str, Model] = field(default_factory=dict)
+    key: str = ""
+
+    def folder(self, name: str) -> Path:
+        return self.work / name
+
+    def run(self, fn: Callable[[dict], dict], **job: Any) -> tuple[list[dict], float]:
+        """Run a job for each shard; return the results in order and the wall time in seconds."""
+        o, start = self.options, time.perf_counter()
+        base = {"work": str(self.work), "sil_prob": o.sil_prob, "device": o.device, **job}
+        jobs = [{**base, "shard": i} for i in range(self.corpus.shards)]
+        # A GPU is one resource: its jobs follow one another in this process.
+        apply = map if base["device"] != "cpu" else self.map_fn
+        return list(apply(fn, jobs)), time.perf_counter() - start
+
+    def pass_key(self, name: str) -> str:
+        """Chain the key of a pass to those before it, the first one to that of the data."""
+        own = getattr(self.options, name)
+        general = {k: getattr(self.options, k) for k in GENERAL}
+        self.key = sha256_json([self.key, name, asdict(own), general])
+        return self.key
+
+    def finished(self, name: str, key: str) -> Model | None:
+        """Return the model of a pass that an earlier run has finished with the same key."""
+        path = self.folder(name) / "done.json"
+        if not path.exists():
+            return None
+        done = json.loads(path.read_text(encoding="utf-8"))
+        if done["key"] != key:
+            return None
+        self.reports.append(done["report"])
+        self.models[name] = Model(**done["model"])
+        return self.models[name]
+
+    def finish(self, name: str, key: str, model: Model, report: dict[str, Any]) -> Model:
+        """Record a pass as done."""
+        self.reports.append(report)
+        self.models[name] = model
+        record = {"key": key, "model": asdict(model), "report": report}
+        write_json(self.folder(name) / "done.json", record)
+        return model
+
+    def fresh_folder(self, name: str) -> Path:
+        """Return an empty folder for a pass."""
+        shutil.rmtree(self.folder(name), ignore_errors=True)
+        self.folder(name).mkdir(parents=True)
+        return self.folder(name)
+
+
+def totals(results: list[dict]) -> dict[str, Any]:
+    """Add up the counts of shards."""
+    out: dict[str, Any] = {"failed": [row for r in results for row in r.get("failed", [])]}
+    for key in ("frames", "aligned", "loglik", "silence", "shared", "changed", "cpu_s"):
+        if any(key in r for r in results):
+            out[key] = sum(r.get(key, 0) for r in results)
+    return out
