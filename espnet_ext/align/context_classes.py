@@ -62,6 +62,11 @@ class ContextClasses:
         """Names of the phones, ``SIL`` first."""
         return tuple(p for left, p, right in self.names if left == right == ANY)
 
+    @property
+    def unit(self) -> str:
+        """ "triphone" if any class has a context."""
+        return UNITS[len(self.phones) == len(self.names)]
+
     def __len__(self) -> int:
         """K."""
         return len(self.names)

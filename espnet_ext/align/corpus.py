@@ -82,7 +82,7 @@ def _pronunciations(path: str, version: int) -> Pronunciations:
 
 def feature_options(o: AlignOptions) -> FeatureOptions:
     """Return the options of the MFCCs."""
-    return FeatureOptions(fs=o.fs, kind="mfcc", num_ceps=o.num_ceps)
+    return FeatureOptions(fs=o.fs, kind="mfcc", num_ceps=o.num_ceps, cmvn_vars=o.cmvn_vars)
 
 
 def read_texts(data: Path) -> dict[str, list[str]]:
@@ -115,7 +115,7 @@ def prepare(
         say(f"  {line}")
     store = FeatureStore.build(work / "feats", data, feature_options(o), map=map_fn)
     skipped = list(store.skipped)
-    known, utts = {u for u, _, _ in skipped}, []
+    known, utts = {u for u, _, _ in skipped} | set(store.utts), []
     for utt in store.utts:
         reason = _unusable(texts.get(utt), pron)
         if reason:
@@ -123,7 +123,7 @@ def prepare(
         else:
             utts.append(utt)
     for utt in texts:
-        if utt not in known and utt not in set(store.utts):
+        if utt not in known:
             skipped.append((utt, "no audio", "not in wav.scp or segments"))
     if not utts:
         first = "; ".join(f"{u}: {r} ({d})" for u, r, d in skipped[:SHOWN])

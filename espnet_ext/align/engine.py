@@ -18,15 +18,10 @@ import torch
 
 from espnet_ext.align import segfile
 from espnet_ext.align.corpus import load_pronunciations, load_shard
+from espnet_ext.align.flat import flat_start
 from espnet_ext.align.frontend import Frontend
 from espnet_ext.align.gmm import Gmm, GmmStats
-from espnet_ext.align.graph import (
-    Graph,
-    flat_segmentation,
-    make_graph,
-    make_lattice,
-    to_segmentation,
-)
+from espnet_ext.align.graph import Graph, make_graph, make_lattice, to_segmentation
 from espnet_ext.align.segmentation import Segmentation
 from espnet_ext.align.tree import Tree
 from espnet_ext.align.tree_stats import TriphoneStats
@@ -41,7 +36,8 @@ def frontend(job: dict[str, Any]) -> Frontend:
     """Return the features of the job's pass."""
     fmllr = job.get("fmllr") or ""
     own = str(Path(fmllr) / f"{job['shard']}.npz") if fmllr else ""
-    return Frontend(str(Path(job["work"]) / "feats"), job.get("transform") or "", own)
+    store = str(Path(job["work"]) / "feats")
+    return Frontend(store, job["deltas"], job.get("transform") or "", own)
 
 
 @lru_cache(maxsize=4)
@@ -69,7 +65,6 @@ def graph_of(words: list[str], job: dict[str, Any], tree: Tree) -> Graph:
     lattice = make_lattice(
         [pron.ids(w) for w in words],
         sil_prob=job["sil_prob"],
-        force_silence=job.get("force_silence", False),
     )
     return make_graph(lattice, tree.pdf, context=tree.context)
 
@@ -172,13 +167,14 @@ def _changes(before: dict[str, Segmentation], now: dict[str, Segmentation]) -> d
 
 
 def flat_shard(job: dict[str, Any]) -> dict[str, Any]:
-    """Start with states of equal length, silence between all words."""
+    """Start with states of equal length where it sounds; see flat.py."""
     start = time.process_time()
     pron, front = load_pronunciations(job["work"]), frontend(job)
 
     def found() -> Iterator[tuple[str, Segmentation | None, str]]:
         for utt, words in utterances(job):
-            seg = flat_segmentation([pron.ids(w) for w in words], front.store.frames(utt))
+            energy = front.store.read(utt, cmvn=False)[:, 0]  # C0
+            seg = flat_start([pron.ids(w) for w in words], energy)
             yield utt, seg, "fewer frames than the states of its words needs"
 
     return collect(found(), job, start)

@@ -17,12 +17,14 @@ class Frontend:
 
     Args:
         store: Folder of MFCCs.
+        deltas: Order and window of the derivatives.
         transform: npz with ``matrix`` (dim, D (2 s + 1)) and ``splice`` s; empty: deltas.
         fmllr: npz of one ``(dim, dim + 1)`` matrix for each speaker of a shard; empty: none.
     """
 
-    def __init__(self, store: str, transform: str = "", fmllr: str = ""):
-        self.store = _open(store)
+    def __init__(self, store: str, deltas: tuple[int, int], transform: str = "", fmllr: str = ""):
+        self.store = open_store(store)
+        self.order, self.window = deltas
         self.matrix = self.affine = None
         if transform:
             with np.load(transform, allow_pickle=False) as z:
@@ -39,7 +41,7 @@ class Frontend:
     def plain(self, utt: str) -> torch.Tensor:
         """Return ``(T, dim)`` without the speaker's transform."""
         if self.matrix is None:
-            return add_deltas(torch.as_tensor(self.store.read(utt)))
+            return add_deltas(torch.as_tensor(self.store.read(utt)), self.order, self.window)
         return self.spliced(utt) @ self.matrix.T
 
     def read(self, utt: str) -> torch.Tensor:
@@ -51,8 +53,13 @@ class Frontend:
         return x if a is None else x @ a[:, :-1].T + a[:, -1]
 
 
+def open_store(store: str) -> FeatureStore:
+    """Open features, once per process and version."""
+    return _open(store, max(p.stat().st_mtime_ns for p in Path(store).iterdir()))
+
+
 @lru_cache(maxsize=4)
-def _open(store: str) -> FeatureStore:
+def _open(store: str, version: int) -> FeatureStore:
     return FeatureStore.open(Path(store))
 
 

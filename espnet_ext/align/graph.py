@@ -286,34 +286,3 @@ def to_segmentation(graph: Graph, path: np.ndarray, loglik: float) -> Segmentati
     return Segmentation(
         graph.phone[heads], graph.word[heads], durations.reshape(-1, STATES), float(loglik)
     )
-
-
-def flat_segmentation(prons: Prons, frames: int) -> Segmentation | None:
-    """Spread frames evenly over the states of each word's first pronunciation.
-
-    Silence stands at both ends and between all words; without silences if the frames are too few.
-
-    Args:
-        prons: Pronunciations of each word.
-        frames: T.
-
-    Returns:
-        The segmentation, or None if not every state gets a frame.
-
-    Raises:
-        DataError: A word has no possible pronunciation, or one without phones.
-    """
-    spoken: list[tuple[int, int]] = []
-    padded: list[tuple[int, int]] = [(SILENCE_ID, -1)]
-    for w, variants in enumerate(prons):
-        word = [(phone, w) for phone in _possible(variants, w)[0][0]]
-        spoken += word
-        padded += [*word, (SILENCE_ID, -1)]
-    for items in (padded, spoken):
-        if items and STATES * len(items) <= frames:
-            edges = np.arange(STATES * len(items) + 1) * frames // (STATES * len(items))
-            phones, words = np.array(items, np.int32).T
-            return Segmentation(
-                phones.astype(np.int16), words, np.diff(edges).astype(np.int32).reshape(-1, STATES)
-            )
-    return None

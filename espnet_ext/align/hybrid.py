@@ -205,6 +205,6 @@ def _epoch(model, examples, read, label, o, device, optimiser=None, rng=None):
             (loss / n).backward()
             nn.utils.clip_grad_norm_(model.parameters(), 5.0)
             optimiser.step()
-        loss_sum, frames = loss_sum + float(loss), frames + n
+        loss_sum, frames = loss_sum + float(loss.detach()), frames + n
         right += int(((logp.argmax(-1) == y) & (y != IGNORED)).sum())
     return loss_sum / max(1, frames), right / max(1, frames)

@@ -13,6 +13,7 @@ import torch
 from espnet_ext.align import segfile
 from espnet_ext.align.engine import align_batches, collect, load_tree, utterances
 from espnet_ext.align.features import FeatureOptions
+from espnet_ext.align.frontend import open_store
 from espnet_ext.align.graph import Graph
 from espnet_ext.align.hybrid import Blstm, pick_device, train
 from espnet_ext.align.options import AlignOptions
@@ -24,7 +25,7 @@ from espnet_ext.errors import DataError
 
 def fbank_options(o: AlignOptions) -> FeatureOptions:
     """Return the options of the BLSTM's input."""
-    return FeatureOptions(fs=o.fs, kind="fbank", num_mel=o.hybrid.num_mel)
+    return FeatureOptions(fs=o.fs, kind="fbank", num_mel=o.hybrid.num_mel, cmvn_vars=True)
 
 
 def hybrid_pass(s: Session, before: Model, data: Path) -> Model:
@@ -70,7 +71,7 @@ def _train_round(s: Session, store: FeatureStore, model: Model, segs: Path) -> l
     aligned: dict[str, Segmentation] = {}
     for i in range(s.corpus.shards):
         aligned |= segfile.load(segs / f"{i}.npz")
-    missing = [u for u in aligned if u not in set(store.utts)]
+    missing = sorted(set(aligned) - set(store.utts))
     if missing:
         raise DataError("the features of the hybrid lack utterances", s.work, str(missing[:3]))
     lengths = {u: seg.frames for u, seg in aligned.items()}
@@ -107,7 +108,7 @@ def hybrid_shard(job: dict[str, Any]) -> dict[str, Any]:
     """Align by the BLSTM; as :func:`espnet_ext.align.engine.align_shard`."""
     start = time.process_time()
     torch.set_num_threads(1)
-    store = FeatureStore.open(Path(job["work"]) / "fbank")
+    store = open_store(str(Path(job["work"]) / "fbank"))
     blstm, tree = Blstm.load(Path(job["blstm"])).to(job["device"]), load_tree(job["tree"])
 
     def score(utts: list[str], graphs: list[Graph]) -> list[torch.Tensor]:

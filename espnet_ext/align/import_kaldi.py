@@ -24,14 +24,12 @@ from espnet_ext.align.kaldi_ali import (
     find_archives,
     iter_alignments,
 )
-from espnet_ext.align.kaldi_experiment import Grid, find_model, read_number
+from espnet_ext.align.kaldi_experiment import Grid, find_model
 from espnet_ext.align.kaldi_lang import Lang, Span, read_lang
 from espnet_ext.align.kaldi_model import KaldiModel, read_model
 from espnet_ext.align.kaldi_tree import KaldiTree
 from espnet_ext.align.phones import SILENCE_ID
 from espnet_ext.errors import DataError
-
-SHIFT_S = 0.01
 
 
 def import_kaldi(
@@ -54,44 +52,44 @@ def import_kaldi(
         out: Alignment directory to write.
         lang: Kaldi's lang folder; default: ``phones.txt`` in ``ali_dir``.
         text: Transcripts (file, or folder with ``text``) that name the words.
-        data: Kaldi-style folder: its lengths are checked, and its ``text`` is the default.
+        data: Kaldi-style folder to check lengths; its ``text`` is the default.
         model: Another model file.
         frame_shift_s: Default: file ``frame_shift`` in ``ali_dir``, or 0.01.
-        snip_edges: As in the features' configuration: frame 0 is centred at 0.0125 s, otherwise
-            at half a shift.
+        snip_edges: As in the features' configuration; frame 0 is centred at 0.0125 s, or 0.005.
         frame_subsampling: Default: file ``frame_subsampling_factor`` in ``ali_dir``, or 1.
         textgrid: Write TextGrids too.
 
     Returns:
-        What was written, skipped and odd. A damaged archive ends at its last good utterance and
-        stands in the warnings.
+        What was written, skipped and odd; damaged archives are warnings.
 
     Raises:
-        DataError: No utterance can be imported; a job, the model or names of phones are missing.
+        DataError: Nothing can be imported; a job, the model or names of phones are missing.
     """
     folder = Path(ali_dir)
     archives = find_archives(folder)
     path = find_model(folder, model)
     kaldi = read_model(path)
     names = read_lang(lang, folder, kaldi.transitions.phones)
-    factor = frame_subsampling or int(read_number(folder / "frame_subsampling_factor", 1))
-    grid = Grid(frame_shift_s or read_number(folder / "frame_shift", SHIFT_S), factor, snip_edges)
-    if text is None and data is not None and (Path(data) / "text").is_file():
-        text = data
+    grid = Grid.of(folder, frame_shift_s, frame_subsampling, snip_edges)
+    if data is not None and (Path(data) / "text").is_file():
+        text = text or data
     texts = None if text is None else read_texts(text)
     lengths = None if data is None else durations_s(data)
-    summary = ImportSummary(Path(out), "pdf", kaldi.num_pdfs)
-    summary.facts["model"] = path
+    summary = _summary(Path(out), folder, path, kaldi)
+    with AlignmentWriter(out, make_header(kaldi, names, grid, folder), textgrid=textgrid) as writer:
+        job = _Job(writer, summary, kaldi, names, grid, texts, lengths)
+        job.run_all(archives)
+        job.finish(folder)
     summary.facts["alignment files"] = len(archives)
+    return summary
+
+
+def _summary(out: Path, folder: Path, path: Path, kaldi: KaldiModel) -> ImportSummary:
+    summary = ImportSummary(out, "pdf", kaldi.num_pdfs)
+    summary.facts["model"] = path
     if kaldi.gaussians is not None:
         summary.facts["Gaussians"] = int(kaldi.gaussians.sum())
     _check_tree(folder / "tree", kaldi, summary)
-    header = make_header(kaldi, names, grid, folder)
-    with AlignmentWriter(out, header, textgrid=textgrid) as writer:
-        job = _Job(writer, summary, kaldi, names, grid, texts, lengths)
-        for archive in archives:
-            job.run(archive)
-        job.finish(folder)
     return summary
 
 
@@ -152,6 +150,10 @@ class _Job:
         self.phone_id = {i: ids[name] for i, name in names.base.items()}
         self.seen: set[str] = set()
         self.first_reason = ""
+
+    def run_all(self, archives: list[Path]) -> None:
+        for archive in archives:
+            self.run(archive)
 
     def run(self, archive: Path) -> None:
         for utt, ids in self._read(archive):

@@ -8,6 +8,7 @@ Frame t covers ``[t, t + 1) * frame_shift_s`` and has the phone at its centre.
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from espnet_ext.align.directory import AlignmentWriter, Header
 from espnet_ext.align.import_common import TOLERANCE_FRAMES, ImportSummary, durations_s
 from espnet_ext.align.phones import SILENCE, SILENCE_ID
 from espnet_ext.align.textgrid import NO_WORD, TextGridTier, is_silence
-from espnet_ext.errors import DataError
+from espnet_ext.errors import DataError, UsageError
 
 OVERLAP_S = 0.001  # more than rounding of times to milliseconds explains
 MIN_COUNT = 100
@@ -38,6 +39,7 @@ class UtteranceError(Exception):
 class _Source:
     """What is imported: phones and words by utterance, and lengths to check against."""
 
+    name: Path
     phones: Tier
     words: Tier | None
     lengths: dict[str, float] | None
@@ -57,7 +59,7 @@ class _Source:
         rows = [Interval(r.start_s, r.end_s, _phone_name(r.name)) for r in rows]
         if not rows:
             raise UtteranceError("no phones", "nothing in its tier")
-        for a, b in zip(rows, rows[1:], strict=False):
+        for a, b in pairwise(rows):
             if b.start_s < a.end_s - OVERLAP_S:
                 raise UtteranceError("phones overlap", f"'{a.name}' and '{b.name}' at {b.start_s}")
         frames = int(rows[-1].end_s / self.shift_s + 1e-6)
@@ -112,36 +114,43 @@ def import_times(
     Raises:
         DataError: Nothing can be imported, or a file is unusable as a whole.
     """
+    if not frame_shift_s > 0 or min_count < 1:
+        raise UsageError(f"a frame shift of {frame_shift_s} s, classes of {min_count} frames")
     src = _open(Path(source), words, data, frame_shift_s)
     if classes is not None:
         inventory = ContextClasses.read(classes)
     else:
         inventory = ContextClasses.from_counts(_count(src), unit, min_count)
-    triphones = any(left != "*" for left, _, _ in inventory.names)
-    summary = ImportSummary(Path(out), "triphone" if triphones else "phone", len(inventory))
+    summary = ImportSummary(Path(out), inventory.unit, len(inventory))
     header = Header(
         unit=summary.unit,
         num_classes=len(inventory),
         frame_shift_s=frame_shift_s,
         first_frame_centre_s=frame_shift_s / 2,
         silence_ids=(SILENCE_ID,),
-        source=f"times of phones in {Path(source).resolve().name}",
+        source=f"times of phones in {src.name.resolve().name}",
         phones=inventory.phones,
     )
     with AlignmentWriter(out, header, textgrid=textgrid) as writer:
-        for utt in sorted(src.phones, key=str.encode):
-            try:
-                _add(writer, summary, src, inventory, utt)
-            except UtteranceError as e:
-                summary.skip(writer, utt, e.reason, str(e))
-        for utt in src.lengths or ():
-            if utt not in src.phones:
-                summary.skip(writer, utt, "no alignment", "not in the source")
-        if not summary.utterances:
-            reasons = ", ".join(f"{reason} ({n})" for reason, n in summary.skipped.items())
-            raise DataError(f"no utterance can be imported: {reasons or 'none is there'}", source)
+        _add_all(writer, summary, src, inventory)
     inventory.write(Path(out) / "classes.txt")
     return summary
+
+
+def _add_all(
+    writer: AlignmentWriter, summary: ImportSummary, src: _Source, inventory: ContextClasses
+) -> None:
+    for utt in sorted(src.phones, key=str.encode):
+        try:
+            _add(writer, summary, src, inventory, utt)
+        except UtteranceError as e:
+            summary.skip(writer, utt, e.reason, str(e))
+    for utt in src.lengths or ():
+        if utt not in src.phones:
+            summary.skip(writer, utt, "no alignment", "not in the source")
+    if not summary.utterances:
+        reasons = ", ".join(f"{reason} ({n})" for reason, n in summary.skipped.items())
+        raise DataError(f"no utterance can be imported: {reasons or 'none is there'}", src.name)
 
 
 def _open(
@@ -153,7 +162,7 @@ def _open(
         phones, own_words = Ctm(source), None
     lengths = None if data is None else durations_s(data)
     all_words = Ctm(words) if words is not None else own_words
-    return _Source(phones, all_words, lengths, shift_s, _has_silence(phones))
+    return _Source(source, phones, all_words, lengths, shift_s, _has_silence(phones))
 
 
 def _has_silence(phones: Tier) -> bool:
@@ -189,20 +198,19 @@ def _add(
     phones, frames = src.load(utt)
     ids = {name: i for i, name in enumerate(inventory.phones)}
     try:
-        of_phone = [inventory.of(c) for c in contexts([p.name for p in phones])]
         phone_ids = np.asarray([ids[p.name] for p in phones])
     except KeyError as e:
         raise UtteranceError("phone without class", str(e)) from None
+    of_phone = [inventory.of(c) for c in contexts([p.name for p in phones])]
     index = _frame_index(phones, frames, src.shift_s)
-    words = src.load_words(utt, phones[-1].end_s)
     frame_phones = phone_ids[index].astype(np.int32)
     try:
         writer.add(
-            utt, np.asarray(of_phone)[index].astype(np.int32), phones, words,
-            frame_phones=frame_phones,
+            utt, np.asarray(of_phone)[index].astype(np.int32), phones,
+            src.load_words(utt, phones[-1].end_s), frame_phones=frame_phones,
         )  # fmt: skip
     except DataError as e:
-        raise UtteranceError("unusable", e.what) from None
+        raise UtteranceError("unusable", f"{e.what} ({e.where})") from None
     summary.utterances += 1
     summary.frames += frames
     summary.silence_frames += int((frame_phones == SILENCE_ID).sum())
@@ -216,7 +224,7 @@ def _frame_index(phones: list[Interval], frames: int, shift_s: float) -> np.ndar
 
 def _phone_name(name: str) -> str:
     base = name[:-2] if name[-2:] in PLACES else name
-    return SILENCE if is_silence(base) and base.lower() != "spn" else _one_token(name)
+    return SILENCE if is_silence(base) else _one_token(name)
 
 
 def _one_token(name: str) -> str:

@@ -126,10 +126,10 @@ def _near(name: str, scp: Path) -> Path:
 def _read_key(stream) -> str | None:
     key = bytearray()
     while byte := stream.read(1):
-        if byte == b"\n" and key.strip():
-            return key.decode("utf-8", "replace").strip()  # text form of an empty vector
         if byte in b" \t" and key:
             break
+        if byte == b"\n" and key:
+            raise PathError("an utterance without a vector")
         if not byte.isspace():
             key += byte
         if len(key) > MAX_KEY or byte == b"\0":
@@ -236,7 +236,7 @@ class PhoneSplitter:
         pairs = loop[1:] if reordered else loop[:-1]
         bad = np.flatnonzero(pairs & ~same)
         if len(bad) or (reordered and loop[0]):
-            at = bad[0] if len(bad) else 0
+            at = bad[0] + reordered if len(bad) else 0
             raise PathError(f"a self-loop in frame {at} that belongs to no state visited there")
 
     def _check_steps(self, ids: np.ndarray, forward: np.ndarray) -> None:

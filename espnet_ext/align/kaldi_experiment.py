@@ -5,9 +5,10 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from espnet_ext.errors import DataError
+from espnet_ext.errors import DataError, UsageError
 
 WINDOW_S = 0.025  # Kaldi's analysis window
+SHIFT_S = 0.01
 _NUMBERED = re.compile(r"(\d+)\.mdl")
 
 
@@ -24,6 +25,23 @@ class Grid:
     shift_s: float
     factor: int
     snip_edges: bool
+
+    @classmethod
+    def of(
+        cls, folder: Path, shift_s: float | None, factor: int | None, snip_edges: bool
+    ) -> "Grid":
+        """Return the grid of an experiment; what is None comes from its files, if there.
+
+        Raises:
+            UsageError: The shift or the factor is not positive.
+        """
+        if shift_s is None:
+            shift_s = read_number(folder / "frame_shift", SHIFT_S)
+        if factor is None:
+            factor = int(read_number(folder / "frame_subsampling_factor", 1))
+        if not shift_s > 0 or factor < 1:
+            raise UsageError(f"a frame shift of {shift_s} s, {factor} features a frame", folder)
+        return cls(shift_s, factor, snip_edges)
 
     @property
     def step_s(self) -> float:

@@ -96,6 +96,8 @@ class TokenReader:
             except READ_ERRORS as e:
                 raise self.error(f"truncated or damaged ({e})") from None
             self._offset += len(byte)
+            if byte.isspace() and not got:
+                continue
             if not byte or byte.isspace():
                 break
             got += byte

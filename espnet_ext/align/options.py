@@ -32,7 +32,6 @@ class Mono:
     gaussians: int = 1000
     increase_until: int = 30  # last iteration that adds Gaussians
     max_utterances: int = 10000  # the shortest ones, as Kaldi's recipes do
-    force_silence: bool = True  # silence between all words in the flat start
 
 
 @dataclass
@@ -61,8 +60,8 @@ class Hybrid:
     epochs: int = 8
     patience: int = 2  # epochs without a better held-out frame accuracy
     lr: float = 0.003
-    batch_frames: int = 4000
-    max_frames: int = 400  # training sequences are cut to this length
+    batch_frames: int = 8000
+    max_frames: int = 200  # training sequences are cut to this length
     num_mel: int = 40
     prior_scale: float = 0.3
     held_out: float = 0.05  # share of utterances
@@ -83,6 +82,10 @@ class AlignOptions:
     fs: int = 16000
     num_ceps: int = 13
     cmvn_vars: bool = False
+    # Kaldi has order 2 and window 2: those see speech up to 40 ms before it begins, and draw the
+    # boundaries of silence there (README of the aligner has the figures).
+    delta_order: int = 1
+    delta_window: int = 1
     sil_prob: float = 0.5
     power: float = 0.25  # share of Gaussians of a state: occupancy ** power
     tolerance: float = 0.002  # converged: gain in log-likelihood per frame below this
@@ -116,6 +119,8 @@ class AlignOptions:
             "sil_prob": 0 < self.sil_prob < 1,
             "fs": self.fs >= 4000,
             "power": 0 <= self.power <= 1,
+            "delta_order": 0 <= self.delta_order <= 2,
+            "delta_window": self.delta_window >= 1,
             "num_ceps": 1 <= self.num_ceps <= 23,
             "hybrid.held_out": 0 < self.hybrid.held_out < 1,
             "hybrid.rounds": self.hybrid.rounds >= 1,

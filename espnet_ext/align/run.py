@@ -96,21 +96,8 @@ def apply_aligner(
     o = replace(model.options, **changes)
     corpus = prepare(data, work, o, map_fn, say, phones=model.phones)
     s = Session(work, corpus, o, map_fn, say)
-    shutil.rmtree(work / "segs", ignore_errors=True)
-    common = {"segs_out": str(work / "segs"), "tree": model.file("tree.json")}
     start = time.perf_counter()
-    if model.final == "hybrid":
-        FeatureStore.build(work / "fbank", data, fbank_options(o), map=map_fn)
-        results, _ = s.run(
-            hybrid_shard, **common, blstm=model.file("blstm.npz"),
-            prior_scale=o.hybrid.prior_scale, device=pick_device(o.hybrid.device),
-        )  # fmt: skip
-    else:
-        fmllr = estimate_speakers(s, model, work) if model.file("si_gmm.npz") else ""
-        results, _ = s.run(
-            align_shard, **common, gmm=model.file("gmm.npz"),
-            transform=model.file("transform.npz"), fmllr=fmllr,
-        )  # fmt: skip
+    results = _align_all(s, model, data, work)
     sums = totals(results)
     if not sums["aligned"]:
         raise DataError("no utterance could be aligned", data, f"first: {sums['failed'][:1]}")
@@ -130,6 +117,26 @@ def apply_aligner(
         "wall_s": round(time.perf_counter() - start, 2),
     }
     return alignment, [row]
+
+
+def _align_all(s: Session, model: AlignModel, data: Path, work: Path) -> list[dict]:
+    """Run the search of the model's last pass over all shards."""
+    o = s.options
+    shutil.rmtree(work / "segs", ignore_errors=True)
+    common = {"segs_out": str(work / "segs"), "tree": model.file("tree.json")}
+    if model.final == "hybrid":
+        FeatureStore.build(work / "fbank", data, fbank_options(o), map=s.map_fn)
+        results, _ = s.run(
+            hybrid_shard, **common, blstm=model.file("blstm.npz"),
+            prior_scale=o.hybrid.prior_scale, device=pick_device(o.hybrid.device),
+        )  # fmt: skip
+    else:
+        fmllr = estimate_speakers(s, model, work) if model.file("si_gmm.npz") else ""
+        results, _ = s.run(
+            align_shard, **common, gmm=model.file("gmm.npz"),
+            transform=model.file("transform.npz"), fmllr=fmllr,
+        )  # fmt: skip
+    return results
 
 
 PASSES: dict[str, Callable[..., Model]] = {

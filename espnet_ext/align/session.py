@@ -17,8 +17,10 @@ from espnet_ext.align.corpus import Corpus, MapFn
 from espnet_ext.align.options import AlignOptions
 from espnet_ext.files import sha256_json, write_json
 
-GENERAL = ("lexicon", "lexicon_kind", "stress", "oov", "fs", "num_ceps", "cmvn_vars", "sil_prob",
-           "power", "tolerance", "seed", "device")  # fmt: skip
+GENERAL = (
+    "lexicon", "lexicon_kind", "stress", "oov", "fs", "num_ceps", "cmvn_vars", "delta_order",
+    "delta_window", "sil_prob", "power", "tolerance", "seed", "device",
+)  # fmt: skip
 
 
 @dataclass
@@ -52,7 +54,13 @@ class Session:
     def run(self, fn: Callable[[dict], dict], **job: Any) -> tuple[list[dict], float]:
         """Run a job for each shard; return the results in order and the wall time in seconds."""
         o, start = self.options, time.perf_counter()
-        base = {"work": str(self.work), "sil_prob": o.sil_prob, "device": o.device, **job}
+        base = {
+            "work": str(self.work),
+            "sil_prob": o.sil_prob,
+            "deltas": (o.delta_order, o.delta_window),
+            "device": o.device,
+            **job,
+        }
         jobs = [{**base, "shard": i} for i in range(self.corpus.shards)]
         # A GPU is one resource: its jobs follow one another in this process.
         apply = map if base["device"] != "cpu" else self.map_fn

@@ -9,27 +9,28 @@ from numba import njit
 
 from espnet_ext.align.graph import Graph
 
-_F, _I = "float32[::1]", "int32[::1]"
-_SIGNATURES = [
-    f"{_I}(float32[:,::1],{_I},int32[:,::1],float32[:,::1],{_F},{_F},float32,{back}[:,::1])"
-    for back in ("uint8", "int32")
-]
+_F, _I, _FF, _II = "float32[::1]", "int32[::1]", "float32[:,::1]", "int32[:,::1]"
+_BACK = ("uint8[:,::1]", "int32[:,::1]")
 
 
-def compiled(function: Callable) -> Any:
+def compiled(*signatures: str) -> Callable[[Callable], Any]:
     """Compile at once, so that a cache folder that cannot be written shows here."""
-    try:
-        return njit(_SIGNATURES, cache=True, nogil=True)(function)
-    except (RuntimeError, OSError):
-        return njit(_SIGNATURES, nogil=True)(function)
+
+    def wrap(function: Callable) -> Any:
+        try:
+            return njit(list(signatures), cache=True, nogil=True)(function)
+        except (RuntimeError, OSError):
+            return njit(list(signatures), nogil=True)(function)
+
+    return wrap
 
 
-@compiled
+@compiled(*(f"int64({_FF},{_I},{_II},{_FF},{_F},{_F},float32,{back})" for back in _BACK))
 def _search(
     em: np.ndarray, slot: np.ndarray, preds: np.ndarray, pred_logp: np.ndarray,
     start: np.ndarray, final: np.ndarray, self_logp: np.float32, back: np.ndarray,
-) -> np.ndarray:  # fmt: skip
-    """Return the best states (T,), empty if no path is possible; ``back`` (T, S) is scratch."""
+) -> int:  # fmt: skip
+    """Fill ``back`` (T, S) with choices; return the last state of the best path, -1 if none."""
     frames, states = em.shape[0], len(slot)
     width = preds.shape[1]
     slot = slot.astype(np.uint32)  # unsigned: no test for negative indices in the inner loops
@@ -71,14 +72,17 @@ def _search(
     for s in range(states):
         if old[s] + final[s] > best:
             best, last = old[s] + final[s], s
-    path = np.empty(frames if last >= 0 else 0, np.int32)
-    if last >= 0:
-        path[frames - 1] = last
-        for t in range(frames - 1, 0, -1):
-            mark = back[t, last]
-            if mark > 0:
-                last = preds[last, mark - 1]
-            path[t - 1] = last
+    return last
+
+
+@compiled(*(f"{_I}({_II},{back},int64)" for back in _BACK))
+def _trace(preds: np.ndarray, back: np.ndarray, last: int) -> np.ndarray:
+    frames = len(back)
+    path = np.empty(frames, np.int32)
+    for t in range(frames - 1, -1, -1):
+        path[t] = last
+        if t > 0 and back[t, last] > 0:  # row 0 of back is never written
+            last = preds[last, back[t, last] - 1]
     return path
 
 
@@ -94,8 +98,8 @@ def best_path(graph: Graph, emissions: np.ndarray) -> np.ndarray | None:
     """
     width = graph.preds.shape[1]
     back = np.empty((len(emissions), len(graph.pdf)), np.uint8 if width < 256 else np.int32)
-    path = _search(
+    last = _search(
         np.ascontiguousarray(emissions), graph.slot, graph.preds, graph.pred_logp,
         graph.start_logp, graph.final_logp, np.float32(graph.self_logp), back,
     )  # fmt: skip
-    return path if len(path) else None
+    return _trace(graph.preds, back, last) if last >= 0 else None

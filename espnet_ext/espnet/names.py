@@ -163,8 +163,20 @@ _RELEASE = (
     ),
 )
 
-#: Every ESPnet name that the adapter uses.
-USED: tuple[Name, ...] = (*_TASK, *_TRAINING, *_DATA, *_RELEASE)
+_METHODS = (
+    Name("espnet2.asr.espnet_model", "ESPnetASRModel", "base class of the methods' models"),
+    Name(
+        "espnet2.asr.espnet_model",
+        "ESPnetASRModel.forward",
+        "called by super()",
+        "speech speech_lengths text text_lengths kwargs",
+    ),
+    Name("espnet2.utils.nested_dict_action", "NestedDictAction", "options of a method"),
+    Name("espnet2.torch_utils.device_funcs", "force_gatherable", "called", "data device"),
+)
+
+#: Every ESPnet name that the adapter and the methods use.
+USED: tuple[Name, ...] = (*_TASK, *_TRAINING, *_DATA, *_RELEASE, *_METHODS)
 
 
 def _lacks(name: Name) -> str | None:

@@ -100,6 +100,7 @@ def test_other_pronunciations_are_matched_around(tmp_path):
     assert phones["within"] == other["within"] and phones["boundaries"] == 6 + 2
     assert phones["mean_abs_ms"] == pytest.approx(100 / 8)
     assert r["agreement"]["phones"] == back["agreement"]["phones"]
+    assert r["agreement"]["phones"]["speech_frames"] == 38 + 70  # a pause of one is no silence
     assert r["agreement"]["phones"]["equal"] == 138 - 5 - 10 - 20  # inserted N, T or S, the pause
     assert phones["by_class"]["nasal"]["boundaries"] == 1
     assert phones["by_class"]["fricative"]["boundaries"] == 1

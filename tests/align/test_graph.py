@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from espnet_ext.align.graph import flat_segmentation, make_graph, make_lattice, to_segmentation
+from espnet_ext.align.graph import make_graph, make_lattice, to_segmentation
 from espnet_ext.errors import DataError, UsageError
 
 
@@ -124,33 +124,15 @@ def test_a_path_is_cut_in_phones_even_when_they_are_equal():
 def test_silent_utterance_is_one_silence():
     graph = make_graph(make_lattice([], sil_prob=0.0), Recorder())
     assert graph.phone.tolist() == [0, 0, 0] and graph.word.tolist() == [-1] * 3
-    assert flat_segmentation([], 5).phones.tolist() == [0]
 
 
 @pytest.mark.parametrize("prons", [[[]], [[((), 0.0)]], [[((1,), -math.inf)]]])
 def test_words_that_cannot_be_pronounced(prons):
-    for make in (make_lattice, lambda p: flat_segmentation(p, 100)):
-        with pytest.raises(DataError, match="word 0"):
-            make(prons)
+    with pytest.raises(DataError, match="word 0"):
+        make_lattice(prons)
 
 
 @pytest.mark.parametrize("sil_prob", [-0.1, 1.1, math.nan])
 def test_impossible_probability(sil_prob):
     with pytest.raises(UsageError, match="probability"):
         make_lattice(one((1,)), sil_prob=sil_prob)
-
-
-def test_flat_start_drops_silences_before_it_gives_up():
-    prons = [[((1, 2), -0.7), ((5,), -0.7)], [((3,), 0.0)]]
-    seg = flat_segmentation(prons, 18)
-    assert seg.phones.tolist() == [0, 1, 2, 0, 3, 0] and seg.words.tolist() == [-1, 0, 0, -1, 1, -1]
-    assert (seg.durations == 1).all()
-    assert flat_segmentation(prons, 17).phones.tolist() == [1, 2, 3]
-    assert flat_segmentation(prons, 9).durations.sum() == 9
-    assert flat_segmentation(prons, 8) is None
-
-
-@given(st.integers(18, 500))
-def test_flat_start_is_even(frames):
-    durations = flat_segmentation(one((1, 2), (3,)), frames).durations
-    assert durations.sum() == frames and durations.max() - durations.min() <= 1

@@ -3,6 +3,7 @@
 
 import json
 import os
+from itertools import chain
 
 import numpy as np
 import pytest
@@ -40,7 +41,7 @@ def data(tmp_path):
 
 def test_features_and_cmvn(data, tmp_path):
     store = FeatureStore.build(tmp_path / "f", data, OPTIONS)
-    assert sorted(store.utts) == [f"{'ab'[i % 2]}{i}" for i in range(7)] and not store.skipped
+    assert sorted(store.utts) == sorted(p.stem for p in data.glob("*.wav")) and not store.skipped
     for utt in store.utts:
         wave, _ = soundfile.read(data / f"{utt}.wav", dtype="float32")
         np.testing.assert_array_equal(store.read(utt, cmvn=False), compute(wave, OPTIONS))
@@ -60,7 +61,7 @@ def test_shards_do_not_matter(data, tmp_path, monkeypatch):
     one = FeatureStore.build(tmp_path / "one", data, OPTIONS)
     monkeypatch.setattr(store_build, "SHARD_UTTS", 2)
     many = FeatureStore.build(tmp_path / "many", data, OPTIONS)
-    assert len(many.shards) == 4 and sum(many.shards, []) == many.utts == one.utts
+    assert len(many.shards) == 4 and [*chain(*many.shards)] == many.utts == one.utts
     for utt in one.utts:
         np.testing.assert_allclose(many.read(utt), one.read(utt), atol=1e-5)
 
@@ -142,7 +143,7 @@ def test_a_killed_build_goes_on(data, tmp_path, monkeypatch):
 def test_batches(data, tmp_path):
     store = FeatureStore.build(tmp_path / "f", data, OPTIONS)
     batches = list(store.batches(reversed(store.utts), 80))
-    flat = sum(batches, [])
+    flat = [*chain(*batches)]
     assert sorted(flat) == sorted(store.utts)
     assert [store.frames(u) for u in flat] == sorted(store.frames(u) for u in flat)
     assert all(len(b) * store.frames(b[-1]) <= 80 for b in batches) and len(batches) > 1
