@@ -122,7 +122,7 @@ def write_targets(
                 else:
                     values = np.full(t, NO_LABEL, np.int32)
                     missing += name == "targets"
-                write(utt, values.astype(np.int32))
+                write[utt] = values.astype(np.int32)
         written = Path(f"{alignment / name}.scp.tmp")
         write_table(alignment / f"{name}.scp", list(iter_table(written)))
         written.unlink()
