@@ -77,6 +77,8 @@ class AlignOptions:
     lexicon_kind: str = "auto"
     stress: bool = False  # keep stress marks of phones
     oov: str = "auto"
+    # Alignment directories that exist already, {set: folder}: nothing is trained then.
+    alignments: dict[str, str] = field(default_factory=dict)
     sets: list[str] = field(default_factory=list)  # default: training and development set
     passes: list[str] = field(default_factory=lambda: ["mono", "tri", "hybrid"])
     fs: int = 16000

@@ -11,12 +11,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 from espnet_ext.align.corpus import MapFn
+from espnet_ext.align.directory import AlignmentDir
 from espnet_ext.align.options import AlignOptions
 from espnet_ext.align.report import summary_lines, write_report
 from espnet_ext.align.run import apply_aligner, save_model, train_aligner, write_pass
 from espnet_ext.align.session import Session
-from espnet_ext.align.write import write_targets
+from espnet_ext.align.targets import write_targets
 from espnet_ext.data.tables import read_table, write_table
+from espnet_ext.errors import UsageError
 
 TABLES = ("wav.scp", "text", "utt2spk", "utt2num_samples")
 
@@ -44,6 +46,10 @@ def align_sets(
     Raises:
         DataError: Nothing can be aligned, or a file is unusable.
     """
+    if o.alignments:
+        for name in (train, *others):
+            _import_set(dump, name, o, copies, say)
+        return
     out = dump / "align"
     work = out / "work"
     sources = {name: _without_copies(dump / name, work / "data" / name, copies)
@@ -54,19 +60,19 @@ def align_sets(
         sub = "" if name == final else name
         model = save_model(session, out / (sub or "model"), name, dump / train)
         folder = dump / train / "align" / sub
-        write_pass(session, name, folder, dump / train)
+        alignment = write_pass(session, name, folder, dump / train)
         if not sub:
             _report(session, folder, say)
-        _targets(folder, dump / train, o.fs, copies, say)
+        _targets(alignment, folder, dump / train, o.fs, copies, say)
         for other in others:
             folder = dump / other / "align" / sub
-            _, rows = apply_aligner(
+            alignment, rows = apply_aligner(
                 model, sources[other], folder, work / f"{other}_{name}", map_fn, lambda _: None
             )
             say(f"  {other}: {rows[0]['aligned']} aligned by {name}, "
                 f"{len(rows[0]['failures'])} failed")  # fmt: skip
             write_report(folder, passes=rows, extra={})
-            _targets(folder, dump / other, o.fs, copies, say)
+            _targets(alignment, folder, dump / other, o.fs, copies, say)
 
 
 def _report(session: Session, folder: Path, say: Callable[[str], None]) -> None:
@@ -84,14 +90,34 @@ def _without_copies(source: Path, out: Path, copies: Callable[[str], tuple[str, 
     return out
 
 
+def _import_set(
+    dump: Path,
+    name: str,
+    o: AlignOptions,
+    copies: Callable[[str], tuple[str, float]],
+    say: Callable[[str], None],
+) -> None:
+    """Take a set's labels from an alignment that the user has."""
+    source = o.alignments.get(name)
+    if not source:
+        raise UsageError(
+            f"there is no alignment of the set '{name}'", "align.alignments",
+            f"add {name}: FOLDER, or leave the set out by align.sets",
+        )  # fmt: skip
+    alignment = AlignmentDir(source)
+    say(f"  {name}: {len(alignment.utts)} utterances of {source} ({alignment.header.source})")
+    _targets(alignment, dump / name / "align", dump / name, o.fs, copies, say)
+
+
 def _targets(
-    folder: Path,
+    source: AlignmentDir,
+    out: Path,
     data: Path,
     fs: int,
     copies: Callable[[str], tuple[str, float]],
     say: Callable[[str], None],
 ) -> None:
-    missing = write_targets(folder, data, fs, copies)
+    missing = write_targets(source, out, data, fs, copies)
     if missing:
         say(f"  {missing} utterances of {data} have no labels: they train without the "
-            f"auxiliary loss (list: {folder}/skipped.tsv)")  # fmt: skip
+            f"auxiliary loss (list: {out}/unlabelled.tsv)")  # fmt: skip

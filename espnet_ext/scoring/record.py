@@ -124,6 +124,7 @@ class Record(_Model):
     device: Name
     versions: dict[str, str]
     phases: dict[str, Phase]
+    alignment: dict[str, int | str] = {}  # where labels of frames came from, if there were any
     budget: dict[str, int | float | str] | None = None
     sets: dict[str, dict[str, Decoded]]
 

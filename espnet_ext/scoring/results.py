@@ -273,6 +273,9 @@ def _runs(records: list[Record]) -> list[str]:
             f"- versions: {cell(versions)}",
             f"- configuration (SHA-256): {code(r.config_sha256)}",
         ]
+        if r.alignment:
+            about = ", ".join(f"{k} {v}" for k, v in r.alignment.items())
+            lines.append(f"- frame labels at hand: {cell(about)}")
         if r.budget is not None:
             lines.append(f"- budget: {cell(budget_text(r))}")
         for set_name, methods in sorted(r.sets.items()):

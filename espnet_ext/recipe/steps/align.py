@@ -29,10 +29,15 @@ def plan(ctx: Context) -> Plan:
             disk_mb=50,
         )
     needs = [DUMP / s / file for s in sets(ctx) for file in ("wav.scp", "text", "utt2num_samples")]
-    lexicon = ctx.recipe.align.get("lexicon")
+    made = [DUMP / s / "align" / "targets.scp" for s in sets(ctx)]
+    given = ctx.recipe.align.get("alignments") or {}
+    if given:
+        needs += [Path(d) / f for d in given.values() for f in ("header.json", "labels.scp")]
+    elif lexicon := ctx.recipe.align.get("lexicon"):
+        needs.append(Path(lexicon))
     return Plan(
-        needs=needs + ([Path(lexicon)] if lexicon else []),
-        makes=[ALIGNED / "model", *(DUMP / s / "align" / "targets.scp" for s in sets(ctx))],
+        needs=needs,
+        makes=made if given else [ALIGNED / "model", *made],
         settings={**ctx.recipe.align, "sets": sets(ctx), "fs": _fs(ctx)},
         disk_mb=50 + 0.5 * (ctx.recipe.prepare.disk_mb if ctx.recipe.prepare else 100),
     )

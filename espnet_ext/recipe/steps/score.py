@@ -14,6 +14,7 @@ from espnet_ext.recipe.console import say
 from espnet_ext.recipe.options import without
 from espnet_ext.recipe.stages import PHASES, Context, Plan
 from espnet_ext.recipe.steps.decode import label, out_dir, sets_of
+from espnet_ext.recipe.steps.format import DUMP
 from espnet_ext.recipe.steps.prepare import DATA
 
 METRICS = ("wer", "cer")
@@ -132,7 +133,17 @@ def _record(ctx: Context) -> dict:
         "device": describe_device(),
         "versions": versions(),
         "phases": phases,
+        "alignment": _alignment(ctx),
     }
+
+
+def _alignment(ctx: Context) -> dict:
+    """Tell where the labels of frames came from; a stronger outside model would leak knowledge."""
+    header = DUMP / ctx.recipe.data.train / "align" / "header.json"
+    if ctx.recipe.align is None or not header.exists():
+        return {}
+    about = json.loads(header.read_text(encoding="utf-8"))
+    return {k: about[k] for k in ("unit", "num_classes", "source", "source_train_data")}
 
 
 def _command(ctx: Context) -> str:
