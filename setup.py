@@ -19,7 +19,10 @@ INSTALL_REQUIRES = [
     "torchaudio==2.11.*",
     "humanfriendly",
     "jiwer>=4",
+    "numba",  # Viterbi on the CPU; ESPnet brings it by way of librosa
     "numpy>=2",
+    "omniio",  # Kaldi archives, as ESPnet reads them
+    "praatio>=6",
     "pydantic>=2",
     "rapidfuzz>=3",
     "PyYAML>=6",

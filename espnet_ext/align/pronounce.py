@@ -14,6 +14,7 @@ hold them. If it does not, they are skipped, never spelt, unless ``silence_words
 they are silence.
 """
 
+import importlib
 import json
 import re
 from collections import Counter
@@ -206,9 +207,8 @@ def _solver(lexicon: Lexicon | None, oov: str) -> tuple[str, Callable[[str], tup
 
 def _g2p(lexicon: Lexicon | None) -> Callable[[str], tuple[str, ...]]:
     try:
-        from g2p_en import G2p
-
-        convert = G2p()
+        # Not declared in setup.py: it depends on a package without a wheel, and nothing else needs it.
+        convert = importlib.import_module("g2p_en").G2p()
     except (ImportError, LookupError, OSError) as e:  # its data may be missing as well
         raise SetupError(
             f"the OOV policy g2p needs the package g2p_en ({e})",

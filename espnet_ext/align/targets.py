@@ -64,16 +64,20 @@ def write_targets(source: AlignmentDir, out: Path, data: Path, fs: int, copies: 
                     yield utt, np.full(t, NO_LABEL, np.int32)
 
         _write_archive(out, name, streams())
-    if len(failed) == len(frames):
-        first = next(iter(failed.items()))
-        raise DataError(
-            f"no utterance has labels; first: {first[0]}: {first[1]}", source.path,
-            f"align the utterances of {data}",
-        )  # fmt: skip
+    _refuse_none(failed, frames, source)
     write_text(out / "unlabelled.tsv", "".join(f"{u}\t{why}\n" for u, why in failed.items()))
     write_json(out / "header.json", source.header.to_json())
     _write_shuffled(out)
     return len(failed)
+
+
+def _refuse_none(failed: dict[str, str], frames: dict[str, int], source: AlignmentDir) -> None:
+    if len(failed) == len(frames):
+        utt, why = next(iter(failed.items()))
+        raise DataError(
+            f"no utterance has labels; first: {utt}: {why}", source.path,
+            "align the utterances that are trained on",
+        )  # fmt: skip
 
 
 def target_frames(data: Path, fs: int) -> dict[str, int]:
