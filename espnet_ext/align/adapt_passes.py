@@ -11,7 +11,7 @@ import torch
 
 from espnet_ext.align.engine import align_shard, chunks, frontend, labels, load_tree
 from espnet_ext.align.fmllr import FmllrStats, estimate_fmllr
-from espnet_ext.align.frontend import save_arrays, save_transform
+from espnet_ext.align.frontend import save_speakers, save_transform
 from espnet_ext.align.gmm import Gmm
 from espnet_ext.align.lda import LdaStats, estimate_lda
 from espnet_ext.align.mllt import MlltStats, estimate_mllt, transform_gmm
@@ -129,7 +129,7 @@ def fmllr_shard(job: dict[str, Any]) -> dict[str, Any]:
             own = stats.setdefault(speaker, FmllrStats.zeros(gmm.dim))
             own.accumulate(x[span], pdfs[span], gmm, known.get(speaker))
     found = {name: estimate_fmllr(own).numpy() for name, own in stats.items()}
-    save_arrays(Path(job["fmllr_out"]) / f"{job['shard']}.npz", **found)
+    save_speakers(Path(job["fmllr_out"]) / f"{job['shard']}.npz", found)
     return {"speakers": len(found), "cpu_s": time.process_time() - start}
 
 

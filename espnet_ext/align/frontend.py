@@ -19,7 +19,7 @@ class Frontend:
         store: Folder of MFCCs.
         deltas: Order and window of the derivatives.
         transform: npz with ``matrix`` (dim, D (2 s + 1)) and ``splice`` s; empty: deltas.
-        fmllr: npz of one ``(dim, dim + 1)`` matrix for each speaker of a shard; empty: none.
+        fmllr: What :func:`save_speakers` wrote for a shard; empty: none.
     """
 
     def __init__(self, store: str, deltas: tuple[int, int], transform: str = "", fmllr: str = ""):
@@ -32,7 +32,8 @@ class Frontend:
                 self.context = int(z["splice"])
         if fmllr:
             with np.load(fmllr, allow_pickle=False) as z:
-                self.affine = {k: torch.from_numpy(z[k].astype(np.float32)) for k in z.files}
+                matrices = torch.from_numpy(z["matrices"].astype(np.float32))
+                self.affine = dict(zip(z["speakers"].tolist(), matrices, strict=True))
 
     def spliced(self, utt: str) -> torch.Tensor:
         """Return ``(T, D (2 s + 1))``, before the transform."""
@@ -66,6 +67,12 @@ def _open(store: str, version: int) -> FeatureStore:
 def save_transform(path: Path, matrix: np.ndarray, splice: int) -> None:
     """Write an LDA+MLLT matrix."""
     save_arrays(path, matrix=matrix, splice=np.array(splice))
+
+
+def save_speakers(path: Path, found: dict[str, np.ndarray]) -> None:
+    """Write one ``(dim, dim + 1)`` matrix for each speaker, whatever the speakers are called."""
+    matrices = np.stack(list(found.values())) if found else np.zeros((0, 0, 1))
+    save_arrays(path, speakers=np.array(list(found), dtype=np.str_), matrices=matrices)
 
 
 def save_arrays(path: Path, **arrays: np.ndarray) -> None:

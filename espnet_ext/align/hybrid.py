@@ -18,6 +18,7 @@ from espnet_ext.align.options import Hybrid
 from espnet_ext.errors import DataError, SetupError
 
 IGNORED = -1
+MIN_BATCHES = 12  # of an epoch: smaller sets have smaller batches, or nothing would be learnt
 PRIOR_COUNT = 10.0  # added to the frames of each state, so that no prior is zero
 
 
@@ -162,10 +163,12 @@ def _examples(lengths: dict[str, int], o: Hybrid) -> tuple[list[Example], list[E
     parts: tuple[list[Example], list[Example]] = ([], [])
     utts = sorted(lengths)
     held = {u for u in utts if is_held_out(u, o.held_out)} or set(utts[:1])
+    if len(held) == len(utts):
+        held.remove(utts[-1])  # something has to be trained on
     for utt in utts:
         pieces = max(1, math.ceil(lengths[utt] / o.max_frames))
         cuts = [lengths[utt] * i // pieces for i in range(pieces + 1)]
-        own = parts[1] if utt in held and len(utts) > 1 else parts[0]
+        own = parts[1] if utt in held else parts[0]
         own += [Example(utt, a, b) for a, b in pairwise(cuts)]
     return parts[0], parts[1] or parts[0]
 
@@ -199,7 +202,8 @@ def _epoch(model, examples, read, label, o, device, optimiser=None, rng=None):
     """Go through the examples once; return loss per frame and share of right frames."""
     model.train(optimiser is not None)
     loss_sum, right, frames = 0.0, 0, 0
-    for batch in _batches(examples, o.batch_frames, rng):
+    frames_in = sum(e.end - e.start for e in examples)
+    for batch in _batches(examples, min(o.batch_frames, frames_in // MIN_BATCHES), rng):
         xs = [read(e.utt)[e.start : e.end] for e in batch]
         ys = [label(e.utt)[e.start : e.end].long() for e in batch]
         x = nn.utils.rnn.pad_sequence(xs, batch_first=True).to(device)

@@ -18,9 +18,11 @@ from espnet_ext.align.graph import Graph
 from espnet_ext.align.hybrid import Blstm, pick_device, train
 from espnet_ext.align.options import AlignOptions
 from espnet_ext.align.segmentation import Segmentation
-from espnet_ext.align.session import Model, Session, totals
+from espnet_ext.align.session import Model, Session, count, totals
 from espnet_ext.align.store import FeatureStore
 from espnet_ext.errors import DataError
+
+SUSPICIOUS_CHANGE = 0.3  # of phone frames; 1 to 10 % are usual
 
 
 def fbank_options(o: AlignOptions) -> FeatureOptions:
@@ -49,10 +51,16 @@ def hybrid_pass(s: Session, before: Model, data: Path) -> Model:
             "phones_changed": sums["changed"] / max(1, sums["shared"]),
         }
         report["iterations"].append(row)
+        failed = f", {count(len(sums['failed']), 'utterance')} failed" if sums["failed"] else ""
         s.say(
-            f"  hybrid round {turn}/{o.rounds}: {row['phones_changed']:.1%} of phone frames "
-            f"changed, {len(sums['failed'])} failed"
+            f"  hybrid, round {turn} of {o.rounds}: {row['phones_changed']:.1%} of frames in "
+            f"another phone{failed}"
         )
+        if row["phones_changed"] > SUSPICIOUS_CHANGE:
+            s.say(
+                "  warning: such a change is no refinement; the hybrid has too little data or too "
+                f"few epochs. Use the pass {before.name}, or raise hybrid.epochs"
+            )
     tree = load_tree(model.tree)
     report |= {
         "states": tree.num_pdfs,

@@ -85,7 +85,7 @@ class AlignOptions:
     num_ceps: int = 13
     cmvn_vars: bool = False
     # Kaldi has order 2 and window 2: those see speech up to 40 ms before it begins, and draw the
-    # boundaries of silence there (README of the aligner has the figures).
+    # boundaries of silence there; benchmarks/align_boundaries.py has the figures.
     delta_order: int = 1
     delta_window: int = 1
     sil_prob: float = 0.5

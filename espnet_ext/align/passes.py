@@ -28,7 +28,7 @@ from espnet_ext.align.gmm import Gmm
 from espnet_ext.align.gmm_stats import GmmStats
 from espnet_ext.align.options import Mono, Tri
 from espnet_ext.align.questions import automatic_questions
-from espnet_ext.align.session import Model, Session, totals
+from espnet_ext.align.session import Model, Session, count, totals
 from espnet_ext.align.tree import Tree, build_tree, describe, initial_gmm_stats, leaf_budget
 from espnet_ext.align.tree_stats import TriphoneStats
 from espnet_ext.errors import DataError
@@ -73,7 +73,9 @@ def mono_pass(s: Session, before: None, data: Path) -> Model:
     state = State("mono", folder, Gmm.single(mean, var, tree.num_pdfs), job)
     state.save()
     em(s, state, o, o.gaussians, first_update=True)
-    state.job["max_frames"] = None
+    if not everything:
+        state.job["max_frames"] = None
+        align(s, state, o.iterations)
     return finish(s, state, key, tree)
 
 
@@ -178,10 +180,13 @@ def align(s: Session, state: State, iterations: int) -> dict[str, Any]:
     state.last_alignment = sums
     done = state.iterations[-1]["iteration"] if state.iterations else 0
     s.say(
-        f"  {state.name} {done}/{iterations}: {sums['loglik'] / sums['frames']:.3f} per frame, "
-        f"{sums['frames'] / wall_s:,.0f} frames/s, silence {sums['silence'] / sums['frames']:.1%}"
-        + (f", {sums['changed'] / max(1, sums['shared']):.1%} changed" if "changed" in sums else "")
-        + (f", {len(sums['failed'])} failed" if sums["failed"] else "")
+        f"  {state.name}, iteration {done} of {iterations}: "
+        f"log-likelihood {sums['loglik'] / sums['frames']:.3f} per frame, "
+        + (f"{sums['changed'] / max(1, sums['shared']):.1%} of frames in another phone, "
+           if "changed" in sums else "")
+        + f"silence {sums['silence'] / sums['frames']:.1%}"
+        + (f", {count(len(sums['failed']), 'utterance')} failed" if sums["failed"] else "")
+        + f"  ({sums['frames'] / wall_s:,.0f} frames/s)"
     )
     return sums
 

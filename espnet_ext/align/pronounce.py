@@ -207,7 +207,7 @@ def _solver(lexicon: Lexicon | None, oov: str) -> tuple[str, Callable[[str], tup
 
 def _g2p(lexicon: Lexicon | None) -> Callable[[str], tuple[str, ...]]:
     try:
-        # Not declared in setup.py: it depends on a package without a wheel, and nothing else needs it.
+        # Not declared in setup.py: it depends on a package that has no wheel.
         convert = importlib.import_module("g2p_en").G2p()
     except (ImportError, LookupError, OSError) as e:  # its data may be missing as well
         raise SetupError(

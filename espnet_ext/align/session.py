@@ -6,6 +6,7 @@ of the passes before it. A killed training starts again at the pass it was in.
 """
 
 import json
+import os
 import shutil
 import time
 from collections.abc import Callable
@@ -21,6 +22,9 @@ GENERAL = (
     "lexicon", "lexicon_kind", "stress", "oov", "fs", "num_ceps", "cmvn_vars", "delta_order",
     "delta_window", "sil_prob", "power", "tolerance", "seed", "device",
 )  # fmt: skip
+
+
+PATHS = ("gmm", "tree", "transform", "fmllr", "before")  # of a model, below the work folder
 
 
 @dataclass
@@ -46,6 +50,7 @@ class Session:
     say: Callable[[str], None]
     reports: list[dict[str, Any]] = field(default_factory=list)
     models: dict[str, Model] = field(default_factory=dict)
+    reused: list[str] = field(default_factory=list)  # passes that an earlier run had finished
     key: str = ""
 
     def folder(self, name: str) -> Path:
@@ -75,26 +80,37 @@ class Session:
 
     def finished(self, name: str, key: str) -> Model | None:
         """Return the model of a pass that an earlier run has finished with the same key."""
-        path = self.folder(name) / "done.json"
-        if not path.exists():
+        try:
+            done = json.loads((self.folder(name) / "done.json").read_text(encoding="utf-8"))
+            same, files = done["key"] == key, dict(done["model"])
+        except (OSError, ValueError, KeyError, TypeError):
             return None
-        done = json.loads(path.read_text(encoding="utf-8"))
-        if done["key"] != key:
+        if not same:
             return None
+        self.say(f"  {name}: finished by an earlier run, taken over")
         self.reports.append(done["report"])
-        self.models[name] = Model(**done["model"])
+        self.reused.append(name)
+        paths = {k: str(self.work / v) if k in PATHS and v else v for k, v in files.items()}
+        self.models[name] = Model(**paths)
         return self.models[name]
 
     def finish(self, name: str, key: str, model: Model, report: dict[str, Any]) -> Model:
         """Record a pass as done."""
         self.reports.append(report)
         self.models[name] = model
-        record = {"key": key, "model": asdict(model), "report": report}
+        # Relative: the work folder may be moved, or named by another path, before it goes on.
+        files = {
+            k: os.path.relpath(v, self.work) if k in PATHS and v else v
+            for k, v in asdict(model).items()
+        }
+        record = {"key": key, "model": files, "report": report}
         write_json(self.folder(name) / "done.json", record)
         return model
 
     def fresh_folder(self, name: str) -> Path:
         """Return an empty folder for a pass."""
+        # First of all: a kill while the rest is removed must not leave a finished pass.
+        (self.folder(name) / "done.json").unlink(missing_ok=True)
         shutil.rmtree(self.folder(name), ignore_errors=True)
         self.folder(name).mkdir(parents=True)
         return self.folder(name)
@@ -107,3 +123,8 @@ def totals(results: list[dict]) -> dict[str, Any]:
         if any(key in r for r in results):
             out[key] = sum(r.get(key, 0) for r in results)
     return out
+
+
+def count(n: int, what: str) -> str:
+    """Return ``1 utterance``, ``2 utterances``."""
+    return f"{n:,} {what}" + ("" if n == 1 else "s")

@@ -5,7 +5,7 @@ Run a grid of experiments of the recipe in this folder, then draw the curve. FIL
 
   name: lr                             # names experiments, groups and results/sweep_lr.png
   key: finetune.args.optim_conf.lr     # the swept key of recipe.yaml
-  values: [0.001, 0.002]
+  values: [0.001, 0.002]               # numbers, or names (mono, tri): an axis of categories
   seeds: [1, 2, 3]                     # default: [1]
   curves: {key: finetune.args.encoder_conf.num_blocks, values: [2, 4]}    # optional
   base: {finetune.args.max_epoch: 5}   # optional: further keys, the same for every run
@@ -18,6 +18,7 @@ Finished runs are up to date, so a sweep that was stopped is simply started agai
 """
 
 import dataclasses
+import math
 import re
 import shlex
 import sys
@@ -35,7 +36,7 @@ from espnet_ext.recipe.steps.decode import label
 LAST_STAGE = "9"
 OWN_KEYS = ("name", "group", "seed")  # the sweep sets these itself
 PASSED_ON = ("nj", "ngpu", "executor", "num-nodes", "num-procs")
-Number = int | float
+Value = int | float | str
 
 
 class _Model(BaseModel):
@@ -54,7 +55,7 @@ class Sweep(_Model):
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     key: str
-    values: list[Number] = Field(min_length=1)
+    values: list[Value] = Field(min_length=1)
     seeds: list[int] = Field(default=[1], min_length=1)
     curves: Curves | None = None
     base: dict[str, Any] = {}
@@ -70,6 +71,25 @@ class Sweep(_Model):
             raise ValueError("true and false are no numbers")
         return value
 
+    @field_validator("values", mode="before")
+    @classmethod
+    def _numbers_or_names(cls, value: Any) -> Any:
+        if not isinstance(value, list):
+            return value
+        value = [_number(v) for v in value]
+        if len({isinstance(v, str) for v in value}) > 1:
+            raise ValueError("all must be numbers, or all names")
+        return value
+
+
+def _number(value: Any) -> Any:
+    """Return text as a number if it is one: YAML 1.1 reads 1e-3 as text."""
+    try:
+        number = float(value) if isinstance(value, str) else math.nan
+    except ValueError:
+        return value
+    return number if math.isfinite(number) else value
+
 
 @dataclasses.dataclass(frozen=True)
 class Run:
@@ -78,7 +98,7 @@ class Run:
     name: str
     group: str
     curve: str  # legend; empty when there is one curve only
-    value: Number
+    value: Value
     seed: int
     overrides: tuple[tuple[str, str], ...]
 
@@ -197,7 +217,7 @@ def expand(sweep: Sweep, path: Path) -> list[Run]:
     return runs
 
 
-def _run(sweep: Sweep, curve: Any, value: Number, seed: int) -> Run:
+def _run(sweep: Sweep, curve: Any, value: Value, seed: int) -> Run:
     overrides = [(key, as_text(v)) for key, v in sweep.base.items()]
     parts, legend = [sweep.name], ""
     if sweep.curves:
