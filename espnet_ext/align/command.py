@@ -13,6 +13,7 @@
 
 import argparse
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -35,11 +36,50 @@ def main(argv: list[str]) -> int:
 
 
 def _parser(name: str, about: str) -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(prog=f"espnet-ext align {name}", description=about)
+    p = argparse.ArgumentParser(
+        prog=f"espnet-ext align {name}", description=about, allow_abbrev=False
+    )
     p.add_argument("--nj", type=int, default=0, help="processes (default: all cores)")
     p.add_argument("--executor", default="local", help="local, dask, or a YAML file of dask")
     p.add_argument("--no-textgrid", action="store_true", help="write CTM only")
     return p
+
+
+def _parse(p: argparse.ArgumentParser, argv: list[str]) -> argparse.Namespace:
+    """Parse, naming the option nearest to an unknown one."""
+    args, unknown = p.parse_known_args(argv)
+    if unknown:
+        name, known = unknown[0].partition("=")[0], re.findall(r"--[\w-]+", p.format_help())
+        raise UsageError(f"there is no option '{name}'", p.prog, nearest(name, known))
+    if args.nj < 0:
+        raise UsageError(f"{args.nj} processes are not possible", "--nj", "0 takes all cores")
+    if not args.data.is_dir():
+        raise DataError("there is no such folder", args.data, "give a Kaldi-style data folder")
+    return args
+
+
+def _check_out(out: Path, data: Path, training: bool) -> None:
+    """Refuse to replace what is not of the aligner, or of another of its commands.
+
+    Raises:
+        UsageError: The folder holds something else.
+    """
+    other = "name another folder for OUT"
+    if out.exists() and not out.is_dir():
+        raise UsageError("OUT is a file", out, other)
+    if out.resolve() == data.resolve():
+        raise UsageError("OUT is the data folder itself", out, other)
+    for name, signs in SIGNS.items():
+        folder = out / name
+        if folder.exists() and not any((folder / sign).is_file() for sign in signs):
+            if folder.is_dir() and not any(folder.iterdir()):
+                continue
+            raise UsageError(f"OUT has a '{name}' that is not of the aligner", folder, other)
+    trained = (out / "model").exists()
+    if trained and not training:
+        raise UsageError("OUT holds a trained aligner, with the alignment it made", out, other)
+    if training and not trained and (out / "alignment").exists():
+        raise UsageError("OUT holds an alignment by another aligner", out, other)
 
 
 def train(argv: list[str]) -> int:
@@ -53,17 +93,21 @@ def train(argv: list[str]) -> int:
         "--set", action="append", default=[], metavar="KEY=VALUE",
         help="an option, e.g. passes=[mono,tri] or hybrid.epochs=4 (repeatable)",
     )  # fmt: skip
-    args = p.parse_args(argv)
+    args = _parse(p, argv)
     from espnet_ext.align.report import write_report
     from espnet_ext.align.run import save_model, train_aligner, write_pass
+    from espnet_ext.recipe.lock import hold
 
-    o = _options(args)
-    with _executor(args) as executor:
-        session = train_aligner(args.data, args.out / "work", o, executor.map, print)
-    final = o.passes[-1]
-    save_model(session, args.out / "model", final, args.data)
-    write_pass(session, final, args.out / "alignment", args.data)
-    _show(write_report(args.out / "alignment", passes=session.reports, extra={}))
+    o, work = _options(args), args.out / "work"
+    _check_out(args.out, args.data, training=True)
+    with hold(work / "lock", print), _executor(args) as executor:
+        session = train_aligner(args.data, work, o, executor.map, print)
+        final = o.passes[-1]
+        save_model(session, args.out / "model", final, args.data)
+        write_pass(session, final, args.out / "alignment", args.data)
+        extra = {"passes_of_an_earlier_run": session.reused}
+        extra |= {"audio_warnings": session.corpus.store.warnings}
+        _show(write_report(args.out / "alignment", passes=session.reports, extra=extra))
     return 0
 
 
@@ -74,10 +118,12 @@ def apply(argv: list[str]) -> int:
     p.add_argument("data", type=Path)
     p.add_argument("out", type=Path, help="folder to write: alignment/, work/")
     p.add_argument("--lexicon", help="another lexicon with the same phones")
-    args = p.parse_args(argv)
+    args = _parse(p, argv)
     from espnet_ext.align.model import load
     from espnet_ext.align.report import write_report
     from espnet_ext.align.run import apply_aligner
+    from espnet_ext.align.store import FeatureStore
+    from espnet_ext.recipe.lock import hold
 
     folder = args.model / "model" if (args.model / "model").is_dir() else args.model
     model, changes = load(folder), {}
@@ -85,12 +131,14 @@ def apply(argv: list[str]) -> int:
         changes["lexicon"] = args.lexicon
     if args.no_textgrid:
         changes["textgrid"] = False
-    with _executor(args) as executor:
+    _check_out(args.out, args.data, training=False)
+    work = args.out / "work"
+    with hold(work / "lock", print), _executor(args) as executor:
         _, rows = apply_aligner(
-            model, args.data, args.out / "alignment", args.out / "work", executor.map, print,
-            **changes,
-        )  # fmt: skip
-    _show(write_report(args.out / "alignment", passes=rows, extra={}))
+            model, args.data, args.out / "alignment", work, executor.map, print, **changes
+        )
+        extra = {"audio_warnings": FeatureStore.open(work / "feats").warnings}
+        _show(write_report(args.out / "alignment", passes=rows, extra=extra))
     return 0
 
 
@@ -115,6 +163,11 @@ def _import(name: str) -> Callable[[list[str]], Any]:
     return run
 
 
+SIGNS = {
+    "alignment": ("header.json",),
+    "model": ("model.json",),
+    "work": ("lock", "pronunciations.json"),
+}
 COMMANDS: dict[str, Callable[[list[str]], Any]] = {
     "train": train,
     "apply": apply,

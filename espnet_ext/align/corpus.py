@@ -12,7 +12,7 @@ sums over them are the same with any ``--nj``.
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -96,7 +96,7 @@ def pronounce_texts(
     """Find pronunciations for all words; ``phones`` limits them to those of a trained model."""
     words = sorted({w for ws in texts.values() for w in ws})
     lexicon = Lexicon.read(Path(o.lexicon), o.lexicon_kind, stress=o.stress) if o.lexicon else None
-    return pronounce(words, lexicon, o.oov if o.lexicon else "grapheme", phones=phones)
+    return pronounce(words, lexicon, o.oov, phones=phones)
 
 
 def prepare(
@@ -125,9 +125,14 @@ def prepare(
     for utt in texts:
         if utt not in known:
             skipped.append((utt, "no audio", "not in wav.scp or segments"))
+    for line in [*_store_lines(store), *skip_lines(skipped)]:
+        say(f"  {line}")
     if not utts:
         first = "; ".join(f"{u}: {r} ({d})" for u, r, d in skipped[:SHOWN])
-        raise DataError(f"no utterance can be aligned: {first}", data, "check lexicon and audio")
+        raise DataError(
+            f"no utterance can be aligned: {first or 'wav.scp and text are empty'}", data,
+            "check lexicon, transcripts and audio; espnet-ext doctor --data looks at the folder",
+        )  # fmt: skip
     _write_shards(work, store, utts, texts, pron)
     write_json(work / "skipped.json", skipped)
     return open_corpus(work)
@@ -146,11 +151,26 @@ def _unusable(words: list[str] | None, pron: Pronunciations) -> tuple[str, str] 
     if words is None:
         return "no transcript", "not in text"
     if not words:
-        return "empty transcript", "in text"
+        return "empty transcript", "no words in text"
     missing = [w for w in words if not pron.variants(w)]
     if missing:
         return "no pronunciation", " ".join(dict.fromkeys(missing))
     return None
+
+
+def _store_lines(store: FeatureStore) -> list[str]:
+    """Return what a person should know of the audio; skipped utterances come by themselves."""
+    return [line for line in store.summary()[1:] if not line.startswith("skipped")]
+
+
+def skip_lines(skipped: Iterable[Sequence[str]]) -> list[str]:
+    """Name the first utterances of each reason."""
+    lines = []
+    for reason in dict.fromkeys(r for _, r, _ in skipped):
+        own = [f"{u} ({d})" for u, r, d in skipped if r == reason]
+        more = ", ..." if len(own) > SHOWN else ""
+        lines.append(f"skipped, {reason}: {len(own):,}: {', '.join(own[:SHOWN])}{more}")
+    return lines
 
 
 def _write_shards(

@@ -26,9 +26,12 @@ from espnet_ext.align.segmentation import Segmentation
 from espnet_ext.align.tree import Tree
 from espnet_ext.align.tree_stats import TriphoneStats
 from espnet_ext.align.viterbi import viterbi
+from espnet_ext.errors import DataError
 
 BATCH_FRAMES = 20_000  # of one search
 CHUNK_FRAMES = 50_000  # of one accumulation
+SEARCH_BYTES = 1 << 31  # of one utterance; about 8 minutes of speech
+TOO_LONG = "too long"
 Failures = list[tuple[str, str, str]]
 
 
@@ -42,7 +45,10 @@ def frontend(job: dict[str, Any]) -> Frontend:
 
 @lru_cache(maxsize=4)
 def _tree(path: str, version: int) -> Tree:
-    return Tree.from_json(json.loads(Path(path).read_text(encoding="utf-8")))
+    try:
+        return Tree.from_json(json.loads(Path(path).read_text(encoding="utf-8")))
+    except (ValueError, KeyError, TypeError) as e:
+        raise DataError(f"the decision tree cannot be read ({e})", path, "train it again") from None
 
 
 def load_tree(path: str) -> Tree:
@@ -91,6 +97,11 @@ def align_batches(
         graph, t = graph_of(words, job, tree), frames_of(utt)
         if t < graph.min_frames:
             yield utt, None, f"{t} frames, its shortest pronunciation needs {graph.min_frames}"
+            continue
+        need = t * (len(graph.pdf) + 4 * len(graph.unique))  # back pointers, emissions
+        if need > SEARCH_BYTES:
+            why = f"{t * 0.01:.0f} s of speech take {need / 2**30:.1f} GiB to search: cut it"
+            yield utt, None, f"{TOO_LONG}: {why} into segments"
             continue
         batch.append((utt, graph))
         frames += t
@@ -141,7 +152,7 @@ def collect(
     segs, failed = {}, []
     for utt, seg, why in found:
         if seg is None:
-            failed.append((utt, "too short" if "needs" in why else "no alignment", why))
+            failed.append((utt, *_reason(why)))
         else:
             segs[utt] = seg
     result = {
@@ -155,6 +166,13 @@ def collect(
         result |= _changes(segfile.load(Path(job["segs"]) / f"{job['shard']}.npz"), segs)
     segfile.save(Path(job["segs_out"]) / f"{job['shard']}.npz", segs)
     return {**result, "cpu_s": time.process_time() - start}
+
+
+def _reason(why: str) -> tuple[str, str]:
+    """Return reason and detail for ``skipped.tsv``."""
+    if why.startswith(TOO_LONG):
+        return TOO_LONG, why.removeprefix(f"{TOO_LONG}: ")
+    return ("too short" if "needs" in why else "no alignment"), why
 
 
 def _changes(before: dict[str, Segmentation], now: dict[str, Segmentation]) -> dict[str, int]:

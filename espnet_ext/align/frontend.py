@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from espnet_ext.align.features import add_deltas, splice
+from espnet_ext.align.gmm_stats import load_arrays
 from espnet_ext.align.store import FeatureStore
 from espnet_ext.files import atomic_path
 
@@ -27,13 +28,13 @@ class Frontend:
         self.order, self.window = deltas
         self.matrix = self.affine = None
         if transform:
-            with np.load(transform, allow_pickle=False) as z:
-                self.matrix = torch.from_numpy(z["matrix"].astype(np.float32))
-                self.context = int(z["splice"])
+            z = load_arrays(transform, ("matrix", "splice"))
+            self.matrix = torch.from_numpy(z["matrix"].astype(np.float32))
+            self.context = int(z["splice"])
         if fmllr:
-            with np.load(fmllr, allow_pickle=False) as z:
-                matrices = torch.from_numpy(z["matrices"].astype(np.float32))
-                self.affine = dict(zip(z["speakers"].tolist(), matrices, strict=True))
+            z = load_arrays(fmllr, ("speakers", "matrices"))
+            matrices = torch.from_numpy(z["matrices"].astype(np.float32))
+            self.affine = dict(zip(z["speakers"].tolist(), matrices, strict=True))
 
     def spliced(self, utt: str) -> torch.Tensor:
         """Return ``(T, D (2 s + 1))``, before the transform."""

@@ -81,7 +81,7 @@ class Blstm(nn.Module):
             with np.load(path, allow_pickle=False) as z:
                 model = cls(*(int(n) for n in z["shape"]))
                 model.load_state_dict({k: torch.from_numpy(z[k]) for k in z.files if k != "shape"})
-        except (OSError, ValueError, KeyError, RuntimeError) as e:
+        except Exception as e:  # a damaged zip fails in many ways
             raise DataError(f"not a BLSTM of the aligner: {e}", path, "train it again") from None
         return model.eval()
 
@@ -202,8 +202,10 @@ def _epoch(model, examples, read, label, o, device, optimiser=None, rng=None):
     """Go through the examples once; return loss per frame and share of right frames."""
     model.train(optimiser is not None)
     loss_sum, right, frames = 0.0, 0, 0
-    frames_in = sum(e.end - e.start for e in examples)
-    for batch in _batches(examples, min(o.batch_frames, frames_in // MIN_BATCHES), rng):
+    limit = o.batch_frames
+    if optimiser is not None:
+        limit = min(limit, sum(e.end - e.start for e in examples) // MIN_BATCHES)
+    for batch in _batches(examples, limit, rng):
         xs = [read(e.utt)[e.start : e.end] for e in batch]
         ys = [label(e.utt)[e.start : e.end].long() for e in batch]
         x = nn.utils.rnn.pad_sequence(xs, batch_first=True).to(device)

@@ -5,11 +5,12 @@ model.json      format, options, phone names, which files there are
 gmm.npz tree.json [transform.npz]      of the last GMM pass
 si_gmm.npz si_tree.json                with sat: the speaker-independent pass before it
 blstm.npz                              with hybrid
+lexicon/                               a copy of the lexicon, so that the folder can move
 """
 
 import json
 import shutil
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from espnet_ext.align.options import GMM_PASSES, AlignOptions, from_dict
@@ -19,6 +20,7 @@ from espnet_ext.errors import DataError
 from espnet_ext.files import atomic_dir, write_json
 
 FORMAT = "espnet_ext aligner 1"
+FILES = ("gmm.npz", "tree.json")
 
 
 @dataclass(frozen=True)
@@ -51,11 +53,16 @@ def save(
             shutil.copy(Path(gmm.before) / "tree.json", tmp / "si_tree.json")
         if "hybrid" in models:
             shutil.copy(models["hybrid"].gmm, tmp / "blstm.npz")
+        files = sorted(p.name for p in tmp.iterdir())
+        if o.lexicon:  # under its name: that tells the format
+            (tmp / "lexicon").mkdir()
+            shutil.copy(o.lexicon, tmp / "lexicon")
         about = {
             "format": FORMAT,
             "final": list(models)[-1],
             "trained_on": trained_on,
             "phones": list(phones.names),
+            "files": files,
             "options": asdict(o),
         }
         write_json(tmp / "model.json", about)
@@ -74,10 +81,16 @@ def load(folder: Path | str) -> AlignModel:
         about = json.loads(path.read_text(encoding="utf-8"))
         if about["format"] != FORMAT:
             raise DataError(f"the format is '{about['format']}', not '{FORMAT}'", path)
+        lost = [n for n in about.get("files", FILES) if not (folder / n).is_file()]
+        if lost:
+            raise DataError(f"the aligner lacks {', '.join(lost)}", folder, "copy all of it")
+        options = from_dict(about["options"])
+        own = folder / "lexicon" / Path(options.lexicon).name
+        if options.lexicon and own.is_file():
+            options = replace(options, lexicon=str(own))
         return AlignModel(
-            folder, from_dict(about["options"]), PhoneSet(tuple(about["phones"])),
-            about["final"], about["trained_on"],
-        )  # fmt: skip
+            folder, options, PhoneSet(tuple(about["phones"])), about["final"], about["trained_on"]
+        )
     except FileNotFoundError:
         raise DataError("there is no aligner", path, "espnet-ext align train makes one") from None
     except (ValueError, KeyError, TypeError) as e:

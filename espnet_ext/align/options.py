@@ -5,6 +5,7 @@ The schedules follow Kaldi's train_mono, train_deltas, train_lda_mllt and train_
 iterations, of Gaussians, and when to realign. A budget of 0 is derived from the amount of data.
 """
 
+import contextlib
 import dataclasses
 from dataclasses import dataclass, field
 from typing import Any
@@ -117,20 +118,48 @@ class AlignOptions:
             )
         if "sat" in self.passes and "lda_mllt" not in self.passes:
             raise UsageError("sat needs the features of lda_mllt", "align.passes", "add lda_mllt")
-        checks = {
-            "sil_prob": 0 < self.sil_prob < 1,
-            "fs": self.fs >= 4000,
-            "power": 0 <= self.power <= 1,
-            "delta_order": 0 <= self.delta_order <= 2,
-            "delta_window": self.delta_window >= 1,
-            "num_ceps": 1 <= self.num_ceps <= 23,
-            "hybrid.held_out": 0 < self.hybrid.held_out < 1,
-            "hybrid.rounds": self.hybrid.rounds >= 1,
-            "hybrid.prior_scale": 0 <= self.hybrid.prior_scale <= 1,
-        }
-        for key, good in checks.items():
-            if not good:
-                raise UsageError("the value is out of range", f"align.{key}", "see its comment")
+        _check_ranges(self)
+
+
+KINDS = {
+    int: "a whole number", float: "a number", bool: "true or false", str: "text", list: "a list",
+    dict: "a section",
+}  # fmt: skip
+RANGES: dict[str, tuple[float, float]] = {
+    "fs": (4000, 192000), "num_ceps": (1, 23), "delta_order": (0, 2), "delta_window": (1, 10),
+    "sil_prob": (0.001, 0.999), "power": (0, 1), "tolerance": (0, 1e9), "seed": (0, 2**31),
+    "mono.iterations": (1, 1000), "mono.gaussians": (1, 10**7), "mono.max_utterances": (1, 10**9),
+    "mono.increase_until": (0, 1000),
+    **{
+        f"{name}.{key}": bounds
+        for name in ("tri", "lda_mllt", "sat")
+        for key, bounds in {
+            "iterations": (1, 1000), "leaves": (0, 10**6), "gaussians": (0, 10**7),
+            "increase_until": (0, 1000), "min_count": (0, 1e9), "splice": (0, 20), "dim": (1, 1000),
+        }.items()
+    },
+    "hybrid.rounds": (1, 100), "hybrid.layers": (1, 20), "hybrid.units": (1, 10**5),
+    "hybrid.dropout": (0, 0.99), "hybrid.epochs": (1, 10**4), "hybrid.patience": (1, 10**4),
+    "hybrid.lr": (1e-9, 10), "hybrid.batch_frames": (1, 10**8), "hybrid.max_frames": (1, 10**7),
+    "hybrid.num_mel": (1, 128), "hybrid.prior_scale": (0, 1), "hybrid.held_out": (1e-9, 0.999),
+}  # fmt: skip
+
+
+def _check_ranges(o: AlignOptions) -> None:
+    for key, (low, high) in RANGES.items():
+        value = o
+        for name in key.split("."):
+            value = getattr(value, name)
+        if not low <= value <= high:
+            raise UsageError(f"{value} is out of range", f"align.{key}", f"use {low:g} to {high:g}")
+    for key, name, allowed in (
+        ("device", o.device, ("cpu", "cuda")),
+        ("hybrid.device", o.hybrid.device, ("auto", "cpu", "cuda")),
+        ("oov", o.oov, ("auto", "g2p", "grapheme", "skip")),
+        ("lexicon_kind", o.lexicon_kind, ("auto", "cmudict", "kaldi", "kaldi_prob")),
+    ):
+        if name not in allowed:
+            raise UsageError(f"'{name}' is not possible", f"align.{key}", nearest(name, allowed))
 
 
 def from_dict(given: dict[str, Any], cls: type = AlignOptions, where: str = "align") -> Any:
@@ -150,9 +179,22 @@ def from_dict(given: dict[str, Any], cls: type = AlignOptions, where: str = "ali
                 raise UsageError("must be a section", f"{where}.{key}")
             values[key] = from_dict(value, type(now), f"{where}.{key}")
             continue
-        if isinstance(now, float) and isinstance(value, int) and not isinstance(value, bool):
-            value = float(value)
-        if type(value) is not type(now):
-            raise UsageError(f"{value!r} is not of type {type(now).__name__}", f"{where}.{key}")
-        values[key] = value
+        values[key] = _typed(value, now, f"{where}.{key}", fields[key].type)
     return cls(**values)
+
+
+def _typed(value: Any, now: Any, where: str, annotation: Any) -> Any:
+    """Return the value if it has the type of ``now``, after what YAML leaves undone."""
+    if isinstance(now, float) and isinstance(value, int | str) and not isinstance(value, bool):
+        with contextlib.suppress(ValueError):
+            value = float(value)  # YAML takes 1e-3 for text
+    if type(value) is not type(now):
+        raise UsageError(f"{value!r} is not {KINDS[type(now)]}", where)
+    if isinstance(now, dict):  # alignments
+        _typed(list(value.values()), [], where, list[str])
+    if isinstance(now, list):
+        item = int if annotation == list[int] else str
+        wrong = [x for x in value if type(x) is not item]
+        if wrong:
+            raise UsageError(f"{wrong[0]!r} in it is not {KINDS[item]}", where)
+    return value

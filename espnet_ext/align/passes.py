@@ -182,8 +182,11 @@ def align(s: Session, state: State, iterations: int) -> dict[str, Any]:
     s.say(
         f"  {state.name}, iteration {done} of {iterations}: "
         f"log-likelihood {sums['loglik'] / sums['frames']:.3f} per frame, "
-        + (f"{sums['changed'] / max(1, sums['shared']):.1%} of frames in another phone, "
-           if "changed" in sums else "")
+        + (
+            f"{sums['changed'] / max(1, sums['shared']):.1%} of frames in another phone, "
+            if "changed" in sums
+            else ""
+        )
         + f"silence {sums['silence'] / sums['frames']:.1%}"
         + (f", {count(len(sums['failed']), 'utterance')} failed" if sums["failed"] else "")
         + f"  ({sums['frames'] / wall_s:,.0f} frames/s)"

@@ -10,7 +10,7 @@ from typing import Any
 
 from espnet_ext.align import model as model_files
 from espnet_ext.align.adapt_passes import estimate_speakers, lda_mllt_pass, sat_pass
-from espnet_ext.align.corpus import MapFn, prepare
+from espnet_ext.align.corpus import MapFn, prepare, skip_lines
 from espnet_ext.align.directory import AlignmentDir
 from espnet_ext.align.engine import align_shard, load_tree
 from espnet_ext.align.hybrid import pick_device
@@ -18,7 +18,7 @@ from espnet_ext.align.hybrid_pass import fbank_options, hybrid_pass, hybrid_shar
 from espnet_ext.align.model import AlignModel
 from espnet_ext.align.options import AlignOptions
 from espnet_ext.align.passes import mono_pass, tri_pass
-from espnet_ext.align.session import Model, Session, totals
+from espnet_ext.align.session import Model, Session, count, totals
 from espnet_ext.align.store import FeatureStore
 from espnet_ext.align.write import write_alignment
 from espnet_ext.errors import DataError
@@ -41,13 +41,15 @@ def train_aligner(data: Path, work: Path, o: AlignOptions, map_fn: MapFn, say: S
     """
     corpus = prepare(data, work, o, map_fn, say)
     say(
-        f"  {corpus.utterances} utterances, {corpus.frames / 360000:.2f} hours"
-        + (f", {len(corpus.skipped)} skipped" if corpus.skipped else "")
+        f"  {count(corpus.utterances, 'utterance')}, {corpus.frames / 6000:,.1f} minutes"
+        + (f"; {len(corpus.skipped):,} skipped" if corpus.skipped else "")
     )
     session = Session(work, corpus, o, map_fn, say, key=corpus.key)
     for name in o.passes:
         before = session.models[o.passes[o.passes.index(name) - 1]] if session.models else None
         PASSES[name](session, before, data)
+    for line in skip_lines(session.reports[-1]["failures"]):
+        say(f"  {line}")
     return session
 
 
@@ -99,6 +101,8 @@ def apply_aligner(
     start = time.perf_counter()
     results = _align_all(s, model, data, work)
     sums = totals(results)
+    for line in skip_lines(sums["failed"]):
+        say(f"  {line}")
     if not sums["aligned"]:
         raise DataError("no utterance could be aligned", data, f"first: {sums['failed'][:1]}")
     alignment = write_alignment(

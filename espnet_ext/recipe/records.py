@@ -7,6 +7,7 @@ import os
 import time
 from pathlib import Path
 
+from espnet_ext.data.tables import iter_table
 from espnet_ext.errors import DataError
 from espnet_ext.files import sha256_file, sha256_json, write_json
 from espnet_ext.recipe import stages
@@ -27,7 +28,15 @@ def fingerprint(path: Path) -> str:
     if path.name == "wav.scp":  # moving the recipe's folder is no change of its data
         here = os.fsencode(Path.cwd()) + b"/"
         return hashlib.sha256(path.read_bytes().replace(here, b"")).hexdigest()
+    if path.suffix == ".scp":  # equal offsets do not mean equal archives
+        return sha256_json([sha256_file(path), *map(fingerprint, _archives(path))])
     return sha256_file(path)
+
+
+def _archives(path: Path) -> list[Path]:
+    """Return the files of ``utterance FILE:OFFSET`` lines."""
+    values = (value.rpartition(":") for _, value in iter_table(path))
+    return sorted({Path(file) for file, _, offset in values if file and offset.isdecimal()})
 
 
 def _files(folder: Path) -> list[Path]:

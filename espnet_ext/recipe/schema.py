@@ -63,6 +63,7 @@ class Stream:
     name: str
     file: str
     type: str
+    batch: bool = True  # its length counts for the size of batches
 
 
 def speech_text() -> list[Stream]:

@@ -122,6 +122,21 @@ def test_a_real_picture_is_drawn_with_a_curve_for_each_value_of_the_second_dimen
     assert fake.seen[-1][0].name == "sweep_lr_4_0.002_s2"
 
 
+def test_names_are_run_and_shown_in_the_order_of_the_file(fake, monkeypatch):
+    drawn = []
+    monkeypatch.setattr("espnet_ext.recipe.sweep_results.plot_sweep", lambda *a: drawn.append(a))
+    names = ["tri", "mono"]
+    assert sweep.main([str(write(key="finetune.args.aux.source", values=names, seeds=[1]))]) == 0
+    assert [r.finetune.args["aux"]["source"] for r, _ in fake.seen] == names
+    assert [p.x for p in drawn[0][0]] == names
+    assert fake.seen[0][0].name == "sweep_lr_tri_s1"
+
+
+def test_a_number_that_yaml_takes_for_text_is_a_number(fake):
+    write().write_text(Path("grid.yaml").read_text().replace("- 0.001", "- 1e-3"))
+    assert sweep.load(Path("grid.yaml")).values == [0.001, 0.002]
+
+
 def test_cer_shows_the_range_over_seeds(fake, monkeypatch):
     drawn = []
     monkeypatch.setattr("espnet_ext.recipe.sweep_results.plot_sweep", lambda *a: drawn.append(a))
@@ -163,7 +178,8 @@ def test_a_dry_run_lists_the_runs_and_starts_none(fake, monkeypatch):
         ({"curves": {"key": "a", "value": [1]}}, "unknown key 'curves.value'.*mean 'values'"),
         ({"values": None}, "'values' is not usable"),
         ({"values": [True]}, "no numbers"),
-        ({"values": ["x"]}, "'values"),
+        ({"values": ["x", 1]}, "all must be numbers, or all names"),
+        ({"values": [None]}, "'values"),
         ({"values": [1, 1.0]}, "a value stands twice"),
         ({"seeds": [1, 1]}, "two runs would be named 'sweep_lr_0.001_s1'"),
         ({"name": "../x"}, "'name' is not usable"),

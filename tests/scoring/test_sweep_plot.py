@@ -35,6 +35,27 @@ def test_the_picture_shows_the_values(tmp_path):
     assert pictures[0].read_bytes() != pictures[1].read_bytes()
 
 
+def test_names_stand_in_the_order_given_and_are_not_joined(tmp_path, monkeypatch):
+    figure = pytest.importorskip("matplotlib.figure")
+    drawn = []
+    save = figure.Figure.savefig
+    monkeypatch.setattr(
+        figure.Figure, "savefig", lambda self, *a, **k: (drawn.append(self), save(self, *a, **k))
+    )
+    points = [
+        SweepPoint(x, y, y - 1, y + 1, g)
+        for g, y in (("new", 9.0), ("old", 11.0))
+        for x in ("tri", "mono", "$a")
+    ]
+    plot_sweep(points, "alignment", "WER (%)", tmp_path / "a.png")
+    (axes,) = drawn[0].axes
+    assert [t.get_text() for t in axes.get_xticklabels()] == ["tri", "mono", r"\$a"]
+    assert [line.get_linestyle() for line in axes.lines] == ["None", "None"]
+    new, old = (line.get_xdata() for line in axes.lines)
+    assert all(0 < b - a < 0.5 for a, b in zip(new, old, strict=True))  # side by side
+    assert [round(x) for x in new] == [0, 1, 2]
+
+
 def test_no_point_is_refused(tmp_path):
     with pytest.raises(DataError, match="no point"):
         plot_sweep([], "x", "y", tmp_path / "a.png")
@@ -43,6 +64,8 @@ def test_no_point_is_refused(tmp_path):
 def test_two_points_at_one_place_are_refused(tmp_path):
     with pytest.raises(DataError, match="baseline"):
         plot_sweep([*POINTS, POINTS[2]], "x", "y", tmp_path / "a.png")
+    with pytest.raises(DataError, match="= mono"):
+        plot_sweep([POINTS[0]._replace(x="mono")] * 2, "x", "y", tmp_path / "a.png")
     assert not list(tmp_path.iterdir())
 
 

@@ -106,13 +106,18 @@ def plan(ctx: Context) -> Plan:
             "task": phase.task,
             "config": config,
             "init": init_params(ctx),
-            "streams": [[n, [vars(s) for s in ss]] for n, ss in _sources(ctx)],
+            "streams": [[n, [_settings(s) for s in ss]] for n, ss in _sources(ctx)],
             "model": phase.model,
         },
         inputs=[p for p in needs if str(p) != phase.config],
         disk_mb=_disk_mb(config),
         stock=stock,
     )
+
+
+def _settings(s: Stream) -> dict:
+    """What a training depends on; ``batch`` came later and is told where it is not the default."""
+    return {k: v for k, v in vars(s).items() if k != "batch" or not v}
 
 
 def _disk_mb(config: dict) -> float:
@@ -184,7 +189,7 @@ def _data_argv(ctx: Context, stats: Path | None) -> list[str]:
         for s in phase.streams:
             path = DUMP / name / s.file
             argv += [f"--{part}_data_path_and_name_and_type", f"{path},{s.name},{s.type}"]
-            if stats:
+            if stats and s.batch:
                 argv += [f"--{part}_shape_file", str(stats / part / f"{s.name}_shape")]
     for stream, extra in phase.extra_data.items():
         for s in extra.streams:

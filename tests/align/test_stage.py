@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Stage 3 on folders as stage 2 leaves them: labels for every utterance, copies too."""
+
+import numpy as np
+import soundfile
+
+from espnet_ext.align.directory import AlignmentDir
+from espnet_ext.align.options import from_dict
+from espnet_ext.align.stage import align_sets
+from espnet_ext.data.tables import read_table, write_table
+
+
+def formatted(folder, speeds=()):
+    """Turn a data folder into one of dump/: lengths, and the names of speed copies."""
+    tables = {t: read_table(folder / t) for t in ("wav.scp", "text", "utt2spk")}
+    lengths = {u: soundfile.info(p).frames for u, p in tables["wav.scp"].items()}
+    for speed in speeds:
+        for utt in list(tables["text"]):
+            for table in tables.values():
+                table[f"sp{speed}-{utt}"] = table[utt]  # the audio is never read
+            lengths[f"sp{speed}-{utt}"] = round(lengths[utt] / speed)
+    for name, rows in (*tables.items(), ("utt2num_samples", lengths)):
+        write_table(folder / name, rows)
+    return lengths
+
+
+def copies(utt):
+    name, _, rest = utt.partition("-")
+    return (rest, float(name[2:])) if name.startswith("sp") else (utt, 1.0)
+
+
+def test_every_utterance_of_every_set_has_labels(few, spoken, tmp_path):
+    from omniio import kaldi
+
+    lengths = {"train": formatted(few(6, "dump/train"), speeds=[0.9])}
+    dev = few(6, "dev")  # the same: no phone is new
+    texts = read_table(dev / "text")
+    lost = min(texts)
+    write_table(dev / "text", texts | {lost: "no-such-word here"})
+    (tmp_path / "dump").mkdir(exist_ok=True)
+    dev.rename(tmp_path / "dump/dev")
+    lengths["dev"] = formatted(tmp_path / "dump/dev")
+    o = from_dict({
+        "lexicon": str(spoken / "lexicon.txt"), "passes": ["mono", "tri"], "keep": ["mono"],
+        "mono": {"iterations": 2, "realign": [1], "gaussians": 140},
+        "tri": {"iterations": 1, "realign": [], "leaves": 140}, "textgrid": False,
+    })  # fmt: skip
+    lines = []
+    align_sets(tmp_path / "dump", "train", ["dev"], o, map, lines.append, copies)
+    for name in ("train", "dev"):
+        for sub in ("", "mono"):
+            folder = tmp_path / "dump" / name / "align" / sub
+            rows = kaldi.load_scp_sequential(str(folder / "targets.scp"))
+            labels = {u: np.array(y) for u, y in rows}
+            assert list(labels) == sorted(lengths[name])
+            assert all(len(y) == round(lengths[name][u] / 160) for u, y in labels.items())
+            assert {u for u, y in labels.items() if (y == -1).all()} == (
+                {lost} if name == "dev" else set()
+            )
+            assert max(y.max() for y in labels.values()) < AlignmentDir(folder).header.num_classes
+            assert np.isin(-1, list(labels.values())[-1]) == (list(labels)[-1] == lost)
+    assert lost in (tmp_path / "dump/dev/align/unlabelled.tsv").read_text()
+    assert any("1 " in line and "no labels" in line for line in lines)

@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every shipped sweep can be run: it parses, and each of its runs plans and has what it reads."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from espnet_ext.recipe import config, stages, sweep
+from espnet_ext.recipe.options import Options
+from espnet_ext.recipe.stages import Context
+from espnet_ext.recipe.steps.train import training_config
+from espnet_ext.weak_align.model import stream_of
+from espnet_ext.weak_align.presets import resolve
+
+ROOT = Path(__file__).resolve().parents[2]
+SWEEPS = sorted(ROOT.glob("egs2/*/*/conf/sweeps/*.yaml"))
+
+
+def test_there_are_sweeps():
+    assert len(SWEEPS) >= 10
+
+
+@pytest.mark.parametrize("path", SWEEPS, ids=lambda p: str(p.relative_to(ROOT / "egs2")))
+def test_each_run_of_a_sweep_plans(path, monkeypatch):
+    head = path.read_text().partition("\nname:")[0].splitlines()
+    assert all(line.startswith("# ") for line in head) and "?" in " ".join(head)
+    recipe_dir = path.parents[2]
+    monkeypatch.chdir(recipe_dir)
+    grid = sweep.load(path)
+    runs = sweep.expand(grid, path)
+    sweep.check(grid, runs, path)
+    assert grid.name == path.stem  # so that no two sweeps share their experiments
+    assert f"# {len(runs)} runs of some " in "\n".join(head)
+    shared = set()
+    for run in runs:
+        recipe = config.load(Path("recipe.yaml"), list(run.overrides))
+        ctx = Context(recipe, Options(ngpu=0))
+        plans = {s.name: stages.plan(ctx, s) for s in stages.STAGES}
+        assert not plans["score"].off
+        # All runs read the same labels, text and tokens: nothing is made again between two runs.
+        made = ("prepare", "format", "align", "tokens")
+        shared.add(yaml.safe_dump([plans[s].settings for s in made]))
+        check_training(ctx)
+    assert len(shared) == 1
+
+
+def check_training(ctx):
+    """The auxiliary losses have their layer, their streams and their labels."""
+    ctx.stage = stages.find("finetune")
+    settings, recipe = training_config(ctx), ctx.recipe
+    aux = resolve(settings["aux"])
+    streams = {s.name for s in recipe.finetune.streams}
+    for loss in aux.losses:
+        assert loss.layer in range(1, settings["encoder_conf"]["num_blocks"] + 1)
+        assert stream_of(loss, aux.unit) in streams
+    passes = recipe.align["passes"]
+    kept = set(recipe.align.get("keep", [])) & set(passes[:-1])
+    assert aux.label_source in {"aligned", "shuffled"} | kept
