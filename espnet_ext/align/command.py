@@ -95,7 +95,7 @@ def train(argv: list[str]) -> int:
     )  # fmt: skip
     args = _parse(p, argv)
     from espnet_ext.align.report import write_report
-    from espnet_ext.align.run import save_model, train_aligner, write_pass
+    from espnet_ext.align.run import report_extra, save_model, train_aligner, write_pass
     from espnet_ext.recipe.lock import hold
 
     o, work = _options(args), args.out / "work"
@@ -105,9 +105,11 @@ def train(argv: list[str]) -> int:
         final = o.passes[-1]
         save_model(session, args.out / "model", final, args.data)
         write_pass(session, final, args.out / "alignment", args.data)
-        extra = {"passes_of_an_earlier_run": session.reused}
-        extra |= {"audio_warnings": session.corpus.store.warnings}
-        _show(write_report(args.out / "alignment", passes=session.reports, extra=extra))
+        _show(
+            write_report(
+                args.out / "alignment", passes=session.reports, extra=report_extra(session)
+            )
+        )
     return 0
 
 

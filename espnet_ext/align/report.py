@@ -19,6 +19,7 @@ from espnet_ext.align.report_plot import draw
 from espnet_ext.align.textgrid import is_silence
 from espnet_ext.errors import DataError, SetupError
 from espnet_ext.files import write_json
+from espnet_ext.progress import duration
 
 REPORT, FIGURE = "align_report.json", "align_report.png"
 WORST = 20
@@ -194,14 +195,19 @@ def _pass_row(p: Mapping) -> dict:
 
 def summary_lines(report: Mapping) -> list[str]:
     """Return the lines that a terminal shows of a report."""
-    return [*_coverage_lines(report), *_pass_lines(report["passes"]), *_warning_lines(report)]
+    return [
+        *_coverage_lines(report),
+        *_pass_lines(report["passes"]),
+        *_agreement_lines(report["agreement"]),
+        *_warning_lines(report),
+    ]
 
 
 def _coverage_lines(report: Mapping) -> Iterator[str]:
     c, durations = report["coverage"], report["phones"]["durations"]
     yield (
         f"{c['aligned']:,} of {c['utterances']:,} utterances aligned, "
-        f"{c['seconds_aligned'] / 3600:.2f} h, {c['skipped']:,} skipped"
+        f"{duration(c['seconds_aligned'])}, {c['skipped']:,} skipped"
     )
     yield from (f"  skipped: {reason}: {n:,}" for reason, n in c["reasons"].items())
     share = report["phones"]["silence_share"]
@@ -221,11 +227,17 @@ def _coverage_lines(report: Mapping) -> Iterator[str]:
     )
 
 
+def _agreement_lines(agreement: Mapping) -> Iterator[str]:
+    for pair, shares in agreement.items():
+        parts = ", ".join(f"{key} {share:.1%}" for key, share in shares.items())
+        yield f"frames on which {' and '.join(pair.split(', '))} agree: {parts}"
+
+
 def _pass_lines(passes: list[dict]) -> Iterator[str]:
     if not passes:
         return
     yield (
-        f"{'pass':<10}{'iterations':>11}{'states':>8}{'Gaussians':>11}{'per frame':>11}"
+        f"{'pass':<10}{'iterations':>11}{'states':>8}{'Gaussians':>11}{'ll/frame':>11}"
         f"{'failed':>8}{'frames/cpu s':>14}{'seconds':>10}"
     )
     for p in passes:

@@ -5,10 +5,12 @@ import shutil
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from espnet_ext.align import model as model_files
+from espnet_ext.align import segfile
 from espnet_ext.align.adapt_passes import estimate_speakers, lda_mllt_pass, sat_pass
 from espnet_ext.align.corpus import MapFn, prepare, skip_lines
 from espnet_ext.align.directory import AlignmentDir
@@ -20,7 +22,7 @@ from espnet_ext.align.options import AlignOptions
 from espnet_ext.align.passes import mono_pass, tri_pass
 from espnet_ext.align.session import Model, Session, count, totals
 from espnet_ext.align.store import FeatureStore
-from espnet_ext.align.write import write_alignment
+from espnet_ext.align.write import FRAME_S, write_alignment
 from espnet_ext.errors import DataError
 
 Say = Callable[[str], None]
@@ -76,6 +78,38 @@ def write_pass(session: Session, name: str, out: Path, data: Path) -> AlignmentD
         failures=report["failures"],
         textgrid=session.options.textgrid,
     )
+
+
+def report_extra(session: Session) -> dict[str, Any]:
+    """Return what the report of a training tells besides its passes."""
+    store = session.corpus.store
+    known = set(store.utts)
+    lost = {u for u, *_ in session.corpus.skipped} | {
+        u for r in session.reports[-1:] for u, *_ in r["failures"]
+    }
+    return {
+        "agreement": _agreement(session),
+        "skipped_s": {u: store.frames(u) * FRAME_S for u in sorted(lost & known)},
+        "passes_of_an_earlier_run": session.reused,
+        "audio_warnings": store.warnings,
+    }
+
+
+def _agreement(session: Session) -> dict[str, dict[str, float]]:
+    """Return the shares of frames on whose phone and word two passes in a row agree."""
+    out = {}
+    for a, b in pairwise(session.options.passes):
+        frames = phones = words = 0
+        for i in range(session.corpus.shards):
+            segs = [segfile.load(session.folder(name) / "segs" / f"{i}.npz") for name in (a, b)]
+            for utt in segs[0].keys() & segs[1].keys():
+                one, two = segs[0][utt], segs[1][utt]
+                frames += one.frames
+                phones += int((one.frame_phones() == two.frame_phones()).sum())
+                words += int((one.frame_words() == two.frame_words()).sum())
+        shares = {"phones": phones / max(1, frames), "words": words / max(1, frames)}
+        out[f"{a}, {b}"] = {key: round(share, 4) for key, share in shares.items()}
+    return out
 
 
 def apply_aligner(

@@ -14,7 +14,13 @@ from espnet_ext.align.corpus import MapFn
 from espnet_ext.align.directory import AlignmentDir
 from espnet_ext.align.options import AlignOptions
 from espnet_ext.align.report import summary_lines, write_report
-from espnet_ext.align.run import apply_aligner, save_model, train_aligner, write_pass
+from espnet_ext.align.run import (
+    apply_aligner,
+    report_extra,
+    save_model,
+    train_aligner,
+    write_pass,
+)
 from espnet_ext.align.session import Session
 from espnet_ext.align.targets import write_targets
 from espnet_ext.data.tables import read_table, write_table
@@ -69,14 +75,17 @@ def align_sets(
             alignment, rows = apply_aligner(
                 model, sources[other], folder, work / f"{other}_{name}", map_fn, lambda _: None
             )
-            say(f"  {other}: {rows[0]['aligned']} aligned by {name}, "
-                f"{len(rows[0]['failures'])} failed")  # fmt: skip
+            say(
+                f"  {other}: {len(alignment.utts)} aligned by {name}, "
+                f"{len(alignment.skipped)} skipped"
+                + (f" (list: {folder}/skipped.tsv)" if alignment.skipped else "")
+            )
             write_report(folder, passes=rows, extra={})
             _targets(alignment, folder, dump / other, o.fs, copies, say)
 
 
 def _report(session: Session, folder: Path, say: Callable[[str], None]) -> None:
-    path = write_report(folder, passes=session.reports, extra={})
+    path = write_report(folder, passes=session.reports, extra=report_extra(session))
     for line in summary_lines(json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))):
         say(f"  {line}")
 

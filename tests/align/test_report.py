@@ -38,7 +38,7 @@ def folder(tmp_path):
 
 
 def test_figures(folder):
-    extra = {"agreement": {"mono, tri": 0.9}, "skipped_s": {"s1": 2.0}, "seed": 1}
+    extra = {"agreement": {"mono, tri": {"phones": 0.9}}, "skipped_s": {"s1": 2.0}, "seed": 1}
     path = write_report(folder, passes=PASSES, extra=extra)
     r = json.loads(path.read_text())
     c = r["coverage"]
@@ -56,7 +56,7 @@ def test_figures(folder):
     assert (k["seen"], k["unused"], k["frames_min"], k["frames_max"]) == (3, [1, 3, 5], 100, 100)
     assert [p["iterations"] for p in r["passes"]] == [3, 1]
     assert [p["failures"] for p in r["passes"]] == [1, 0]
-    assert r["agreement"] == {"mono, tri": 0.9} and r["extra"] == {"seed": 1}
+    assert r["agreement"] == {"mono, tri": {"phones": 0.9}} and r["extra"] == {"seed": 1}
     lines = "\n".join(summary_lines(r))
     assert "10 of 12 utterances" in lines and "no path: 1" in lines and "u4" in lines
 

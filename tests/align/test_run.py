@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The whole aligner on synthetic speech whose phone times are known; resume and repeatability."""
 
+import itertools
 import os
 import shutil
 import signal
@@ -12,7 +13,13 @@ from espnet_ext.align import corpus, segfile
 from espnet_ext.align.compare import compare
 from espnet_ext.align.directory import AlignmentDir
 from espnet_ext.align.options import from_dict
-from espnet_ext.align.run import apply_aligner, save_model, train_aligner, write_pass
+from espnet_ext.align.run import (
+    apply_aligner,
+    report_extra,
+    save_model,
+    train_aligner,
+    write_pass,
+)
 from espnet_ext.data.tables import read_table, write_set
 from espnet_ext.recipe.executor import Local
 
@@ -201,3 +208,23 @@ def test_very_small_corpora_go_through_all_passes(few, spoken, trained, tmp_path
     )  # fmt: skip
     for name in session.models:
         assert len(write_pass(session, name, tmp_path / name, data).utts) == count
+
+
+def test_the_report_tells_how_far_passes_agree(trained):
+    session = trained.session
+    agreement = report_extra(session)["agreement"]
+    passes = session.options.passes
+    assert list(agreement) == [f"{a}, {b}" for a, b in itertools.pairwise(passes)]
+    segs = [
+        {u: x for i in range(session.corpus.shards)
+         for u, x in segfile.load(session.folder(name) / "segs" / f"{i}.npz").items()}
+        for name in passes[:2]
+    ]  # fmt: skip
+    equal = [
+        p == q
+        for utt in segs[0].keys() & segs[1].keys()
+        for p, q in zip(segs[0][utt].frame_phones(), segs[1][utt].frame_phones(), strict=True)
+    ]
+    first = agreement[f"{passes[0]}, {passes[1]}"]
+    assert first["phones"] == pytest.approx(sum(equal) / len(equal), abs=1e-4)
+    assert 0.5 < first["phones"] < first["words"] <= 1
