@@ -200,8 +200,21 @@ def compare(a: Path | str | AlignmentDir, b: Path | str | AlignmentDir) -> Compa
         raise DataError("one has only phones, the other only words", f"{x.name} and {y.name}")
     out.agreement = {t: Frames() for t in (*tiers, *(["labels"] if labels else []))}
     out.boundaries = {t: Boundaries() for t in tiers}
+    unreadable: list[DataError] = []
     for utt in shared:
-        _count(out, x, y, utt)
+        try:
+            _count(out, x, y, utt)
+        except DataError as e:  # of one utterance, such as a truncated archive: the rest goes on
+            unreadable.append(e)
+    if len(unreadable) == len(shared):
+        raise unreadable[0]
+    if unreadable:
+        more = ", ..." if len(unreadable) > 5 else ""
+        out.notes.append(
+            f"{len(unreadable)} utterances cannot be read and are left out: "
+            + "; ".join(f"{e.what} ({e.where})" for e in unreadable[:5]) + more
+        )  # fmt: skip
+        out.shared -= len(unreadable)
     return out
 
 
@@ -218,6 +231,7 @@ def _spoken(intervals: Sequence[Interval], tier: str) -> list[Interval]:
 
 def _count(out: Comparison, x: Source, y: Source, utt: str) -> None:
     pair = {t: (_tier(x, t)[utt], _tier(y, t)[utt]) for t in out.boundaries}
+    same = _same_labels(x.directory, y.directory, utt) if "labels" in out.agreement else None
     end = max((i.end_s for both in pair.values() for part in both for i in part), default=0.0)
     headers = sorted((h for h in (x.header, y.header) if h), key=lambda h: h.frame_shift_s)
     grid = headers[0] if headers else Header("phone", 1)
@@ -231,8 +245,8 @@ def _count(out: Comparison, x: Source, y: Source, utt: str) -> None:
         rows = [frames_of(p, [ids[i.name] for i in p], centres, -1) for p in (a, b)]
         out.agreement[tier].add(rows[0] == rows[1], (rows[0] < 0) & (rows[1] < 0))
         out.boundaries[tier].add(a, b, word_starts)
-    if "labels" in out.agreement:
-        out.agreement["labels"].add(*_same_labels(x.directory, y.directory, utt))
+    if same is not None:
+        out.agreement["labels"].add(*same)
 
 
 def _labels_fit(x: Source, y: Source, notes: list[str]) -> bool:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from espnet_ext.align.corpus import MapFn
 from espnet_ext.align.directory import AlignmentDir
+from espnet_ext.align.model import AlignModel
 from espnet_ext.align.options import AlignOptions
 from espnet_ext.align.report import summary_lines, write_report
 from espnet_ext.align.run import (
@@ -71,17 +72,30 @@ def align_sets(
             _report(session, folder, say)
         _targets(alignment, folder, dump / train, o.fs, copies, say)
         for other in others:
-            folder = dump / other / "align" / sub
-            alignment, rows = apply_aligner(
-                model, sources[other], folder, work / f"{other}_{name}", map_fn, lambda _: None
-            )
-            say(
-                f"  {other}: {len(alignment.utts)} aligned by {name}, "
-                f"{len(alignment.skipped)} skipped"
-                + (f" (list: {folder}/skipped.tsv)" if alignment.skipped else "")
-            )
-            write_report(folder, passes=rows, extra={})
-            _targets(alignment, folder, dump / other, o.fs, copies, say)
+            found = _apply(model, sources[other], dump / other, sub, work, map_fn, say)
+            _targets(found, dump / other / "align" / sub, dump / other, o.fs, copies, say)
+
+
+def _apply(
+    model: AlignModel,
+    source: Path,
+    data: Path,
+    sub: str,
+    work: Path,
+    map_fn: MapFn,
+    say: Callable[[str], None],
+) -> AlignmentDir:
+    """Align a further set; what goes wrong with its audio is in the report."""
+    folder = data / "align" / sub
+    own = work / f"{data.name}_{model.final}"
+    alignment, rows = apply_aligner(model, source, folder, own, map_fn, lambda line: None)
+    say(
+        f"  {data.name}: {len(alignment.utts)} aligned by {model.final}, "
+        f"{len(alignment.skipped)} skipped"
+        + (f" (list: {folder}/skipped.tsv)" if alignment.skipped else "")
+    )
+    write_report(folder, passes=rows, extra={})
+    return alignment
 
 
 def _report(session: Session, folder: Path, say: Callable[[str], None]) -> None:
