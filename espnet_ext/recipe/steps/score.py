@@ -133,6 +133,8 @@ def _record(ctx: Context) -> dict:
         "device": describe_device(),
         "versions": versions(),
         "phases": phases,
+        # What two runs must share to be compared; data and reference are checked apart.
+        "budget": {"updates": sum(p["updates"] for p in phases.values())},
         "alignment": _alignment(ctx),
     }
 
