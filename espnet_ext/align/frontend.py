@@ -8,9 +8,8 @@ import numpy as np
 import torch
 
 from espnet_ext.align.features import add_deltas, splice
-from espnet_ext.align.gmm_stats import load_arrays
+from espnet_ext.align.gmm_stats import load_arrays, save_arrays
 from espnet_ext.align.store import FeatureStore
-from espnet_ext.files import atomic_path
 
 
 class Frontend:
@@ -67,16 +66,11 @@ def _open(store: str, version: int) -> FeatureStore:
 
 def save_transform(path: Path, matrix: np.ndarray, splice: int) -> None:
     """Write an LDA+MLLT matrix."""
-    save_arrays(path, matrix=matrix, splice=np.array(splice))
+    save_arrays(path, {"matrix": matrix, "splice": np.array(splice)})
 
 
 def save_speakers(path: Path, found: dict[str, np.ndarray]) -> None:
     """Write one ``(dim, dim + 1)`` matrix for each speaker, whatever the speakers are called."""
     matrices = np.stack(list(found.values())) if found else np.zeros((0, 0, 1))
-    save_arrays(path, speakers=np.array(list(found), dtype=np.str_), matrices=matrices)
-
-
-def save_arrays(path: Path, **arrays: np.ndarray) -> None:
-    """Write arrays atomically, without pickle."""
-    with atomic_path(path) as tmp, open(tmp, "wb") as f:
-        np.savez(f, **arrays)
+    speakers = np.array(list(found), dtype=np.str_)
+    save_arrays(path, {"speakers": speakers, "matrices": matrices})

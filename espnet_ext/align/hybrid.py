@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from espnet_ext.align.frontend import save_arrays
+from espnet_ext.align.gmm_stats import save_arrays
 from espnet_ext.align.options import Hybrid
 from espnet_ext.errors import DataError, SetupError
 
@@ -68,7 +68,7 @@ class Blstm(nn.Module):
     def save(self, path: Path) -> None:
         """Write shape and weights, atomically."""
         arrays = {k: v.cpu().numpy() for k, v in self.state_dict().items()}
-        save_arrays(path, shape=np.array(self.shape), **arrays)
+        save_arrays(path, {"shape": np.array(self.shape), **arrays})
 
     @classmethod
     def load(cls, path: Path) -> "Blstm":
