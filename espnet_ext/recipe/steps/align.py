@@ -3,6 +3,7 @@
 
 from pathlib import Path
 
+from espnet_ext.align.options import AlignOptions, from_dict
 from espnet_ext.plugin import load_object
 from espnet_ext.recipe.console import say
 from espnet_ext.recipe.stages import Context, Plan
@@ -28,6 +29,7 @@ def plan(ctx: Context) -> Plan:
             settings=ctx.recipe.align,
             disk_mb=50,
         )
+    _options(ctx)  # a wrong key is told before time is spent
     needs = [DUMP / s / file for s in sets(ctx) for file in ("wav.scp", "text", "utt2num_samples")]
     made = [DUMP / s / "align" / "targets.scp" for s in sets(ctx)]
     given = ctx.recipe.align.get("alignments") or {}
@@ -48,11 +50,9 @@ def run(ctx: Context, plan: Plan) -> None:
     if ctx.recipe.align.get("run"):
         load_object(ctx.recipe.align["run"], "align.run")(ctx, ALIGNED)
         return
-    from espnet_ext.align.options import from_dict
     from espnet_ext.align.stage import align_sets
     from espnet_ext.recipe.executor import make_executor
 
-    options = from_dict({**ctx.recipe.align, "fs": _fs(ctx)})
     train, *others = sets(ctx)
     speeds = ctx.recipe.format.speeds if ctx.recipe.format else [1.0]
     prefixes = {f"sp{s:g}-": s for s in speeds if s != 1.0}
@@ -64,7 +64,11 @@ def run(ctx: Context, plan: Plan) -> None:
         return utt, 1.0
 
     with make_executor(ctx.options) as executor:
-        align_sets(DUMP, train, others, options, executor.map, say, original)
+        align_sets(DUMP, train, others, _options(ctx), executor.map, say, original)
+
+
+def _options(ctx: Context) -> AlignOptions:
+    return from_dict({**ctx.recipe.align, "fs": _fs(ctx)})
 
 
 def _fs(ctx: Context) -> int:
