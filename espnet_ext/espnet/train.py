@@ -46,6 +46,9 @@ def run(task_name: str, argv: list[str]) -> None:
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
     task.main(args=args)
+    if torch.distributed.is_initialized():
+        # ESPnet leaves gloo's threads to the end of the interpreter, which may abort on them.
+        torch.distributed.destroy_process_group()
     rank = os.environ.get("RANK") or os.environ.get("SLURM_PROCID") or 0
     if args.collect_stats or int(rank) != 0:
         return
