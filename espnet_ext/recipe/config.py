@@ -4,7 +4,6 @@
 import contextlib
 import dataclasses
 import re
-import types
 import typing
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import yaml
 
 from espnet_ext.errors import UsageError, nearest
 from espnet_ext.recipe.schema import Recipe
+from espnet_ext.settings import build, strip_none
 
 EXPERIMENT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
@@ -44,7 +44,7 @@ def load(path: Path, overrides: list[tuple[str, str]] = ()) -> Recipe:
         raise UsageError("recipe.yaml must hold key: value lines", path)
     for key, text in overrides:
         _override(raw, key.split("."), text, f"--{key}")
-    recipe = _build(Recipe, raw, str(path), "")
+    recipe = build(Recipe, raw, str(path), "")
     if not EXPERIMENT_NAME.fullmatch(recipe.name):
         raise UsageError(
             f"'{recipe.name}' cannot name an experiment (it names a folder below exp/)",
@@ -62,7 +62,7 @@ def _override(raw: dict, keys: list[str], text: str, option: str) -> None:
             fields = typing.get_type_hints(cls)
             if key not in fields:
                 raise UsageError(f"unknown option {option}", None, nearest(key, fields))
-            cls = _strip_none(fields[key])
+            cls = strip_none(fields[key])
         else:  # below a free dictionary anything goes
             args = typing.get_args(cls)
             cls = args[1] if len(args) == 2 else Any
@@ -95,54 +95,3 @@ def _parse(text: str, cls: Any, option: str) -> Any:
             with contextlib.suppress(ValueError):
                 return number(text)
     return text
-
-
-def _strip_none(cls: Any) -> Any:
-    if isinstance(cls, types.UnionType):
-        return next(a for a in typing.get_args(cls) if a is not type(None))
-    return cls
-
-
-def _build(cls: Any, value: Any, path: str, where: str) -> Any:
-    """Check ``value`` against type ``cls`` and return it, sections as dataclasses."""
-    if isinstance(cls, types.UnionType) and value is None:
-        return None
-    cls = _strip_none(cls)
-    if dataclasses.is_dataclass(cls):
-        return _build_section(cls, value, path, where)
-    origin, args = typing.get_origin(cls), typing.get_args(cls)
-    if origin is list:
-        _expect(isinstance(value, list), "a list", value, path, where)
-        return [_build(args[0], v, path, f"{where}[{i}]") for i, v in enumerate(value)]
-    if origin is dict:
-        _expect(isinstance(value, dict), "key: value lines", value, path, where)
-        return {k: _build(args[1], v, path, f"{where}.{k}") for k, v in value.items()}
-    if cls is float and isinstance(value, int | str) and not isinstance(value, bool):
-        try:
-            return float(value)
-        except ValueError:
-            _expect(False, "a number", value, path, where)
-    number_or_text = cls is not int or not isinstance(value, bool)
-    _expect(isinstance(value, cls) and number_or_text, cls.__name__, value, path, where)
-    return value
-
-
-def _build_section(cls: type, value: Any, path: str, where: str) -> Any:
-    value = {} if value is None else value
-    _expect(isinstance(value, dict), "a section with key: value lines", value, path, where)
-    hints = typing.get_type_hints(cls)
-    for key in value:
-        if key not in hints:
-            dotted = f"{where}.{key}" if where else str(key)
-            raise UsageError(f"unknown key '{dotted}'", path, nearest(str(key), hints))
-    for f in dataclasses.fields(cls):
-        if f.default is f.default_factory is dataclasses.MISSING and f.name not in value:
-            raise UsageError(f"'{where}.{f.name}' is missing", path, f"add '{f.name}:' to {where}")
-    built = {k: _build(hints[k], v, path, f"{where}.{k}" if where else k) for k, v in value.items()}
-    return cls(**built)
-
-
-def _expect(ok: bool, what: str, value: Any, path: str, where: str) -> None:
-    if not ok:
-        shown = repr(value) if len(repr(value)) < 80 else repr(value)[:77] + "..."
-        raise UsageError(f"'{where}' must be {what}, not {shown}", path)

@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Sections of YAML into dataclasses: every key and every type is checked."""
+
+import dataclasses
+import types
+import typing
+from typing import Any
+
+from espnet_ext.errors import UsageError, nearest
+
+
+def strip_none(cls: Any) -> Any:
+    """Return ``X`` of the type ``X | None``, any other type as it is."""
+    if isinstance(cls, types.UnionType):
+        return next(a for a in typing.get_args(cls) if a is not type(None))
+    return cls
+
+
+def build(cls: Any, value: Any, path: str, where: str = "") -> Any:
+    """Check ``value`` against type ``cls`` and return it, sections as dataclasses.
+
+    Args:
+        cls: A type; a dataclass stands for a section.
+        value: What YAML gave.
+        path: File or option that holds it, for messages.
+        where: Dotted key of the value, for messages.
+
+    Raises:
+        UsageError: An unknown key (the nearest is named), a missing one, or another type.
+    """
+    if isinstance(cls, types.UnionType) and value is None:
+        return None
+    cls = strip_none(cls)
+    if dataclasses.is_dataclass(cls):
+        return _build_section(cls, value, path, where)
+    origin, args = typing.get_origin(cls), typing.get_args(cls)
+    if origin is list:
+        _expect(isinstance(value, list), "a list", value, path, where)
+        return [build(args[0], v, path, f"{where}[{i}]") for i, v in enumerate(value)]
+    if origin is dict:
+        _expect(isinstance(value, dict), "key: value lines", value, path, where)
+        return {k: build(args[1], v, path, f"{where}.{k}") for k, v in value.items()}
+    if cls is float and isinstance(value, int | str) and not isinstance(value, bool):
+        try:
+            return float(value)
+        except ValueError:
+            _expect(False, "a number", value, path, where)
+    number_or_text = cls is not int or not isinstance(value, bool)
+    _expect(isinstance(value, cls) and number_or_text, cls.__name__, value, path, where)
+    return value
+
+
+def _build_section(cls: type, value: Any, path: str, where: str) -> Any:
+    value = {} if value is None else value
+    _expect(isinstance(value, dict), "a section with key: value lines", value, path, where)
+    hints = typing.get_type_hints(cls)
+    for key in value:
+        if key not in hints:
+            dotted = f"{where}.{key}" if where else str(key)
+            raise UsageError(f"unknown key '{dotted}'", path, nearest(str(key), hints))
+    for f in dataclasses.fields(cls):
+        if f.default is f.default_factory is dataclasses.MISSING and f.name not in value:
+            raise UsageError(f"'{where}.{f.name}' is missing", path, f"add '{f.name}:' to {where}")
+    built = {k: build(hints[k], v, path, f"{where}.{k}" if where else k) for k, v in value.items()}
+    return cls(**built)
+
+
+def _expect(ok: bool, what: str, value: Any, path: str, where: str) -> None:
+    if not ok:
+        shown = repr(value) if len(repr(value)) < 80 else repr(value)[:77] + "..."
+        raise UsageError(f"'{where}' must be {what}, not {shown}", path)
