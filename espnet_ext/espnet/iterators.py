@@ -6,6 +6,7 @@ random (speed, noise) depends on how many there are. Here each item is seeded by
 utterance), so results do not depend on the number of workers, and a resumed run draws the same.
 """
 
+import argparse
 import hashlib
 import random
 from collections.abc import Iterator
@@ -14,7 +15,12 @@ from typing import Any
 import numpy as np
 from espnet2.iterators.abs_iter_factory import AbsIterFactory
 from espnet2.iterators.sequence_iter_factory import SequenceIterFactory
+from espnet2.samplers.build_batch_sampler import build_batch_sampler
 from torch.utils.data import DataLoader, Dataset
+
+__all__ = [
+    "AbsIterFactory", "JointIterFactory", "PersistentIterFactory", "count_batches", "stretch",
+]  # fmt: skip
 
 
 class SeededDataset(Dataset):
@@ -98,8 +104,10 @@ class JointIterFactory(AbsIterFactory):
     def build_iter(self, epoch: int, shuffle: bool | None = None) -> "JointLoader":
         """Return the joint loader of an epoch (counted from 1)."""
         loader = self.main.build_iter(epoch, shuffle)
+        count = len(loader)
+        before = (epoch - 1) * count
         return JointLoader(
-            loader, {n: _stretch(f, epoch, len(loader)) for n, f in self.others.items()}
+            loader, {n: stretch(f, epoch, before, count) for n, f in self.others.items()}
         )
 
 
@@ -122,13 +130,42 @@ class JointLoader:
             yield utt_ids, batch
 
 
-def _stretch(factory: PersistentIterFactory, epoch: int, count: int) -> DataLoader:
-    """Return a loader of the next ``count`` batches of a stream that passes on and on."""
+def stretch(factory: PersistentIterFactory, epoch: int, start: int, count: int) -> DataLoader:
+    """Return a loader of ``count`` batches of a stream that passes on and on.
+
+    Args:
+        factory: Of the stream.
+        epoch: Seeds what is drawn at random in the items.
+        start: Batches that have been read before.
+        count: Batches to read; the data of a pass are all read before the next pass begins.
+    """
     size = len(factory.epoch_keys(1))
-    passes, offset = divmod((epoch - 1) * count, size)
+    passes, offset = divmod(start, size)
     keys: list[list[str]] = []
     while len(keys) < count:
         passes += 1
         keys += factory.epoch_keys(passes)[offset:]
         offset = 0
     return factory.load(epoch, keys[:count])
+
+
+def count_batches(args: argparse.Namespace, shape_files: list[str], processes: int = 1) -> int:
+    """Return the number of batches that ESPnet makes of a training stream.
+
+    Args:
+        args: ESPnet's training options.
+        shape_files: Lengths of the utterances.
+        processes: Of a distributed training; each gets a part of every batch.
+    """
+    sampler = build_batch_sampler(
+        type=args.batch_type,
+        shape_files=shape_files,
+        fold_lengths=args.fold_length,
+        batch_size=args.batch_size,
+        batch_bins=args.batch_bins,
+        sort_in_batch=args.sort_in_batch,
+        sort_batch=args.sort_batch,
+        drop_last=args.drop_last_iter,
+        min_batch_size=processes if processes > 1 else args.min_batch_size,
+    )
+    return len(list(sampler))

@@ -14,6 +14,7 @@ inference loads the result; the method's settings are further top-level keys, wh
 import argparse
 import copy
 import functools
+import os
 from typing import Any
 
 from espnet2.tasks.abs_task import AbsTask
@@ -75,10 +76,17 @@ class ExtTask(AbsTask):
         """Join the further streams to the training batches; validation has the main one only."""
         main = super().build_iter_factory(args, distributed_option, mode, kwargs)
         names = sorted({part[0] for part in args.stream_data_path_and_name_and_type})
-        if mode != "train" or not names:
+        if mode != "train":
             return main
         others = {n: cls._stream_factory(args, distributed_option, n) for n in names}
-        return JointIterFactory(main, others)
+        return cls.join_streams(args, main, others)
+
+    @classmethod
+    def join_streams(
+        cls, args: Any, main: PersistentIterFactory, others: dict[str, PersistentIterFactory]
+    ) -> Any:
+        """Return what yields the training steps of the main stream and the further ones."""
+        return JointIterFactory(main, others) if others else main
 
     @classmethod
     def _stream_factory(cls, args: Any, distributed_option: Any, stream: str) -> Any:
@@ -91,13 +99,19 @@ class ExtTask(AbsTask):
         own.stream_data_path_and_name_and_type = []
         # The stream need not have what the task requires of its main data, e.g. text.
         own.allow_variable_data_keys = True
-        task = type(f"{cls.__name__}Stream", (cls,), {"required_data_names": _nothing})
+        alone = {"required_data_names": _nothing, "join_streams": _main_alone}
+        task = type(f"{cls.__name__}Stream", (cls,), alone)
         return task.build_iter_factory(own, distributed_option, "train")
 
 
 @classmethod
 def _nothing(cls: type, train: bool = True, inference: bool = False) -> tuple[str, ...]:
     return ()
+
+
+@classmethod
+def _main_alone(cls: type, args: Any, main: Any, others: dict) -> Any:
+    return main
 
 
 def _split(form: str, text: str) -> tuple[str, ...]:
@@ -113,6 +127,14 @@ def _of(stream: str, options: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
 
 class ASRTask(ExtTask, StockASRTask):
     """ESPnet's ASR task with this adapter's trainer and data loading; the model is stock."""
+
+
+def is_first_process(args: argparse.Namespace) -> bool:
+    """Return whether this process of the training is the one that speaks and writes."""
+    rank = args.dist_rank
+    if rank is None:
+        rank = os.environ.get("RANK") or os.environ.get("SLURM_PROCID") or 0
+    return int(rank) == 0
 
 
 TASKS = {"asr": "espnet_ext.espnet.task:ASRTask"}

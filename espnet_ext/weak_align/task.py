@@ -10,7 +10,6 @@ transcript, -1 outside words; ``align_phone``, its phone. The configuration is t
 import argparse
 import copy
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from espnet2.tasks.asr import ASRTask
 from espnet2.utils.nested_dict_action import NestedDictAction
 
 from espnet_ext.errors import UsageError
-from espnet_ext.espnet.task import ExtTask
+from espnet_ext.espnet.task import ExtTask, is_first_process
 from espnet_ext.files import sha256_json, write_json
 from espnet_ext.progress import progress_log
 from espnet_ext.weak_align import checks, header
@@ -67,7 +66,7 @@ class WeakAlignTask(ExtTask, ASRTask):
                     getattr(args, key), conf.label_source, train=part == "train"
                 )
                 setattr(args, key, streams)
-            args.check_labels = conf.losses and _first(args)
+            args.check_labels = conf.losses and is_first_process(args)
         super().main_worker(args)
 
     @classmethod
@@ -190,10 +189,3 @@ def _rate(fs: int | str) -> int:
     """Return Hz of ESPnet's ``fs``: a number, or text as ``16k``."""
     text = str(fs).lower()
     return int(float(text[:-1]) * 1000) if text.endswith("k") else int(text)
-
-
-def _first(args: argparse.Namespace) -> bool:
-    rank = args.dist_rank
-    if rank is None:
-        rank = os.environ.get("RANK") or os.environ.get("SLURM_PROCID") or 0
-    return int(rank) == 0
