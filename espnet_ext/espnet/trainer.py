@@ -22,6 +22,7 @@ from espnet2.train.trainer import Trainer
 from espnet_ext.espnet import checkpoint
 from espnet_ext.files import write_json
 from espnet_ext.progress import duration, progress_log
+from espnet_ext.scoring.budget import COUNTS
 
 PHASE_RECORD = "phase.json"
 
@@ -70,9 +71,16 @@ class RunState:
         return Path(self.options.output_dir) / "spent.json"
 
     def total_spent(self) -> dict[str, Any]:
-        """Return wall time in seconds, counts and the validation curve of all complete epochs."""
+        """Return wall time in seconds, counts and the validation curve of all complete epochs.
+
+        Of :data:`~espnet_ext.scoring.budget.COUNTS` those that a method's trainer has put into any
+        epoch; an epoch without one had none of these batches.
+        """
         keys = ("train_wall_s", "batches", "updates")
-        sums = {k: sum(epoch[k] for epoch in self.spent.values()) for k in keys}
+        epochs = self.spent.values()
+        sums = {k: sum(epoch[k] for epoch in epochs) for k in keys}
+        counted = [k for k in COUNTS if any(k in epoch for epoch in epochs)]
+        sums |= {k: sum(epoch.get(k, 0) for epoch in epochs) for k in counted}
         by_epoch = [self.spent[e] for e in sorted(self.spent, key=int)]
         curve = [epoch["valid_acc"] for epoch in by_epoch if "valid_acc" in epoch]
         return {

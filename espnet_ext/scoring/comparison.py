@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from espnet_ext.files import sha256_json
+from espnet_ext.scoring.budget import comparable_budgets, judged_by_updates, unequal_passes
 from espnet_ext.scoring.record import Decoded, Record
 from espnet_ext.scoring.significance import PairedResult, paired_bootstrap
 
@@ -49,7 +50,9 @@ def compare(
     """Compare two groups of runs on ``sets[set_name][method]``, which every run of them has.
 
     Returns:
-        The comparison; refused when no seed is shared, or references or budgets differ.
+        The comparison; refused when no seed is shared, or references or budgets differ. Runs that
+        are counted in forward-backward passes are shown next to each other even when these differ,
+        but then the verdict is the difference of the budgets.
     """
     by_seed = [{r.seed: r for r in runs} for runs in (baseline, group)]
     seeds = tuple(sorted(by_seed[0].keys() & by_seed[1].keys()))
@@ -65,7 +68,7 @@ def compare(
     rate_a, rate_b = (
         float(np.mean([d.wer.exact_rate for d in scores])) for scores in (scores_a, scores_b)
     )
-    return Comparison(seeds, rate_a, rate_b, result, _verdict(result, runs_a + runs_b, len(seeds)))
+    return Comparison(seeds, rate_a, rate_b, result, _verdict(result, runs_a, runs_b))
 
 
 def _refusal(
@@ -76,14 +79,17 @@ def _refusal(
     if len({reference_of(d) for d in scores_a + scores_b}) > 1:
         a, b = (_listed(d.ref_sha256[:12] for d in scores) for scores in (scores_a, scores_b))
         return f"references differ (baseline {a}; this {b})"
-    if any(r.budget != runs_a[0].budget for r in runs_a + runs_b):
+    if not comparable_budgets(runs_a + runs_b):
         a, b = (_listed(budget_text(r) for r in runs) for runs in (runs_a, runs_b))
         return f"budgets differ (baseline {a}; this {b})"
     return None
 
 
-def _verdict(result: PairedResult, runs: list[Record], seeds: int) -> str:
-    if seeds < MIN_SEEDS:
+def _verdict(result: PairedResult, runs_a: list[Record], runs_b: list[Record]) -> str:
+    runs = runs_a + runs_b
+    if unequal := unequal_passes(runs_a, runs_b):
+        verdict = f"{unequal}: not a claim"
+    elif len(runs_a) < MIN_SEEDS:
         verdict = NOT_A_CLAIM
     elif result.high < 0:
         verdict = "better: the interval lies below 0"
@@ -93,6 +99,8 @@ def _verdict(result: PairedResult, runs: list[Record], seeds: int) -> str:
         verdict = "no difference shown: the interval holds 0"
     if runs[0].budget is None:
         verdict += "; budget not recorded"
+    if judged_by_updates(runs):
+        verdict += "; equal in updates only, as not all runs counted passes"
     if any(r.dirty for r in runs):
         verdict += "; a run had uncommitted changes"
     return verdict

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from espnet_ext.errors import DataError
+from espnet_ext.scoring.budget import COUNTS
 
 Count = Annotated[int, Field(ge=0)]
 Amount = Annotated[float, Field(ge=0)]
@@ -103,6 +104,9 @@ class Phase(_Model):
     params_trained: Count
     epochs: Count
     updates: Count
+    labelled_batches: Count | None = None
+    unlabelled_batches: Count | None = None
+    passes: Count | None = None  # forward-backward passes of one batch each
     commits: list[str] = []  # of the code that trained, '+' for uncommitted changes
     valid_acc: list[Amount] = []  # token accuracy on the development set after each epoch
 
@@ -127,6 +131,19 @@ class Record(_Model):
     alignment: dict[str, int | str] = {}  # where labels of frames came from, if there were any
     budget: dict[str, int | float | str] | None = None
     sets: dict[str, dict[str, Decoded]]
+
+    @model_validator(mode="after")
+    def _budget_is_that_of_the_phases(self) -> Self:
+        for key in COUNTS:
+            total = (self.budget or {}).get(key)
+            counts = [getattr(phase, key) for phase in self.phases.values()]
+            if total is not None and (not isinstance(total, int) or total < 0):
+                raise ValueError(f"budget.{key} is {total!r}, not a count")
+            if self.budget is None or not counts or None in counts:
+                continue
+            if total != sum(counts):
+                raise ValueError(f"budget.{key} is {total}, the phases have {sum(counts)}")
+        return self
 
 
 def load_record(path: Path | str) -> Record:

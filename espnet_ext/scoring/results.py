@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from espnet_ext.errors import DataError
 from espnet_ext.files import write_text
+from espnet_ext.scoring.budget import budget_lines, count_cells, count_columns
 from espnet_ext.scoring.comparison import Comparison, budget_text, compare, reference_of
 from espnet_ext.scoring.learning import learning_lines
 from espnet_ext.scoring.markdown import cell, code, table
@@ -92,6 +93,7 @@ def render_results(recipe_dir: Path | str) -> str:
             lines += _comparisons(records, settings.baseline)
             groups = _groups(records, settings.baseline)
             lines += learning_lines(groups, settings.baseline)
+        lines += budget_lines(_groups(records, settings.baseline))
     else:
         lines += ["No run has been recorded.", ""]
     lines += _published(settings.published)
@@ -234,15 +236,18 @@ def _published(figures: list[Published]) -> list[str]:
 
 
 def _costs(records: list[Record]) -> list[str]:
+    counts = count_columns(p for r in records for p in r.phases.values())
     header = [
         *("Run", "Phase", "Task", "Seed", "Wall time", "Training time", "Peak memory (MB)"),
         *("Peak GPU memory (MB)", "Parameters", "Trained", "Epochs", "Updates"),
+        *counts.values(),
     ]
     rows = [
         [
             *(r.name, name, p.task, r.seed, _clock(p.wall_s), _clock(p.train_wall_s)),
             *(f"{p.peak_rss_mb:.0f}", f"{p.peak_gpu_mb:.0f}"),
             *(f"{p.params:,}", f"{p.params_trained:,}", p.epochs, p.updates),
+            *count_cells(p, counts),
         ]
         for r in records
         for name, p in r.phases.items()

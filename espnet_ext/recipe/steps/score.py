@@ -108,6 +108,7 @@ def _score_set(ctx: Context, name: str) -> dict:
 
 def _record(ctx: Context) -> dict:
     from espnet_ext.recipe.environment import describe_device, git_state, versions
+    from espnet_ext.scoring.budget import total_budget
 
     phases, configs = {}, {}
     for phase in PHASES:
@@ -134,7 +135,7 @@ def _record(ctx: Context) -> dict:
         "versions": versions(),
         "phases": phases,
         # What two runs must share to be compared; data and reference are checked apart.
-        "budget": {"updates": sum(p["updates"] for p in phases.values())},
+        "budget": total_budget(phases.values()),
         "alignment": _alignment(ctx),
     }
 

@@ -1,0 +1,161 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Budgets: what a training used, and whether runs that are compared used the same.
+
+Methods that train on labelled and on unlabelled batches have no common measure in updates: a
+joint update makes two forward-backward passes, an update of supervised training one. Where all
+runs have counted their passes, these are the budget; how many of them went to labelled and how
+many to unlabelled batches is the method's own choice, and is shown.
+"""
+
+import statistics
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from espnet_ext.progress import duration
+from espnet_ext.scoring.markdown import table
+
+if TYPE_CHECKING:
+    from espnet_ext.scoring.record import Phase, Record
+
+# Optional counts of a phase, and of a budget, with their column on the results page.
+COUNTS = {
+    "labelled_batches": "Labelled batches",
+    "unlabelled_batches": "Unlabelled batches",
+    "passes": "Passes",
+}
+TOLERANCE_PERCENT = 1  # whole epochs seldom end at the same number of passes
+_NONE = "–"
+_NOTE = (
+    "All phases of training together: counts of each run, the mean time and the highest peak "
+    "memory over seeds. A pass is one forward and backward pass of one batch, labelled or "
+    f"unlabelled. Runs whose passes differ by at most {TOLERANCE_PERCENT} % have equal budgets; "
+    "how they share them between labelled and unlabelled batches is the method's choice."
+)
+
+
+def total_budget(phases: Iterable[Mapping[str, Any]]) -> dict[str, int]:
+    """Return what a run has used over all its phases.
+
+    A phase that did not count its passes made one for each of its batches. Which of these were
+    labelled nobody knows, so labelled and unlabelled batches are summed only where every phase
+    has counted them: a sum that lacks a phase would look like a smaller budget.
+
+    Args:
+        phases: Contents of ``phase.json``, with ``updates`` and maybe any of :data:`COUNTS`.
+    """
+    phases = list(phases)
+    budget = {"updates": sum(p["updates"] for p in phases)}
+    for key in ("labelled_batches", "unlabelled_batches"):
+        if phases and all(key in p for p in phases):
+            budget[key] = sum(p[key] for p in phases)
+    if any("passes" in p for p in phases):
+        budget["passes"] = sum(p.get("passes", p.get("batches", p["updates"])) for p in phases)
+    return budget
+
+
+def budget_line(phase: Mapping[str, Any]) -> str:
+    """Tell on one line what a phase has cost: passes and batches (where counted), time, memory.
+
+    Args:
+        phase: Contents of ``phase.json``; times in seconds, memory in MB.
+    """
+    batches = " and ".join(
+        f"{phase[key]:,} {name}"
+        for key, name in (("labelled_batches", "labelled"), ("unlabelled_batches", "unlabelled"))
+        if key in phase
+    )
+    passes = f"{phase['passes']:,} forward-backward passes" if "passes" in phase else ""
+    counted = ": ".join(x for x in (passes, f"{batches} batches" if batches else "") if x)
+    parts = [
+        *([counted] if counted else []),
+        duration(phase["train_wall_s"]),
+        f"peak memory {phase['peak_rss_mb']:,} MB",
+        *([f"GPU {phase['peak_gpu_mb']:,} MB"] if phase["peak_gpu_mb"] else []),
+    ]
+    return ", ".join(parts)
+
+
+def judged_by_updates(runs: Iterable["Record"]) -> bool:
+    """Whether some runs have counted their passes and others have not."""
+    return len({_passes(r) is None for r in runs}) == 2
+
+
+def comparable_budgets(runs: Sequence["Record"]) -> bool:
+    """Whether the budgets of ``runs`` (at least one) can be held against each other.
+
+    They can when all are counted in passes, equal or not (:func:`unequal_passes` says which), when
+    updates are equal where only some runs have passes, and when the budgets are equal otherwise.
+    """
+    if judged_by_updates(runs):
+        updates = {(r.budget or {}).get("updates") for r in runs}
+        return len(updates) == 1 and None not in updates
+    return _passes(runs[0]) is not None or all(r.budget == runs[0].budget for r in runs)
+
+
+def unequal_passes(baseline: Sequence["Record"], group: Sequence["Record"]) -> str | None:
+    """Return a sentence where the passes of any two of the runs differ; None where they are equal.
+
+    None as well where not all runs have counted them.
+    """
+    of_baseline, of_group = ([_passes(r) for r in runs] for runs in (baseline, group))
+    counts = [n for n in of_baseline + of_group if n is not None]
+    if not counts or len(counts) < len(of_baseline + of_group):
+        return None
+    if 100 * (max(counts) - min(counts)) <= TOLERANCE_PERCENT * max(counts):
+        return None
+    return (
+        f"unequal budget: {_range(of_group)} passes against {_range(of_baseline)} of the baseline"
+    )
+
+
+def budget_lines(groups: Mapping[str, Sequence["Record"]]) -> list[str]:
+    """Return the section of RESULTS.md on the groups' budgets; empty where no run counts passes."""
+    if all(_passes(r) is None for runs in groups.values() for r in runs):
+        return []
+    header = [
+        *("System", "Seeds", "Updates", *COUNTS.values(), "Training time"),
+        *("Peak memory (MB)", "Peak GPU memory (MB)"),
+    ]
+    rows = []
+    for group, runs in groups.items():
+        phases = [p for r in runs for p in r.phases.values()]
+        time_s = statistics.fmean(sum(p.train_wall_s for p in r.phases.values()) for r in runs)
+        rows.append(
+            [
+                group,
+                ", ".join(str(seed) for seed in sorted(r.seed for r in runs)),
+                *(_range([(r.budget or {}).get(k) for r in runs]) for k in ("updates", *COUNTS)),
+                duration(time_s) if phases else _NONE,
+                _highest(phases, lambda p: p.peak_rss_mb),
+                _highest(phases, lambda p: p.peak_gpu_mb),
+            ]
+        )
+    return ["## Budgets", "", _NOTE, "", *table(header, rows, {"System", "Seeds"}), ""]
+
+
+def count_columns(phases: Iterable["Phase"]) -> dict[str, str]:
+    """Return those of :data:`COUNTS` that any phase has."""
+    phases = list(phases)
+    return {k: name for k, name in COUNTS.items() if any(getattr(p, k) is not None for p in phases)}
+
+
+def count_cells(phase: "Phase", columns: Iterable[str]) -> list[str]:
+    """Return a phase's cells below :func:`count_columns`."""
+    return [_range([getattr(phase, key)]) for key in columns]
+
+
+def _passes(run: "Record") -> int | None:
+    passes = (run.budget or {}).get("passes")
+    return passes if isinstance(passes, int) else None
+
+
+def _range(values: Sequence[Any]) -> str:
+    """Return ``6,300``, or ``6,290 to 6,310``; a dash where any run has no number."""
+    if any(not isinstance(v, int | float) for v in values):
+        return _NONE
+    low, high = min(values), max(values)
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
+
+
+def _highest(phases: Sequence["Phase"], of: Callable[["Phase"], float]) -> str:
+    return f"{max(map(of, phases)):,.0f}" if phases else _NONE

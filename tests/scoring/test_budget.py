@@ -1,0 +1,189 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Budgets: summed over phases and epochs, printed, and never compared silently when unequal."""
+
+import pytest
+
+from espnet_ext.errors import DataError
+from espnet_ext.scoring.budget import budget_line, total_budget
+from espnet_ext.scoring.record import load_record
+from espnet_ext.scoring.results import render_results
+
+BASE = [(2, 1, 3), (2, 2, 3), (3, 1, 3)]
+BETTER = [(1, 0, 1), (1, 1, 1), (1, 0, 2)]
+BETTER_IS_SAID = "better: the interval lies below 0"
+
+
+@pytest.fixture
+def counted(record_dict):
+    """A builder of records whose only phase has counted its batches and passes."""
+
+    def build(group, seed, errors, labelled, unlabelled, updates=321):
+        record = record_dict(group, seed, errors)
+        counts = {
+            "labelled_batches": labelled,
+            "unlabelled_batches": unlabelled,
+            "passes": labelled + unlabelled,
+        }
+        record["phases"]["finetune"] |= {"updates": updates, **counts}
+        return record | {"budget": total_budget(record["phases"].values())}
+
+    return build
+
+
+def rows_of(text, heading):
+    """Return the rows of the table below ``## heading``, as dicts by column."""
+    section = text.split(f"## {heading}", 1)[1].split("\n## ", 1)[0]
+    lines = [x.strip("| ").split(" | ") for x in section.splitlines() if x.startswith("| ")]
+    return [dict(zip(lines[0], row, strict=True)) for row in lines[2:]]
+
+
+def page(recipe_dir, records):
+    """Return the page of ``records``, compared with the group ``base``."""
+    for record in records:
+        recipe_dir.add(record)
+    (recipe_dir.path / "recipe.yaml").write_text("results: {baseline: base}\n")
+    return render_results(recipe_dir.path)
+
+
+def compared(recipe_dir, records):
+    (row,) = rows_of(page(recipe_dir, records), "Against the baseline")
+    return row
+
+
+def test_phases_are_summed():
+    joint = {"updates": 10, "labelled_batches": 6, "unlabelled_batches": 9, "passes": 15}
+    assert total_budget([joint, joint]) == {k: 2 * v for k, v in joint.items()}
+    assert total_budget([{"updates": 3}, {"updates": 4, "batches": 8}]) == {"updates": 7}
+    assert total_budget([]) == {"updates": 0}
+
+
+def test_a_phase_that_did_not_count_is_not_free():
+    joint = {"updates": 10, "labelled_batches": 6, "unlabelled_batches": 9, "passes": 15}
+    stock = {"updates": 4, "batches": 8}  # gradients of two batches make an update
+    assert total_budget([stock, joint]) == {"updates": 14, "passes": 23}
+
+
+def test_one_line_for_a_person():
+    phase = {"train_wall_s": 782.4, "peak_rss_mb": 912, "peak_gpu_mb": 0}
+    assert budget_line(phase) == "13 min 02 s, peak memory 912 MB"
+    phase |= {"passes": 6300, "labelled_batches": 2275, "unlabelled_batches": 4025}
+    assert budget_line(phase | {"peak_gpu_mb": 2048}) == (
+        "6,300 forward-backward passes: 2,275 labelled and 4,025 unlabelled batches, 13 min 02 s, "
+        "peak memory 912 MB, GPU 2,048 MB"
+    )
+
+
+def test_an_epoch_without_a_kind_of_batch_counts_none_of_it():
+    from espnet_ext.espnet import fastimport
+
+    fastimport.enable()
+    from espnet_ext.espnet.trainer import RunState
+
+    plain = {"train_wall_s": 1.5, "batches": 4, "updates": 2}
+    state = RunState(None, spent={"1": plain, "2": plain})
+    assert not {"labelled_batches", "unlabelled_batches", "passes"} & state.total_spent().keys()
+    state.spent = {
+        "1": plain | {"labelled_batches": 3, "unlabelled_batches": 5, "passes": 8},
+        "2": plain | {"labelled_batches": 4, "passes": 4},
+    }
+    spent = state.total_spent()
+    assert (spent["labelled_batches"], spent["unlabelled_batches"], spent["passes"]) == (7, 5, 12)
+    assert (spent["batches"], spent["updates"], spent["train_wall_s"]) == (8, 4, 3.0)
+
+
+def test_equal_passes_are_compared_whatever_the_batches_and_updates(recipe_dir, counted):
+    base = [counted("base", s, BASE[s], 6300, 0, updates=6300) for s in range(3)]
+    joint = [counted("new", s, BETTER[s], 2275, 4025, updates=4025) for s in range(3)]
+    text = page(recipe_dir, base + joint)
+    (row,) = rows_of(text, "Against the baseline")
+    assert row["Verdict"] == BETTER_IS_SAID
+    budgets = {r["System"]: r for r in rows_of(text, "Budgets")}
+    columns = ("Updates", "Labelled batches", "Unlabelled batches", "Passes", "Training time")
+    assert [budgets["base"][c] for c in columns] == ["6,300", "6,300", "0", "6,300", "1 min 00 s"]
+    assert [budgets["new"][c] for c in columns[:4]] == ["4,025", "2,275", "4,025", "6,300"]
+    assert budgets["new"]["Peak memory (MB)"] == "901"
+    costs = {r["Run"]: r for r in rows_of(text, "Training costs")}
+    assert [costs["new_seed1"][c] for c in columns[1:4]] == ["2,275", "4,025", "6,300"]
+
+
+@pytest.mark.parametrize(("passes", "equal"), [(10_000, True), (9_900, True), (9_899, False)])
+def test_one_percent_is_the_tolerance_in_both_directions(recipe_dir, counted, passes, equal):
+    pairs = [(10_000, passes), (passes, 10_000)]
+    for of_base, of_new in pairs:
+        records = [counted("base", s, BASE[s], of_base, 0) for s in range(3)]
+        records += [counted("new", s, BETTER[s], 100, of_new - 100) for s in range(3)]
+        row = compared(recipe_dir, records)
+        assert (row["Verdict"] == BETTER_IS_SAID) is equal
+        assert ("unequal budget" in row["Verdict"]) is not equal
+
+
+def test_unequal_passes_are_the_verdict(recipe_dir, counted):
+    records = [counted("base", s, BASE[s], 2300, 4000) for s in range(3)]
+    records += [counted("new", s, BETTER[s], 2300, 1900) for s in range(3)]
+    row = compared(recipe_dir, records)
+    assert row["Verdict"] == (
+        "unequal budget: 4,200 passes against 6,300 of the baseline: not a claim"
+    )
+    assert row["Change"] == "-33.33"  # an ablation that removes a phase is worth its figures
+
+
+def test_one_longer_run_makes_its_group_unequal(recipe_dir, counted):
+    records = [counted("base", s, BASE[s], 1000, 0) for s in range(3)]
+    records += [counted("new", s, BETTER[s], 1000 + 100 * (s == 2), 0) for s in range(3)]
+    text = page(recipe_dir, records)
+    (row,) = rows_of(text, "Against the baseline")
+    assert "1,000 to 1,100 passes against 1,000 of" in row["Verdict"]
+    assert rows_of(text, "Budgets")[1]["Passes"] == "1,000 to 1,100"
+
+
+@pytest.mark.parametrize(
+    ("updates", "verdict"),
+    [
+        (321, f"{BETTER_IS_SAID}; equal in updates only, as not all runs counted passes"),
+        (
+            320,
+            "not compared: budgets differ (baseline updates=320; this labelled_batches=300, "
+            "passes=321, unlabelled_batches=21, updates=321)",
+        ),
+    ],
+)
+def test_passes_on_one_side_only_are_judged_by_updates(
+    recipe_dir, record_dict, counted, updates, verdict
+):
+    records = [record_dict("base", s, BASE[s], budget={"updates": updates}) for s in range(3)]
+    records += [counted("new", s, BETTER[s], 300, 21) for s in range(3)]
+    text = page(recipe_dir, records)
+    (row,) = rows_of(text, "Against the baseline")
+    assert row["Verdict"] == verdict
+    assert rows_of(text, "Budgets")[0]["Passes"] == "–"
+
+
+def test_pages_of_runs_without_passes_have_no_new_column(recipe_dir, record_dict):
+    recipe_dir.add(record_dict(budget={"updates": 321}))
+    text = render_results(recipe_dir.path)
+    assert "## Budgets" not in text
+    assert "Passes" not in text and "Labelled batches" not in text
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"passes": 6299}, "budget.passes is 6299, the phases have 6300"),
+        ({"passes": None}, "not usable"),
+        ({"passes": "many"}, "budget.passes is 'many', not a count"),
+        ({"passes": -1}, "not a count"),
+        ({"unlabelled_batches": 4025.0}, "not a count"),
+    ],
+)
+def test_a_budget_that_is_not_that_of_the_phases_is_refused(recipe_dir, counted, change, words):
+    record = counted("base", 1, BASE[0], 2275, 4025)
+    record["budget"] |= change
+    with pytest.raises(DataError, match=words):
+        load_record(recipe_dir.add(record))
+
+
+def test_a_missing_sum_is_refused_where_all_phases_counted(recipe_dir, counted):
+    record = counted("base", 1, BASE[0], 2275, 4025)
+    del record["budget"]["passes"]
+    with pytest.raises(DataError, match=r"budget\.passes is None, the phases have 6300"):
+        load_record(recipe_dir.add(record))
