@@ -2,6 +2,7 @@
 """Objects that recipe.yaml names as ``module:name``."""
 
 import importlib
+from collections.abc import Callable
 from typing import Any
 
 from espnet_ext.errors import UsageError
@@ -31,3 +32,18 @@ def load_object(name: str, where: str) -> Any:
         return getattr(module, attribute)
     except AttributeError:
         raise UsageError(f"module '{module_name}' has no '{attribute}'", where) from None
+
+
+def config_check(task: str) -> Callable[[dict[str, Any]], None] | None:
+    """Return ``check_config`` of the package that holds a task, which imports nothing heavy.
+
+    Args:
+        task: ``package.module:Class``; a short name has no check.
+    """
+    package = task.partition(":")[0].rpartition(".")[0]
+    if ":" not in task or not package:
+        return None
+    try:
+        return getattr(importlib.import_module(package), "check_config", None)
+    except ModuleNotFoundError:  # the training says it better, with the name of the task
+        return None

@@ -11,6 +11,7 @@ import yaml
 from espnet_ext.data.tables import iter_table
 from espnet_ext.errors import UsageError
 from espnet_ext.files import atomic_path, sha256_json, write_json
+from espnet_ext.plugin import config_check
 from espnet_ext.recipe import records
 from espnet_ext.recipe.console import say
 from espnet_ext.recipe.environment import git_state
@@ -19,6 +20,7 @@ from espnet_ext.recipe.stages import PHASES, Context, Plan
 from espnet_ext.recipe.steps import launch
 from espnet_ext.recipe.steps.format import DUMP
 from espnet_ext.recipe.steps.tokens import folder, token_options
+from espnet_ext.scoring.budget import budget_line
 
 # Options that a checkpoint may be gone on with; any other change starts the phase anew.
 EXTENDABLE = {
@@ -88,6 +90,8 @@ def plan(ctx: Context) -> Plan:
     """See :class:`Plan`."""
     phase, out = phase_of(ctx), ctx.phase_dir(ctx.stage.name)
     config = training_config(ctx)
+    if check := config_check(phase.task):
+        check(config)
     needs = [Path(phase.config)]
     for name, streams in _sources(ctx):
         needs += [DUMP / name / s.file for s in streams]
@@ -234,9 +238,9 @@ def run(ctx: Context, plan: Plan) -> None:
     record = json.loads((out / "phase.json").read_text(encoding="utf-8"))
     say(
         f"  {record['params_trained']:,} of {record['params']:,} parameters trained, "
-        f"{record['epochs']} epochs, peak memory {record['peak_rss_mb']} MB"
-        + (f", GPU {record['peak_gpu_mb']} MB" if record["peak_gpu_mb"] else "")
+        f"{record['epochs']} epochs"
     )
+    say(f"  {budget_line(record)}")
     if phase.verify and ctx.stage.name == "finetune":
         from espnet_ext.espnet.verify import verify_stock
 
