@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The options of the unsupervised losses, checked without torch.
+
+The section of a loss stands below ``bl_just`` under the loss's name::
+
+    bl_just:
+      unsup_loss: cpc
+      cpc: {context_s: 1.0, future_s: 0.5, max_queries: 4096}
+"""
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from espnet_ext.errors import UsageError, nearest
+from espnet_ext.settings import build
+
+
+@dataclass(frozen=True)
+class CpcConf:
+    """Multi-step contrastive predictive coding.
+
+    Attributes:
+        context_s: Length of a context window.
+        future_s: Length of the target window right after it.
+        hop_s: From one context window to the next.
+        temperature: tau, which divides the cosines.
+        max_queries: Rows of the contrastive matrix at most, a random choice; null: all.
+        stop_grad: Whether the targets are constants.
+        same_utt_negatives: Whether rows of the same utterance are negatives.
+    """
+
+    context_s: float = 2.0
+    future_s: float = 1.0
+    hop_s: float = 1.0
+    temperature: float = 0.1
+    max_queries: int | None = None
+    stop_grad: bool = False
+    same_utt_negatives: bool = True
+
+    @property
+    def min_s(self) -> float:
+        """Seconds of the shortest utterance with a query."""
+        return self.context_s + self.future_s
+
+
+@dataclass(frozen=True)
+class Wav2vec2Conf:
+    """wav2vec 2.0: masked frames against quantised features.
+
+    Attributes:
+        mask_prob: Probability that a masked span begins at an encoder frame.
+        mask_length_s: Length of a span.
+        negatives: K, distractors of a masked frame.
+        temperature: kappa, which divides the cosines.
+        diversity_weight: alpha.
+        codebooks: G.
+        codes: V, entries of a codebook.
+        code_dim: Size of a quantised vector, all codebooks together.
+        project_dim: Size of the space of the cosines.
+        gumbel_temperature: Of the choice of a code; constant.
+    """
+
+    mask_prob: float = 0.065
+    mask_length_s: float = 0.4
+    negatives: int = 100
+    temperature: float = 0.1
+    diversity_weight: float = 0.1
+    codebooks: int = 2
+    codes: int = 320
+    code_dim: int = 256
+    project_dim: int = 256
+    gumbel_temperature: float = 1.0
+
+    @property
+    def min_s(self) -> float:
+        """Seconds of the shortest utterance with a query: as much context as span."""
+        return 2 * self.mask_length_s
+
+
+@dataclass(frozen=True)
+class BestRqConf:
+    """BEST-RQ: the class of a masked frame under a fixed random quantiser.
+
+    Attributes:
+        mask_prob: Probability that a masked span begins at an input frame.
+        mask_length_s: Length of a span.
+        noise_std: Of the noise that replaces masked frames; its mean is 0.
+        codes: Entries of the codebook.
+        code_dim: Size of an entry.
+        seed: Of the projection and the codebook.
+    """
+
+    mask_prob: float = 0.01
+    mask_length_s: float = 0.4
+    noise_std: float = 0.1
+    codes: int = 8192
+    code_dim: int = 16
+    seed: int = 0
+
+    @property
+    def min_s(self) -> float:
+        """Seconds of the shortest utterance with a query: as much context as span."""
+        return 2 * self.mask_length_s
+
+
+UnsupConf = CpcConf | Wav2vec2Conf | BestRqConf
+UNSUP_CONFS: dict[str, type[UnsupConf]] = {
+    "cpc": CpcConf,
+    "wav2vec2": Wav2vec2Conf,
+    "best_rq": BestRqConf,
+}
+UNSUP_LOSSES = tuple(UNSUP_CONFS)
+# Every number is above the low end and below the high one.
+_RANGES = {
+    "mask_prob": (0, 1),
+    "noise_std": (-1e-9, math.inf),
+    "diversity_weight": (-1e-9, math.inf),
+    "max_queries": (1, math.inf),
+    "codes": (1, math.inf),
+    "seed": (-1, math.inf),
+}
+
+
+def unsup_conf(
+    name: str, options: dict[str, Any] | None = None, where: str = "bl_just"
+) -> UnsupConf:
+    """Return the checked configuration of a loss.
+
+    Args:
+        name: One of :data:`UNSUP_LOSSES`.
+        options: Keys of the loss's section; the rest are defaults.
+        where: The section that holds it, for messages.
+
+    Raises:
+        UsageError: A name, key or value is not known; the message names the nearest.
+    """
+    if name not in UNSUP_CONFS:
+        raise UsageError(
+            f"there is no unsupervised loss '{name}'",
+            f"{where}.unsup_loss",
+            nearest(str(name), UNSUP_LOSSES),
+        )
+    section = f"{where}.{name}"
+    conf = build(UNSUP_CONFS[name], options, "training configuration", section)
+    for key, value in asdict(conf).items():
+        low, high = _RANGES.get(key, (0, math.inf))
+        if value is not None and not low < value < high and not isinstance(value, bool):
+            least = "0 or more" if low < 0 else f"more than {low}"
+            most = "" if high == math.inf else f", less than {high}"
+            raise UsageError(f"{value} is out of range", f"{section}.{key}", f"{least}{most}")
+    if isinstance(conf, Wav2vec2Conf) and conf.code_dim % conf.codebooks:
+        raise UsageError(
+            f"{conf.code_dim} cannot be divided among {conf.codebooks} codebooks",
+            f"{section}.code_dim",
+            "a multiple of codebooks",
+        )
+    return conf
