@@ -21,14 +21,7 @@ from espnet_ext.bl_just.masking import (
     normalised,
     stacked_frames,
 )
-from espnet_ext.bl_just.unsup_base import (
-    STRIDE,
-    Encoder,
-    UnsupLoss,
-    best_share,
-    full_precision,
-    inside,
-)
+from espnet_ext.bl_just.unsup_base import Encoder, UnsupLoss, best_share, full_precision, inside
 from espnet_ext.bl_just.unsup_conf import BestRqConf
 
 

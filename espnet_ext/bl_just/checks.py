@@ -6,6 +6,7 @@ import math
 import os
 from pathlib import Path
 
+from espnet_ext.bl_just.schedule import Schedule
 from espnet_ext.bl_just.streams import UNLABELLED
 from espnet_ext.data.tables import iter_table
 from espnet_ext.errors import DataError, UsageError
@@ -36,7 +37,8 @@ def check_streams(args: argparse.Namespace, needed: bool) -> None:
     if needed and not streams:
         raise UsageError(
             "there are no unlabelled data", "extra_data",
-            f"extra_data: {{{UNLABELLED}: {{set: unlabelled}}}}, or schedule: supervised",
+            f"extra_data: {{{UNLABELLED}: {{set: unlabelled}}}}, or schedule: supervised "
+            "with budget: batches",
         )  # fmt: skip
     for _, path, name, _ in streams:
         if name != "speech":
@@ -104,6 +106,27 @@ def count_updates(
     """Return the updates of one pass over a stream, as ESPnet will batch it."""
     own = argparse.Namespace(**{**vars(args), "batch_size": batch_size, "batch_bins": batch_bins})
     return math.ceil(count_batches(own, shape_files, world_size(args)) / args.accum_grad)
+
+
+def facts(args: argparse.Namespace, schedule: Schedule) -> dict[str, float]:
+    """Return what a record of the training tells of its data and its penalty.
+
+    ``unlabelled_hours`` are those after short utterances were left out; ``last_gamma`` is that of
+    the last update with two losses. Either is left out if the schedule has none.
+    """
+    rate = float(args.bl_just["resolved"]["sample_rate"])
+    told = {"labelled_hours": round(_samples(args.train_shape_file[:1]) / rate / 3600, 4)}
+    if schedule.total.unlabelled:
+        shapes = [path for _, path in args.stream_shape_file]
+        told["unlabelled_hours"] = round(_samples(shapes) / rate / 3600, 4)
+    for segment in (s for epoch in reversed(schedule.epochs) for s in reversed(epoch)):
+        if segment.kind in ("joint", "pseudo"):
+            return {**told, "last_gamma": round(segment.gamma_at(segment.updates - 1), 6)}
+    return told
+
+
+def _samples(shape_files: list[str]) -> int:
+    return sum(int(n.split(",")[0]) for path in shape_files for _, n in iter_table(path))
 
 
 def world_size(args: argparse.Namespace) -> int:

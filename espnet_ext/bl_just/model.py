@@ -92,9 +92,10 @@ class BLJustModel(ESPnetASRModel):
             else:
                 factor = gamma if self._head_is_unscaled(step) else 1.0
                 g, told = self._unsup_loss(u_speech, u_lengths, factor)
-                if f is not None and self.conf.unsup_scale == "match_tokens":
-                    g = g * tokens
             stats |= {**told, "g": g.detach()}
+            matched = step["kind"] == "joint" and self.conf.unsup_scale == "match_tokens"
+            if matched and f is not None:
+                g = g * tokens
             weight = len(u_lengths) if weight is None else weight
         if step["measure"] and f is not None and g is not None:
             stats |= gradient_geometry(f, g, self._theta())
@@ -152,7 +153,7 @@ class BLJustModel(ESPnetASRModel):
     def _encode_features(self, x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         more = {}
         if getattr(self.encoder, "interctc_use_conditioning", False):
-            more = {"ctc": self.ctc}
+            more = {"ctc": _ConstantCTC(self.ctc.ctc_lo)}
         h, h_lengths, _ = self.encoder(x, lengths, **more)
         h = h[0] if isinstance(h, tuple) else h
         if self.postencoder is not None:
@@ -182,6 +183,16 @@ class BLJustModel(ESPnetASRModel):
         text_lengths = torch.tensor([len(ids) for _, ids in rows], device=speech.device)
         loss, _, _ = super().forward(speech[keep], lengths[keep], text, text_lengths)
         return loss, told
+
+
+class _ConstantCTC:
+    """The CTC layer as self-conditioning reads it; g sends no gradient into phi."""
+
+    def __init__(self, layer: nn.Linear):
+        self.weight, self.bias = layer.weight.detach(), layer.bias.detach()
+
+    def softmax(self, h: Tensor) -> Tensor:
+        return nn.functional.linear(h, self.weight, self.bias).softmax(-1)
 
 
 def uses_unsup(conf: BlJustConf) -> bool:

@@ -24,7 +24,7 @@ from espnet_ext.bl_just.trainer import BLJustTrainer
 from espnet_ext.bl_just.unsup import build_unsup
 from espnet_ext.errors import UsageError
 from espnet_ext.espnet.iterators import PersistentIterFactory
-from espnet_ext.espnet.task import ExtTask, is_first_process
+from espnet_ext.espnet.task import ExtTask, is_first_process, rate_hz
 from espnet_ext.progress import progress_log
 
 # The option of ESPnet's schedulers that says after how many updates the rate is at its end.
@@ -58,11 +58,14 @@ class BLJustTask(ExtTask, ASRTask):
             _set_schedulers(args, Schedule(()))
             super().main_worker(args)
         else:
-            checks.check_streams(args, needed=conf.schedule != "supervised")
+            # A budget in passes counts those over the unlabelled data.
+            needed = conf.schedule != "supervised" or conf.budget == "passes"
+            checks.check_streams(args, needed)
             if uses_unsup(conf):
                 checks.drop_short(args, _min_samples(args, conf))
             schedule = lay_out(args, conf)
-            trainer = type("Trainer", (cls.trainer,), {"schedule": schedule, "conf": conf})
+            own = {"schedule": schedule, "conf": conf, "facts": checks.facts(args, schedule)}
+            trainer = type("Trainer", (cls.trainer,), own)
             own = type(cls.__name__, (cls,), {"trainer": trainer})
             super(BLJustTask, own).main_worker(args)
 
@@ -127,24 +130,23 @@ def prepare(args: argparse.Namespace) -> BlJustConf:
     conf = resolve(getattr(args, "bl_just", None))
     given = {k: v for k, v in (args.bl_just or {}).items() if k != "resolved"}
     have = (args.bl_just or {}).get("resolved") or {}
-    facts = {"frame_shift_s": _frame_shift_s(args), "unsup_loss": conf.unsup_loss}
+    rate = rate_hz(args.frontend_conf)
+    facts = {
+        "sample_rate": rate, "frame_shift_s": _hop(args) / rate, "unsup_loss": conf.unsup_loss,
+    }  # fmt: skip
     args.bl_just = {**copy.deepcopy(given), "resolved": {**have, **facts}}
     return conf
 
 
-def _frame_shift_s(args: argparse.Namespace) -> float:
-    """Return the time between two frames of the features."""
-    conf = args.frontend_conf or {}
-    text = str(conf.get("fs", 16000)).lower()
-    rate = float(text[:-1]) * 1000 if text.endswith("k") else float(text)
-    return conf.get("hop_length", 128) / rate  # ESPnet's default
+def _hop(args: argparse.Namespace) -> int:
+    """Return the samples between two frames of the features."""
+    return (args.frontend_conf or {}).get("hop_length", 128)  # ESPnet's default
 
 
 def _min_samples(args: argparse.Namespace, conf: BlJustConf) -> int:
     shift_s = args.bl_just["resolved"]["frame_shift_s"]
     loss = build_unsup(conf.unsup_loss, conf.unsup_options, 1, 1, frame_shift_s=shift_s)
-    hop = (args.frontend_conf or {}).get("hop_length", 128)
-    return (loss.min_frames - 1) * hop  # a centred frame stands on each multiple of the hop
+    return (loss.min_frames - 1) * _hop(args)  # a centred frame stands on each multiple of the hop
 
 
 def lay_out(args: argparse.Namespace, conf: BlJustConf) -> Schedule:

@@ -70,11 +70,11 @@ class BLJustTrainer(ExtTrainer):
         The first epoch of the last phase starts from what the checkpoint of the epoch before
         holds, so a resumed training does the same again.
         """
+        if epoch == cls.schedule.first("final") and not cls.conf.final_reset:
+            hand_over(optimizers[OPTIMISER["joint"]], optimizers[OPTIMISER["final"]])
         if not cls.conf.keep_state:
             for kind in ("explore", "joint"):
                 optimizers[OPTIMISER[kind]].state.clear()
-        if epoch == cls.schedule.first("final") and not cls.conf.final_reset:
-            hand_over(optimizers[OPTIMISER["joint"]], optimizers[OPTIMISER["final"]])
 
     @classmethod
     def _epoch_line(cls, reporter, options) -> str:

@@ -26,7 +26,8 @@ class UnsupLoss(nn.Module):
         hidden_dim: D.
         conf: Options of the loss.
         frame_shift_s: Time between input frames.
-        stride: Input frames between encoder frames, which :func:`probe_stride` finds; None: 4. The CPC loss works with any encoder and does not use it.
+        stride: Input frames between encoder frames, which :func:`probe_stride` finds; None: 4.
+            The CPC loss works with any encoder and does not use it.
     """
 
     stat_names: Sequence[str] = ()

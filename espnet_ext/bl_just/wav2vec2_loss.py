@@ -25,14 +25,7 @@ from espnet_ext.bl_just.masking import (
     stacked_frames,
 )
 from espnet_ext.bl_just.quantiser import GumbelQuantiser, code_perplexity, diversity_loss
-from espnet_ext.bl_just.unsup_base import (
-    STRIDE,
-    Encoder,
-    UnsupLoss,
-    best_share,
-    full_precision,
-    inside,
-)
+from espnet_ext.bl_just.unsup_base import Encoder, UnsupLoss, best_share, full_precision, inside
 from espnet_ext.bl_just.unsup_conf import Wav2vec2Conf
 
 

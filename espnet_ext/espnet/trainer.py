@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch.distributed as dist
 from espnet2.train.reporter import aggregate
@@ -95,6 +95,7 @@ class ExtTrainer(Trainer):
     """Base of all trainers here; ESPnet's own loop does the work."""
 
     state: RunState | None = None
+    facts: ClassVar[dict[str, Any]] = {}  # what a method adds to phase.json
 
     @classmethod
     def run(cls, model, optimizers, schedulers, trainer_options, distributed_option, **rest):
@@ -118,7 +119,7 @@ class ExtTrainer(Trainer):
         if not distributed_option.distributed or distributed_option.dist_rank == 0:
             sizes = {"params": cls.state.params, "params_trained": cls.state.params_trained}
             path = Path(trainer_options.output_dir) / PHASE_RECORD
-            write_json(path, {**sizes, **cls.state.total_spent()})
+            write_json(path, {**cls.facts, **sizes, **cls.state.total_spent()})
 
     @classmethod
     def resume(

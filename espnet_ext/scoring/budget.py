@@ -23,6 +23,12 @@ COUNTS = {
     "unlabelled_batches": "Unlabelled batches",
     "passes": "Passes",
 }
+# Optional facts of a phase, with their column.
+FACTS = {
+    "labelled_hours": "Labelled (h)",
+    "unlabelled_hours": "Unlabelled (h)",
+    "last_gamma": "Last gamma",
+}
 TOLERANCE_PERCENT = 1  # whole epochs seldom end at the same number of passes
 _NONE = "–"
 _NOTE = (
@@ -114,7 +120,7 @@ def budget_lines(groups: Mapping[str, Sequence["Record"]]) -> list[str]:
         return []
     header = [
         *("System", "Seeds", "Updates", *COUNTS.values(), "Training time"),
-        *("Peak memory (MB)", "Peak GPU memory (MB)"),
+        *("Peak memory (MB)", "Peak GPU memory (MB)", *FACTS.values()),
     ]
     rows = []
     for group, runs in groups.items():
@@ -128,6 +134,7 @@ def budget_lines(groups: Mapping[str, Sequence["Record"]]) -> list[str]:
                 duration(time_s) if phases else _NONE,
                 _highest(phases, lambda p: p.peak_rss_mb),
                 _highest(phases, lambda p: p.peak_gpu_mb),
+                *(_fact(phases, key) for key in FACTS),
             ]
         )
     return ["## Budgets", "", _NOTE, "", *table(header, rows, {"System", "Seeds"}), ""]
@@ -155,6 +162,11 @@ def _range(values: Sequence[Any]) -> str:
         return _NONE
     low, high = min(values), max(values)
     return f"{low:,}" if low == high else f"{low:,} to {high:,}"
+
+
+def _fact(phases: Sequence["Phase"], key: str) -> str:
+    known = sorted({v for p in phases if (v := getattr(p, key)) is not None})
+    return " to ".join(f"{v:.3g}" for v in {known[0]: 0, known[-1]: 0}) if known else _NONE
 
 
 def _highest(phases: Sequence["Phase"], of: Callable[["Phase"], float]) -> str:

@@ -107,6 +107,9 @@ class Phase(_Model):
     labelled_batches: Count | None = None
     unlabelled_batches: Count | None = None
     passes: Count | None = None  # forward-backward passes of one batch each
+    labelled_hours: Amount | None = None
+    unlabelled_hours: Amount | None = None
+    last_gamma: Amount | None = None  # weight of the second loss in the last update that had one
     commits: list[str] = []  # of the code that trained, '+' for uncommitted changes
     valid_acc: list[Amount] = []  # token accuracy on the development set after each epoch
 

@@ -18,7 +18,7 @@ from espnet2.tasks.asr import ASRTask
 from espnet2.utils.nested_dict_action import NestedDictAction
 
 from espnet_ext.errors import UsageError
-from espnet_ext.espnet.task import ExtTask, is_first_process
+from espnet_ext.espnet.task import ExtTask, is_first_process, rate_hz
 from espnet_ext.files import sha256_json, write_json
 from espnet_ext.progress import progress_log
 from espnet_ext.weak_align import checks, header
@@ -114,7 +114,7 @@ def prepare(args: argparse.Namespace) -> AuxConf:
     facts = header.facts_of(
         conf,
         getattr(args, "train_data_path_and_name_and_type", None) or [],
-        _rate(args.frontend_conf.get("fs", 16000)),
+        int(rate_hz(args.frontend_conf)),
         len(_tokens(args)),
     )
     args.aux = {**copy.deepcopy(conf.given), "resolved": facts}
@@ -183,9 +183,3 @@ def _tokens(args: argparse.Namespace) -> list[str]:
     if isinstance(args.token_list, str):
         return Path(args.token_list).read_text(encoding="utf-8").splitlines()
     return list(args.token_list or ())
-
-
-def _rate(fs: int | str) -> int:
-    """Return Hz of ESPnet's ``fs``: a number, or text as ``16k``."""
-    text = str(fs).lower()
-    return int(float(text[:-1]) * 1000) if text.endswith("k") else int(text)
