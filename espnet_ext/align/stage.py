@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Stage 3 of a recipe: train on the training set, align it and the further sets, write labels.
 
-dump/align/model/          the aligner;  dump/align/work/ features and passes, for going on
+dump/align/model/          the aligner; beside it, in ``work``, features and passes, for going on
 dump/<set>/align/          the alignment directory of a set, with targets.scp for training
 dump/<set>/align/<pass>/   the same by an earlier pass (option ``keep``)
 """

@@ -100,6 +100,25 @@ def _lines(rows: list[tuple[str, str]], separator: str) -> str:
     return "".join(f"{u}{separator}{n}\n" for u, n in rows)
 
 
+def write_lists(args: argparse.Namespace) -> None:
+    """List the utterances of both streams in the output folder, and tell how many are in both.
+
+    Unlabelled data that hold the labelled audio are an easier setting, so a reader must know.
+    """
+    out, streams = Path(args.output_dir), {}
+    streams["labelled"] = args.train_shape_file[:1]
+    streams["unlabelled"] = [path for _, path in args.stream_shape_file]
+    ids = {k: [u for path in paths for u, _ in iter_table(path)] for k, paths in streams.items()}
+    out.mkdir(parents=True, exist_ok=True)
+    for name, utts in ids.items():
+        write_text(out / f"{name}_utts.txt", "".join(f"{u}\n" for u in utts))
+    both = len(set(ids["labelled"]) & set(ids["unlabelled"]))
+    progress_log.info(
+        f"{len(ids['labelled']):,} labelled and {len(ids['unlabelled']):,} unlabelled utterances, "
+        f"{both or 'none'} in both: {out / 'labelled_utts.txt'}, unlabelled_utts.txt"
+    )
+
+
 def count_updates(
     args: argparse.Namespace, shape_files: list[str], batch_size: int, batch_bins: int
 ) -> int:

@@ -63,6 +63,8 @@ class BLJustTask(ExtTask, ASRTask):
             checks.check_streams(args, needed)
             if uses_unsup(conf):
                 checks.drop_short(args, _min_samples(args, conf))
+            if is_first_process(args):
+                checks.write_lists(args)
             schedule = lay_out(args, conf)
             own = {"schedule": schedule, "conf": conf, "facts": checks.facts(args, schedule)}
             trainer = type("Trainer", (cls.trainer,), own)
