@@ -4,18 +4,22 @@
 The dictionary of the corpus becomes OUT/lexicon.txt.
 
 usage: python local/an4.py OUT [--downloads DIR] [--dev N]
+                               [--labelled-fraction F [--unlabelled rest|all]]
 
 AN4=/path names an existing copy: the web distribution (.sph) or the same tree with .flac or .wav.
 Otherwise it is downloaded. Development = the first 100 training utterances in the byte order of
-their ids, which start with the speaker; test = the official 130 utterances.
+their ids, which start with the speaker; test = the official 130 utterances. With a labelled
+fraction there are labelled and unlabelled in place of train: see espnet_ext.data.labelled.
 """
 
 import argparse
 import os
 import re
+import shutil
 import sys
 from pathlib import Path
 
+from espnet_ext.data import labelled
 from espnet_ext.data.download import extract, fetch
 from espnet_ext.data.tables import write_set
 from espnet_ext.errors import DataError, EspnetExtError
@@ -78,6 +82,8 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--downloads", type=Path, default=Path("downloads"))
     parser.add_argument("--dev", type=int, default=DEV_UTTERANCES)
+    parser.add_argument("--labelled-fraction", type=float)
+    parser.add_argument("--unlabelled", choices=(labelled.REST, labelled.ALL), default="rest")
     args = parser.parse_args()
     root = find_corpus(args.downloads)
     train, test = read_part(root, "train"), read_part(root, "test")
@@ -91,6 +97,11 @@ def main() -> None:
         write_set(args.out / name, rows)
         note = "" if len(rows) == EXPECTED[name] else f" (the whole corpus has {EXPECTED[name]})"
         print(f"{name}: {len(rows)} utterances{note}")
+    if args.labelled_fraction is not None:
+        train = args.out / "train"
+        summary = labelled.split_dir(train, args.out, args.labelled_fraction, args.unlabelled)
+        print(labelled.describe(summary))
+        shutil.rmtree(train)  # it holds the texts that are hidden
     if (dictionary := root / "etc/an4.dic").is_file():
         write_text(args.out / "lexicon.txt", dictionary.read_text(encoding="ascii"))
 

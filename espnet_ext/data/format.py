@@ -3,7 +3,8 @@
 
 Audio is written only when it must be (segments, another rate, several channels, speed copies,
 commands, NIST sphere); else wav.scp points to the original. What cannot be trained on is dropped,
-each with its reason and numbers: read * speeds = written + dropped.
+each with its reason and numbers: read * speeds = written + dropped. Short utterances without text
+may be joined; then read = written + joined + dropped.
 """
 
 import json
@@ -15,13 +16,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from espnet_ext.data import rows
-from espnet_ext.data.format_job import copy_id, ctc_units, format_recording
-from espnet_ext.data.pipes import is_pipe
+from espnet_ext.data.format_job import copy_id, ctc_units
+from espnet_ext.data.join import JOINED, format_item, join_short
+from espnet_ext.data.journal import JOURNAL, Journal
 from espnet_ext.data.tables import iter_table, read_table, write_spk2utt, write_table
 from espnet_ext.errors import DataError, UsageError
-from espnet_ext.files import sha256_json, write_json, write_text
+from espnet_ext.files import write_json, write_text
 
-JOURNAL = ".journal.jsonl"
 # Lengths, which formatting changes.
 _STALE = ("utt2dur", "utt2num_samples", "utt2num_frames")
 
@@ -69,7 +70,7 @@ class FormatOptions:
 
 @dataclass
 class FormatReport:
-    """What formatting did; ``read * len(speeds) == written + len(dropped)``.
+    """What formatting did; ``read * len(speeds) == written + joined + len(dropped)``.
 
     Args:
         read: Utterances of the source.
@@ -77,6 +78,7 @@ class FormatReport:
         dropped: ``(utterance, reason, numbers)``, speed copies counted.
         notes: What else a reader should know (scaled against clipping, ids without audio).
         reused: Recordings whose result an earlier, interrupted run had finished.
+        joined: Utterances that are part of the one that another begins.
     """
 
     read: int
@@ -84,6 +86,7 @@ class FormatReport:
     dropped: list[tuple[str, str, str]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     reused: int = 0
+    joined: int = 0
 
 
 def format_dir(
@@ -94,11 +97,13 @@ def format_dir(
     n_jobs_map: Callable[[Callable, Iterable], Iterable] | None = None,
     progress: Callable[[int, int], None] | None = None,
     allow_pipes: bool = False,
+    join_s: float = 0.0,
 ) -> FormatReport:
     """Format data directory ``src`` into ``dst``.
 
     Writes the tables, dropped.tsv and, last, format.json; audio goes to ``dst/wav``. A rerun after
     an interruption takes over what was finished from the same source with the same options.
+    Joining is told in joined.tsv; see :mod:`espnet_ext.data.join`.
 
     Args:
         src: Checked data directory; without utt2spk each utterance is its own speaker.
@@ -108,8 +113,10 @@ def format_dir(
             safe from an interruption at once, what it collects only at its end.
         progress: Called as ``progress(done, total)`` with numbers of utterances.
         allow_pipes: Run commands in wav.scp, without a shell.
+        join_s: Shorter utterances of a speaker are joined (s); only without text or speed copies.
 
     Raises:
+        UsageError: ``join_s`` cannot be used with this set or these options.
         DataError: A table is not usable, ids collide, nothing remains, ``dst/wav`` is not ours.
         SetupError: A program of a piped entry is missing, or the disk is full.
     """
@@ -118,23 +125,64 @@ def format_dir(
         raise DataError("source and result are the same folder", dst, "give another folder")
     tables, names = _read_tables(src)
     _refuse_equal_ids(tables, options)
-    wav_dir = _open_wav_dir(dst)
+    _check_join(src, tables, options, join_s)
+    wav_dir, n_jobs_map = _open_wav_dir(dst), n_jobs_map or map
     _forget(dst)
     report, items = _plan(src, tables, options, wav_dir, allow_pipes)
-    journal = _Journal(wav_dir / JOURNAL)
+    if join_s:
+        utt2spk = tables.setdefault("utt2spk", {})
+        items = join_short(items, utt2spk, join_s, options.max_s, n_jobs_map)
+    results = Journal(wav_dir / JOURNAL)
+    kept, parts = _work(results.run(format_item, items, n_jobs_map), report, options, progress)
+    report.reused = results.reused
+    if join_s:
+        _write_joined(dst, parts, names, report)
+    _write_result(dst, kept, tables, names, options, report)
+    return report
+
+
+def _work(
+    results: Iterable[tuple[dict, dict]],
+    report: FormatReport,
+    options: FormatOptions,
+    progress: Callable[[int, int], None] | None,
+) -> tuple[list[list], list[list]]:
+    """Do the work; return the rows that are kept and the parts of joined utterances."""
     kept: list[list] = []
+    parts: list[list] = []
     done = len(report.dropped) // len(options.speeds)
-    for item, result in journal.run(items, n_jobs_map or map):
+    for item, result in results:
         kept += result["rows"]
+        parts += result.get("parts", [])
         report.dropped += [tuple(d) for d in result["dropped"]]
         report.notes += result["notes"]
         done += len(item["utts"])
         if progress:
             progress(done, report.read)
-    report.reused, report.written = journal.reused, len(kept)
+    report.written = len(kept)
     report.dropped.sort(key=lambda d: rows.key_bytes(d[0]))
-    _write_result(dst, kept, tables, names, options, report)
-    return report
+    return kept, parts
+
+
+def _check_join(src: Path, tables: dict, options: FormatOptions, join_s: float) -> None:
+    if join_s == 0:
+        return
+    if "text" in tables:
+        how = "join sets without text only: joined audio would need joined texts"
+        raise UsageError("a set with text cannot be joined", src / "text", how)
+    if not 0 < 3 * join_s <= options.max_s or tuple(options.speeds) != (1.0,):
+        how = "0 < 3 * join_s <= max_s, and speeds (1.0,)"
+        raise UsageError(f"join_s cannot be {join_s!r} here", "format options", how)
+
+
+def _write_joined(dst: Path, parts: list[list], names: list[str], report: FormatReport) -> None:
+    """Write which samples of a joined utterance ``[first, end)`` each of its parts is."""
+    report.joined = len(parts) - len({joined for joined, *_ in parts})
+    if parts and names:
+        report.notes.append(f"joined utterances have no line in {', '.join(names)}")
+    parts = sorted(parts, key=lambda part: (rows.key_bytes(part[0]), part[2]))
+    lines = ["joined\tutt\tfirst_sample\tend_sample", *("\t".join(map(str, p)) for p in parts)]
+    write_text(dst / JOINED, "\n".join(lines) + "\n")
 
 
 def _open_wav_dir(dst: Path) -> Path:
@@ -218,62 +266,6 @@ def _refuse_equal_ids(tables: dict, options: FormatOptions) -> None:
         )
 
 
-class _Journal:
-    """One line for each finished recording, so that an interrupted run is continued."""
-
-    def __init__(self, path: Path):
-        self.path, self.reused = path, 0
-        self.done: dict[str, dict] = {}
-        for line in path.read_bytes().split(b"\n") if path.exists() else ():
-            try:
-                entry = json.loads(line)
-                self.done[entry["signature"]] = entry["result"]
-            except (ValueError, KeyError, TypeError):
-                continue  # the line that a kill tore
-
-    def run(self, items: list[dict], n_jobs_map: Callable) -> Iterator[tuple[dict, dict]]:
-        """Yield ``(item, result)``: first what is taken over, then what had to be made."""
-        signatures = [_signature(item) for item in items]
-        old = {i: r for i, s in enumerate(signatures) if (r := self.done.get(s)) and _whole(r)}
-        self.reused = len(old)
-        lines = [_line(signatures[i], result) for i, result in old.items()]
-        write_text(self.path, "".join(lines))
-        yield from ((items[i], result) for i, result in old.items())
-        todo = [i for i in range(len(items)) if i not in old]
-        with open(self.path, "a", encoding="utf-8") as f:
-            results = n_jobs_map(format_recording, [items[i] for i in todo])
-            for i, result in zip(todo, results, strict=True):
-                # A file that was not readable may have been repaired without a new time stamp.
-                bad = any(d[1] == "unreadable audio" for d in result["dropped"])
-                if signatures[i] and not bad:
-                    f.write(_line(signatures[i], result))
-                    f.flush()
-                yield items[i], result
-
-
-def _line(signature: str, result: dict) -> str:
-    return json.dumps({"signature": signature, "result": result}, ensure_ascii=False) + "\n"
-
-
-def _signature(item: dict) -> str:
-    """Return a hash of what the result depends on; empty where that cannot be known."""
-    if is_pipe(item["source"]):
-        return ""
-    try:
-        status = os.stat(item["source"])
-    except (OSError, ValueError):
-        return ""
-    path = os.path.abspath(item["source"])
-    return sha256_json([item, path, status.st_size, status.st_mtime_ns])
-
-
-def _whole(result: dict) -> bool:
-    try:
-        return all(s is None or os.stat(p).st_size == s for _, _, _, p, _, s in result["rows"])
-    except OSError:
-        return False
-
-
 def _write_result(
     dst: Path,
     kept: list[list],
@@ -306,6 +298,7 @@ def _write_result(
         "options": asdict(options),
         "read": report.read,
         "written": report.written,
+        "joined": report.joined,
         "dropped": dict(reasons),
         "notes": report.notes,
         "tables": names,
@@ -323,6 +316,7 @@ def _forget(dst: Path) -> None:
     if mark.exists():
         for name in json.loads(mark.read_bytes()).get("tables", []):
             (dst / Path(name).name).unlink(missing_ok=True)
+        (dst / JOINED).unlink(missing_ok=True)
         mark.unlink()
 
 

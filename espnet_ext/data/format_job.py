@@ -153,7 +153,7 @@ def _format_utterance(f: sf.SoundFile, utterance: list, item: dict, out: dict) -
             if not len(resampled):
                 out["dropped"].append([copy, "too short", "no sample is left by resampling"])
                 continue
-            path, size, note = _write(resampled, copy, item)
+            path, size, note = write_audio(resampled, copy, item)
             out["rows"].append([copy, utt, speed, path, len(resampled), size])
             out["notes"] += note
     except DataError as e:
@@ -175,7 +175,12 @@ def drop_reason(samples: int, units: list | None, options: dict) -> tuple[str, s
     return None
 
 
-def _write(speech: np.ndarray, copy: str, item: dict) -> tuple[str, int, list[str]]:
+def write_audio(speech: np.ndarray, copy: str, item: dict) -> tuple[str, int, list[str]]:
+    """Write samples ``(N,)`` as 16 bit below ``item["wav_dir"]``.
+
+    Returns:
+        The path, its bytes, and notes: louder than full scale is made quieter, not clipped.
+    """
     kind = item["options"]["audio_format"]
     path = Path(item["wav_dir"], f"{safe_name(copy)}.{kind}")
     note = []

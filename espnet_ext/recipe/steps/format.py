@@ -2,12 +2,18 @@
 """Stage 2: from ``data/<set>`` to ``dump/<set>``, ready for training."""
 
 import dataclasses
+from collections import Counter
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from espnet_ext.errors import UsageError, nearest
 from espnet_ext.recipe.console import Progress, say
-from espnet_ext.recipe.schema import Prepare
+from espnet_ext.recipe.schema import Format, Prepare
 from espnet_ext.recipe.stages import Context, Plan
 from espnet_ext.recipe.steps.prepare import DATA, sets
+
+if TYPE_CHECKING:
+    from espnet_ext.data.format import FormatReport
 
 DUMP = Path("dump")
 
@@ -16,14 +22,37 @@ def plan(ctx: Context) -> Plan:
     """See :class:`Plan`."""
     names = sets(ctx)
     prepare = ctx.recipe.prepare or Prepare()
+    f = ctx.recipe.format
+    _check_join(f, names)
+    # Speed copies and joined utterances are written; else only what has to be cut or resampled.
+    copies = sum(x != 1.0 for x in f.speeds) + len(f.join_sets)
     return Plan(
         needs=[DATA / s / "wav.scp" for s in names],
         inputs=[p for s in names for p in sorted((DATA / s).glob("*")) if p.is_file()],
         makes=[DUMP / s / "wav.scp" for s in names],
-        settings={**dataclasses.asdict(ctx.recipe.format), "units": _units(ctx)},
-        # Speed copies are written; otherwise only what has to be cut or resampled.
-        disk_mb=5 + prepare.disk_mb * sum(x != 1.0 for x in ctx.recipe.format.speeds),
+        settings={**_settings(f), "units": _units(ctx)},
+        disk_mb=5 + prepare.disk_mb * copies,
     )
+
+
+def _settings(f: Format) -> dict:
+    """What formatting depends on; joining came later and is told where it is asked for."""
+    settings = dataclasses.asdict(f)
+    if not f.join_s:
+        del settings["join_s"], settings["join_sets"]
+    return settings
+
+
+def _check_join(f: Format, names: list[str]) -> None:
+    for name in f.join_sets:
+        if name not in names:
+            raise UsageError(f"there is no set '{name}'", "format.join_sets", nearest(name, names))
+        if (DATA / name / "text").exists():
+            how = "join sets without text only: joined audio would need joined texts"
+            raise UsageError(f"{DATA / name} has a text", "format.join_sets", how)
+    if f.join_s < 0 or bool(f.join_s) != bool(f.join_sets):
+        how = "give both, e.g. join_s: 3.0 and join_sets: [unlabelled], or none"
+        raise UsageError(f"join_s {f.join_s:g} with join_sets {f.join_sets}", "format", how)
 
 
 def _units(ctx: Context) -> str | None:
@@ -35,23 +64,22 @@ def _units(ctx: Context) -> str | None:
 
 def run(ctx: Context, plan: Plan) -> None:
     """Format every set; tell what was dropped and why."""
-    from collections import Counter
-
     from espnet_ext.data.format import FormatOptions, format_dir
     from espnet_ext.recipe.executor import make_executor
 
     f = ctx.recipe.format
     with make_executor(ctx.options) as executor:
         for name in sets(ctx):
-            training = name == ctx.recipe.data.train
+            labelled = name == ctx.recipe.data.train
+            training = labelled or name in ctx.recipe.data.also
             options = FormatOptions(
                 fs=f.fs,
                 # A test set is never made easier by leaving utterances out.
                 min_s=f.min_s if training else 0.0,
                 max_s=f.max_s if training else float("inf"),
-                speeds=tuple(f.speeds) if training else (1.0,),
+                speeds=tuple(f.speeds) if labelled else (1.0,),
                 audio_format=f.audio_format,
-                ctc_units=_units(ctx) if training else None,
+                ctc_units=_units(ctx) if labelled else None,
                 ctc_stride=f.ctc_stride,
             )
             report = format_dir(
@@ -61,11 +89,19 @@ def run(ctx: Context, plan: Plan) -> None:
                 n_jobs_map=executor.map,
                 progress=Progress(f"format {name}"),
                 allow_pipes=f.allow_pipes,
+                join_s=f.join_s if name in f.join_sets else 0.0,
             )
-            why = Counter(reason for _, reason, _ in report.dropped)
-            lost = ", ".join(f"{n} {reason}" for reason, n in sorted(why.items()))
-            listed = f" (list: {DUMP / name / 'dropped.tsv'})" if lost else ""
-            say(
-                f"  {name}: {report.read} read, {report.written} written, "
-                f"{len(report.dropped)} dropped{': ' + lost if lost else ''}{listed}"
-            )
+            _tell(name, report)
+
+
+def _tell(name: str, report: "FormatReport") -> None:
+    why = Counter(reason for _, reason, _ in report.dropped)
+    lost = ", ".join(f"{n} {reason}" for reason, n in sorted(why.items()))
+    listed = f" (list: {DUMP / name / 'dropped.tsv'})" if lost else ""
+    joined = ""
+    if report.joined:
+        joined = f"{report.joined} joined to others (list: {DUMP / name / 'joined.tsv'}), "
+    say(
+        f"  {name}: {report.read} read, {report.written} written, {joined}"
+        f"{len(report.dropped)} dropped{': ' + lost if lost else ''}{listed}"
+    )
