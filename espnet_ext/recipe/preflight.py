@@ -79,11 +79,11 @@ def _caught(check, *args) -> EspnetExtError | None:
 
 
 def resolve_corpus(ctx: Context) -> None:
-    """Make the corpus's path absolute; a relative one is meant from where run.sh was called."""
-    name = ctx.recipe.corpus.env
-    if name and (path := os.environ.get(name)):
-        start = os.environ.get("ESPNET_EXT_CALLED_FROM") or os.getcwd()
-        os.environ[name] = os.path.abspath(os.path.join(start, os.path.expanduser(path)))
+    """Make the corpus's paths absolute; a relative one is meant from where run.sh was called."""
+    start = os.environ.get("ESPNET_EXT_CALLED_FROM") or os.getcwd()
+    for name in (ctx.recipe.corpus.env, *ctx.recipe.corpus.more_env):
+        if name and (path := os.environ.get(name)):
+            os.environ[name] = os.path.abspath(os.path.join(start, os.path.expanduser(path)))
 
 
 def _check_corpus(ctx: Context) -> None:

@@ -10,6 +10,7 @@ class Corpus:
 
     name: str = ""
     env: str = ""  # environment variable with the path of an existing copy
+    more_env: list[str] = field(default_factory=list)  # further such variables, which may be unset
     licence: str = ""
     source: str = ""  # where a user gets it
     size: str = ""
@@ -24,7 +25,7 @@ class Data:
     train: str = "train"
     valid: str = "dev"
     test: list[str] = field(default_factory=lambda: ["test"])
-    also: list[str] = field(default_factory=list)  # further sets, e.g. unlabelled ones
+    also: list[str] = field(default_factory=list)  # further training sets, e.g. unlabelled ones
 
 
 @dataclass
@@ -45,6 +46,8 @@ class Format:
     audio_format: str = "flac"
     ctc_stride: int = 4  # feature frames (10 ms) per encoder frame, for CTC feasibility
     allow_pipes: bool = False  # run the commands of piped wav.scp entries
+    join_s: float = 0.0  # shorter utterances of join_sets are joined by speaker; 0: none
+    join_sets: list[str] = field(default_factory=list)  # sets without text
 
 
 @dataclass

@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from espnet_ext.bl_just import options as bl_just
+from espnet_ext.bl_just.schedule import make_schedule
 from espnet_ext.recipe import config, stages, sweep
 from espnet_ext.recipe.options import Options
 from espnet_ext.recipe.stages import Context
@@ -46,9 +48,18 @@ def test_each_run_of_a_sweep_plans(path, monkeypatch):
 
 
 def check_training(ctx):
-    """The auxiliary losses have their layer, their streams and their labels."""
     ctx.stage = stages.find("finetune")
-    settings, recipe = training_config(ctx), ctx.recipe
+    settings = training_config(ctx)
+    assert ("aux" in settings) != ("bl_just" in settings)
+    if "aux" in settings:
+        check_weak_align(ctx.recipe, settings)
+    else:
+        assert make_schedule(bl_just.resolve(settings["bl_just"]), 40, 120).total.labelled
+        assert set(ctx.recipe.finetune.extra_data) == {"u"}
+
+
+def check_weak_align(recipe, settings):
+    """The auxiliary losses have their layer, their streams and their labels."""
     aux = resolve(settings["aux"])
     streams = {s.name for s in recipe.finetune.streams}
     for loss in aux.losses:

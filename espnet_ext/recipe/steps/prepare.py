@@ -28,15 +28,21 @@ def plan(ctx: Context) -> Plan:
     section, corpus = ctx.recipe.prepare, ctx.recipe.corpus
     script = Path(section.script)
     before = records.read(ctx.done_path(ctx.stage)) or {}
-    known = before.get("settings", {}).get("corpus")
+    known = before.get("settings", {})
     # Unset after a first run means: the same as then.
-    path = os.environ.get(corpus.env, known) if corpus.env else None
+    path = os.environ.get(corpus.env, known.get("corpus")) if corpus.env else None
+    further = {n: os.environ.get(n, (known.get("further") or {}).get(n)) for n in corpus.more_env}
     files = ("wav.scp", "text", "utt2spk")
     return Plan(
         needs=[script],
         makes=[DATA / s / f for s in sets(ctx) for f in files if _expected(ctx, s, f)],
         inputs=[p for p in sorted(script.parent.rglob("*")) if p.suffix in (".sh", ".py")],
-        settings={"args": section.args, "corpus": path, "sets": sets(ctx)},
+        settings={
+            "args": section.args,
+            "corpus": path,
+            "sets": sets(ctx),
+            **({"further": further} if further else {}),
+        },
         disk_mb=section.disk_mb,
         stock=[shlex.join(["bash", str(script), str(DATA), *section.args])],
     )
