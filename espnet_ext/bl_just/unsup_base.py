@@ -61,7 +61,8 @@ class UnsupLoss(nn.Module):
         """Return the loss, a mean over the query frames of the batch.
 
         Utterances below :attr:`min_frames` are left out. Padding is set to 0 and cut to the
-        longest utterance, so neither its length nor its content changes anything.
+        longest utterance, so neither its length nor its content changes anything. The encoder
+        gets the utterances in decreasing order of length.
 
         Args:
             encoder: ``(x (N, T, F), lengths (N,)) -> (h (N, T', D), h_lengths (N,))``.
@@ -78,7 +79,9 @@ class UnsupLoss(nn.Module):
                 its stride is not the one given.
         """
         lengths = lengths.to(x.device)
-        usable = (lengths >= self.min_frames).nonzero().flatten()
+        # ESPnet's RNN encoders take utterances in decreasing order of length only.
+        usable = lengths.argsort(descending=True, stable=True)
+        usable = usable[lengths[usable] >= self.min_frames]
         skipped = x.new_tensor(float(len(lengths) - len(usable)))
         if not len(usable):
             loss, stats = self.nothing(x)

@@ -49,7 +49,8 @@ class Wav2vec2Conf:
     """wav2vec 2.0: masked frames against quantised features.
 
     Attributes:
-        mask_prob: Probability that a masked span begins at an encoder frame.
+        mask_prob: Probability that a masked span begins at an encoder frame. With frames of
+            40 ms the defaults mask half of the speech, as in the paper.
         mask_length_s: Length of a span.
         negatives: K, distractors of a masked frame.
         temperature: kappa, which divides the cosines.
