@@ -145,7 +145,11 @@ def facts(args: argparse.Namespace, schedule: Schedule) -> dict[str, float]:
 
 
 def _samples(shape_files: list[str]) -> int:
-    return sum(int(n.split(",")[0]) for path in shape_files for _, n in iter_table(path))
+    """Return the samples of all utterances; speed copies (``sp0.9-<utterance>``) do not count."""
+    rows = {u: int(n.split(",")[0]) for path in shape_files for u, n in iter_table(path)}
+    return sum(
+        n for u, n in rows.items() if not (u.startswith("sp") and u.partition("-")[2] in rows)
+    )
 
 
 def world_size(args: argparse.Namespace) -> int:

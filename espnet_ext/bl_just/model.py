@@ -80,29 +80,24 @@ class BLJustModel(ESPnetASRModel):
         if step is None:
             return super().forward(speech, speech_lengths, text, text_lengths, **kwargs)
         f, g, stats, weight = None, None, {}, None
-        gamma = step["gamma"]
         if speech is not None:
             tokens = text_lengths.float().mean()
             batch = (speech, speech_lengths, text, text_lengths)
             f, stats, weight = super().forward(*batch, **kwargs)
             stats["f"] = f.detach()
         if u_speech is not None:
-            if step["kind"] == "pseudo":
-                g, told = self._pseudo_loss(u_speech, u_lengths)
-            else:
-                factor = gamma if self._head_is_unscaled(step) else 1.0
-                g, told = self._unsup_loss(u_speech, u_lengths, factor)
+            g, told = self._second_loss(step, u_speech, u_lengths)
             stats |= {**told, "g": g.detach()}
             matched = step["kind"] == "joint" and self.conf.unsup_scale == "match_tokens"
             if matched and f is not None:
                 g = g * tokens
             weight = len(u_lengths) if weight is None else weight
         if step["measure"] and f is not None and g is not None:
-            stats |= gradient_geometry(f, g, self._theta())
+            stats |= self._geometry(step, f, g)
         loss = self._objective(step, f, g)
         stats["loss"] = self._value(step, f, g)
         if f is not None and g is not None:
-            stats["gamma"] = gamma
+            stats["gamma"] = step["gamma"]
         loss, stats, weight = force_gatherable((loss, stats, weight), loss.device)
         index = OPTIMISER[step["kind"]]
         return {"loss": loss, "stats": stats, "weight": weight, "optim_idx": index}
@@ -123,9 +118,22 @@ class BLJustModel(ESPnetASRModel):
         f, g = f.detach(), g.detach()
         return g + step["gamma"] * f if reverse else f + step["gamma"] * g
 
-    def _theta(self) -> list[Tensor]:
+    def _geometry(self, step: dict[str, Any], f: Tensor, g: Tensor) -> dict[str, Tensor]:
         named = self.named_parameters()
-        return [p for n, p in named if p.requires_grad and part_of(n) == "theta"]
+        theta = [p for n, p in named if p.requires_grad and part_of(n) == "theta"]
+        told = gradient_geometry(f, g, theta)
+        if self._head_is_unscaled(step):  # theta's gradient of g holds gamma already
+            told["grad_norm_g"] = told["grad_norm_g"] / step["gamma"]
+        return told
+
+    def _second_loss(
+        self, step: dict[str, Any], speech: Tensor, lengths: Tensor
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        if step["kind"] == "pseudo":
+            return self._pseudo_loss(speech, lengths)
+        return self._unsup_loss(
+            speech, lengths, step["gamma"] if self._head_is_unscaled(step) else 1.0
+        )
 
     def _unsup_loss(
         self, speech: Tensor, lengths: Tensor, factor: float

@@ -144,6 +144,10 @@ def _check_together(conf: BlJustConf) -> None:
         raise UsageError(
             f"{conf.schedule} has no levels", "bl_just.upper_level", "schedule: bljust"
         )
+    if reversed_levels and conf.eta_scale == "one":
+        raise UsageError(
+            "with reversed levels gamma scales f, not g", "bl_just.eta_scale", "eta_scale: gamma"
+        )
     if conf.schedule in ("weighted_sum", "pseudo_label") and conf.gamma_max == 0:
         raise UsageError(
             f"{conf.schedule} with gamma 0 is supervised training", "bl_just.gamma_max",

@@ -164,6 +164,7 @@ def lay_out(args: argparse.Namespace, conf: BlJustConf) -> Schedule:
         )  # fmt: skip
     if args.iterator_type != "sequence" or args.batch_type == "catpow":
         raise UsageError("the two streams need plain batches", "iterator_type", "sequence")
+    _check_criteria(args)
     own = (args.train_shape_file, args.batch_size, args.batch_bins)
     labelled = checks.count_updates(args, *own)
     unlabelled = 0
@@ -191,6 +192,18 @@ def lay_out(args: argparse.Namespace, conf: BlJustConf) -> Schedule:
             f"{total.unlabelled:,} unlabelled updates, {total.passes:,} forward-backward passes"
         )
     return schedule
+
+
+def _check_criteria(args: argparse.Namespace) -> None:
+    """Let validation alone choose models: what training tells differs from phase to phase."""
+    chosen = [c for c in args.best_model_criterion if c[0] == "valid"]
+    for option, left in (
+        ("best_model_criterion", bool(chosen)),
+        ("early_stopping_criterion", args.early_stopping_criterion[0] == "valid"),
+    ):
+        if not left:
+            raise UsageError("the training loss is another in each phase", option, "valid, ...")
+    args.best_model_criterion = chosen  # ESPnet's default has some of training
 
 
 def _set_schedulers(args: argparse.Namespace, schedule: Schedule) -> None:

@@ -9,9 +9,13 @@ case "${AN4:-/}" in /*) ;; *) export AN4="$ESPNET_EXT_CALLED_FROM/$AN4" ;; esac
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 for seed in 1 2 3; do
-    for schedule in supervised pt_ft weighted_sum bljust; do
-        ./run.sh --name "${schedule}_s$seed" --group "$schedule" --seed "$seed" \
-            --finetune.args.bl_just.schedule "$schedule" --finetune.args.bl_just.budget passes \
+    for group in bljust pt_ft weighted_sum supervised supervised_short; do
+        case "$group" in
+            supervised_short) schedule=supervised budget=batches ;; # the labelled batches of BL-JUST
+            *) schedule="$group" budget=passes ;;
+        esac
+        ./run.sh --name "${group}_s$seed" --group "$group" --seed "$seed" \
+            --finetune.args.bl_just.schedule "$schedule" --finetune.args.bl_just.budget "$budget" \
             --stop-stage score "$@"
     done
 done
