@@ -2,6 +2,7 @@
 """The bilevel step on problems whose solution is known."""
 
 import itertools
+from pathlib import Path
 
 import pytest
 import torch
@@ -17,6 +18,7 @@ from espnet_ext.bl_just.options import resolve
 from espnet_ext.bl_just.schedule import make_schedule
 
 ALL = itertools.repeat(None)
+PAGE = Path(__file__).parents[2] / "espnet_ext/bl_just/README.md"
 
 
 def minimiser(gamma, upper_level):
@@ -118,3 +120,11 @@ def test_groups_are_clipped_apart():
     clip_groups(torch.optim.SGD([{"params": [big]}, {"params": [small]}], lr=1), 1.0)
     assert big.grad.norm().item() == pytest.approx(1.0, abs=1e-5)
     assert small.grad.tolist() == pytest.approx([0.1] * 4)
+
+
+def test_the_example_of_the_page_runs(capsys):
+    code = PAGE.read_text(encoding="utf-8").split("```python\n")[1].split("```")[0]
+    exec(compile(code, str(PAGE), "exec"), {"__name__": "example"})
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 3 * (3 + 2) + 5 * 2  # K (N1 + N2) + N3
+    assert sum("nan" not in line for line in lines) == 2 * 2  # f and g where gamma is above 0
