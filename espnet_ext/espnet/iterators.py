@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+import torch
 from espnet2.iterators.abs_iter_factory import AbsIterFactory
 from espnet2.iterators.sequence_iter_factory import SequenceIterFactory
 from espnet2.samplers.build_batch_sampler import build_batch_sampler
@@ -70,6 +71,7 @@ class PersistentIterFactory(AbsIterFactory):
             collate_fn=stock.collate_fn,
             persistent_workers=workers > 0,
             prefetch_factor=prefetch if workers > 0 else None,
+            generator=torch.Generator(),
         )
 
     def epoch_keys(self, epoch: int, shuffle: bool | None = None) -> list[list[str]]:
@@ -78,6 +80,9 @@ class PersistentIterFactory(AbsIterFactory):
 
     def load(self, epoch: int, keys: list[list[str]]) -> DataLoader:
         """Return the loader over the given batches."""
+        # A loader draws a number when its workers start. Stock ESPnet's is new each epoch, this one
+        # would draw in the first epoch of a process alone: other dropout after a resume.
+        torch.empty((), dtype=torch.int64).random_()
         seed = self.stock.seed
         self.batches.items = [[(seed, epoch, utt) for utt in batch] for batch in keys]
         return self.loader
