@@ -66,10 +66,10 @@ class BLJustTask(ExtTask, ASRTask):
             if is_first_process(args):
                 checks.write_lists(args)
             schedule = lay_out(args, conf)
-            own = {"schedule": schedule, "conf": conf, "facts": checks.facts(args, schedule)}
-            trainer = type("Trainer", (cls.trainer,), own)
-            own = type(cls.__name__, (cls,), {"trainer": trainer})
-            super(BLJustTask, own).main_worker(args)
+            known = {"schedule": schedule, "conf": conf, "facts": checks.facts(args, schedule)}
+            trainer = type("Trainer", (cls.trainer,), known)
+            task = type(cls.__name__, (cls,), {"trainer": trainer})
+            super(BLJustTask, task).main_worker(args)
 
     @classmethod
     def build_model(cls, args: argparse.Namespace) -> BLJustModel:
