@@ -5,14 +5,17 @@ Semi-tied covariances (:mod:`.mllt`) and constrained MLLR (:mod:`.fmllr`) both m
 ``count log|det A|`` minus quadratic forms of the rows of A, one row after the other.
 """
 
+import operator
 from collections.abc import Iterator
-from typing import NamedTuple
+from dataclasses import fields
+from pathlib import Path
+from typing import NamedTuple, Self
 
 import numpy as np
 import torch
 
 from espnet_ext.align.gmm import Gmm
-from espnet_ext.align.gmm_stats import posteriors, runs_by_pdf
+from espnet_ext.align.gmm_stats import load_arrays, posteriors, runs_by_pdf, save_arrays
 
 BLOCK_FRAMES = 1024  # times D^2 / 2 products of two dimensions each: a few MB
 
@@ -31,6 +34,29 @@ def apply_affine(x: torch.Tensor, matrix: torch.Tensor) -> torch.Tensor:
     if matrix.shape[1] == dim:
         return x @ matrix.T
     return torch.addmm(matrix[:, dim], x, matrix[:, :dim].T)
+
+
+class Sums:
+    """Base of dataclasses whose fields are sums over frames, arrays or numbers: shards add up."""
+
+    def __iadd__(self, other: Self) -> Self:
+        for f in fields(self):
+            setattr(self, f.name, operator.iadd(getattr(self, f.name), getattr(other, f.name)))
+        return self
+
+    def save(self, path: Path | str) -> None:
+        """Write to an npz file, atomically."""
+        save_arrays(path, {f.name: np.asarray(getattr(self, f.name)) for f in fields(self)})
+
+    @classmethod
+    def load(cls, path: Path | str) -> Self:
+        """Read what :meth:`save` wrote.
+
+        Raises:
+            DataError: The file is missing or damaged.
+        """
+        arrays = load_arrays(path, tuple(f.name for f in fields(cls)))
+        return cls(**{k: a if a.ndim else float(a) for k, a in arrays.items()})
 
 
 class WeightedFrames(NamedTuple):

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from espnet_ext.align.engine import align_shard, chunks, frontend, labels, load_tree
+from espnet_ext.align.engine import align_shard, chunks, frontend, labels, load_tree, save_stats
 from espnet_ext.align.fmllr import FmllrStats, estimate_fmllr
 from espnet_ext.align.frontend import save_speakers, save_transform
 from espnet_ext.align.gmm import Gmm
@@ -17,15 +17,14 @@ from espnet_ext.align.lda import LdaStats, estimate_lda
 from espnet_ext.align.mllt import MlltStats, estimate_mllt, transform_gmm
 from espnet_ext.align.model import AlignModel
 from espnet_ext.align.passes import State, em, finish, start_from
-from espnet_ext.align.session import Model, Session
+from espnet_ext.align.session import Model, Session, sum_stats
 
 
 def lda_mllt_pass(s: Session, before: Model, data: Path) -> Model:
     """Train on spliced frames under LDA, with MLLT updates on the way."""
-    o, key = s.options.lda_mllt, s.pass_key("lda_mllt")
-    if done := s.finished("lda_mllt", key):
+    if done := s.begin("lda_mllt"):
         return done
-    folder = s.fresh_folder("lda_mllt")
+    o, folder = s.options.lda_mllt, s.folder("lda_mllt")
     transform = folder / "transform.npz"
     identity = np.eye(s.corpus.store.dim * (2 * o.splice + 1))
     save_transform(transform, identity, o.splice)  # so that features can be read spliced
@@ -33,7 +32,7 @@ def lda_mllt_pass(s: Session, before: Model, data: Path) -> Model:
         lda_shard, tree=before.tree, segs=str(s.folder(before.name) / "segs"),
         transform=str(transform), stats=str(folder / "lda"),
     )  # fmt: skip
-    stats = _sum(LdaStats, results)
+    stats = sum_stats(LdaStats, results)
     save_transform(transform, estimate_lda(stats, o.dim).numpy(), o.splice)
     state, tree = start_from(s, "lda_mllt", folder, before, o, {"transform": str(transform)})
 
@@ -41,7 +40,7 @@ def lda_mllt_pass(s: Session, before: Model, data: Path) -> Model:
         if iteration not in o.transforms:
             return
         results, _ = s.run(mllt_shard, **state.job, stats=str(folder / "mllt"))
-        matrix, gain = estimate_mllt(_sum(MlltStats, results))
+        matrix, gain = estimate_mllt(sum_stats(MlltStats, results))
         with np.load(transform, allow_pickle=False) as z:
             combined = matrix.numpy() @ z["matrix"]
         save_transform(transform, combined, o.splice)
@@ -50,15 +49,14 @@ def lda_mllt_pass(s: Session, before: Model, data: Path) -> Model:
         s.say(f"  lda_mllt {iteration}: MLLT gains {gain:.4f} per frame")
 
     em(s, state, o, state.job.pop("target"), before_update=update_transform)
-    return finish(s, state, key, tree)
+    return finish(s, state, tree)
 
 
 def sat_pass(s: Session, before: Model, data: Path) -> Model:
     """Train on features under a transform for each speaker (fMLLR)."""
-    o, key = s.options.sat, s.pass_key("sat")
-    if done := s.finished("sat", key):
+    if done := s.begin("sat"):
         return done
-    folder = s.fresh_folder("sat")
+    o, folder = s.options.sat, s.folder("sat")
     fmllr = folder / "fmllr"
     common = {"transform": before.transform, "fmllr_out": str(fmllr)}
     s.run(
@@ -74,7 +72,7 @@ def sat_pass(s: Session, before: Model, data: Path) -> Model:
             s.run(fmllr_shard, **state.job, fmllr_out=str(fmllr))
 
     em(s, state, o, state.job.pop("target"), before_update=update_speakers)
-    return finish(s, state, key, tree)
+    return finish(s, state, tree)
 
 
 def estimate_speakers(s: Session, model: AlignModel, work: Path) -> str:
@@ -100,7 +98,7 @@ def lda_shard(job: dict[str, Any]) -> dict[str, Any]:
     for x, held in chunks(job):
         total = total or LdaStats.zeros(tree.num_pdfs, x.shape[1])
         total.accumulate(x, labels(held, tree))
-    return _save(total, job)
+    return save_stats(total, job)
 
 
 def mllt_shard(job: dict[str, Any]) -> dict[str, Any]:
@@ -109,7 +107,7 @@ def mllt_shard(job: dict[str, Any]) -> dict[str, Any]:
     for x, held in chunks(job):
         total = total or MlltStats.zeros(gmm.dim)
         total.accumulate(x, labels(held, tree), gmm)
-    return _save(total, job)
+    return save_stats(total, job)
 
 
 def fmllr_shard(job: dict[str, Any]) -> dict[str, Any]:
@@ -131,21 +129,3 @@ def fmllr_shard(job: dict[str, Any]) -> dict[str, Any]:
     found = {name: estimate_fmllr(own).numpy() for name, own in stats.items()}
     save_speakers(Path(job["fmllr_out"]) / f"{job['shard']}.npz", found)
     return {"speakers": len(found), "cpu_s": time.process_time() - start}
-
-
-def _save(total: Any, job: dict[str, Any]) -> dict[str, Any]:
-    if total is None:
-        return {"stats": ""}
-    path = f"{job['stats']}.{job['shard']}.npz"
-    total.save(path)
-    return {"stats": path}
-
-
-def _sum(kind: Any, results: list[dict]) -> Any:
-    total = None
-    for r in results:
-        if r["stats"]:
-            part = kind.load(r["stats"])
-            total = part if total is None else total.__iadd__(part)
-            Path(r["stats"]).unlink()
-    return total

@@ -226,6 +226,15 @@ def labels(held: list[tuple[str, Segmentation]], tree: Tree) -> torch.Tensor:
     )
 
 
+def save_stats(total: Any, job: dict[str, Any]) -> dict[str, str]:
+    """Write a shard's statistics to ``stats`` + ``.N.npz``; tell where, "" if there are none."""
+    if total is None:
+        return {"stats": ""}
+    path = f"{job['stats']}.{job['shard']}.npz"
+    total.save(path)
+    return {"stats": path}
+
+
 def accumulate_shard(job: dict[str, Any]) -> dict[str, Any]:
     """Collect the statistics of one EM update; writes ``stats`` + ``.N.npz``."""
     start = time.process_time()
@@ -236,12 +245,10 @@ def accumulate_shard(job: dict[str, Any]) -> dict[str, Any]:
         pdfs = labels(held, tree).to(job["device"])
         stats = gmm.accumulate(x.to(job["device"]), pdfs)
         total = stats if total is None else total + stats
-    path = Path(f"{job['stats']}.{job['shard']}.npz")
-    if total is None:
-        return {"stats": "", "frames": 0, "loglik": 0.0, "cpu_s": time.process_time() - start}
-    total.save(path)
+    saved = save_stats(total, job)
+    frames, loglik = (0, 0.0) if total is None else (total.frames, total.loglik)
     spent = time.process_time() - start
-    return {"stats": str(path), "frames": total.frames, "loglik": total.loglik, "cpu_s": spent}
+    return {**saved, "frames": frames, "loglik": loglik, "cpu_s": spent}
 
 
 def moments_shard(job: dict[str, Any]) -> dict[str, Any]:
@@ -265,9 +272,5 @@ def tree_shard(job: dict[str, Any]) -> dict[str, Any]:
             (seg, features[e - seg.frames : e]) for (_, seg), e in zip(held, ends, strict=True)
         ]
         stats = TriphoneStats.collect(pairs)
-        total = stats if total is None else total.merge(stats)
-    if total is None:
-        return {"stats": ""}
-    path = Path(f"{job['stats']}.{job['shard']}.npz")
-    total.save(path)
-    return {"stats": str(path)}
+        total = stats if total is None else total + stats
+    return save_stats(total, job)

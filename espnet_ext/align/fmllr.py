@@ -5,12 +5,12 @@ The objective of ``W = [A, b]`` is ``count log|det A| + sum_d (W_d k_d - 1/2 W_d
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
 
 from espnet_ext.align.adapt import (
+    Sums,
     invertible,
     packed_products,
     replace_row,
@@ -18,11 +18,10 @@ from espnet_ext.align.adapt import (
     weighted_frames,
 )
 from espnet_ext.align.gmm import Gmm
-from espnet_ext.align.gmm_stats import load_arrays, save_arrays
 
 
 @dataclass
-class FmllrStats:
+class FmllrStats(Sums):
     """Statistics of one speaker, float64; extended frames are ``[x, 1]``.
 
     Args:
@@ -68,27 +67,6 @@ class FmllrStats:
         self.quadratic += shift @ unpack_symmetric(packed.cpu().numpy(), dim + 1) @ shift.T
         self.linear += linear.cpu().numpy() @ shift.T
         self.count += len(x)
-
-    def __iadd__(self, other: "FmllrStats") -> "FmllrStats":
-        self.linear += other.linear
-        self.quadratic += other.quadratic
-        self.count += other.count
-        return self
-
-    def save(self, path: Path | str) -> None:
-        """Write to an npz file, atomically."""
-        arrays = {"linear": self.linear, "quadratic": self.quadratic}
-        save_arrays(path, arrays | {"count": np.array(self.count)})
-
-    @classmethod
-    def load(cls, path: Path | str) -> "FmllrStats":
-        """Read what :meth:`save` wrote.
-
-        Raises:
-            DataError: The file is missing or damaged.
-        """
-        a = load_arrays(path, ("linear", "quadratic", "count"))
-        return cls(a["linear"], a["quadratic"], float(a["count"]))
 
 
 def fmllr_objective(stats: FmllrStats, matrix: torch.Tensor | np.ndarray) -> float:

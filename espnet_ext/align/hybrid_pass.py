@@ -32,10 +32,9 @@ def fbank_options(o: AlignOptions) -> FeatureOptions:
 
 def hybrid_pass(s: Session, before: Model, data: Path) -> Model:
     """Train and realign ``rounds`` times; the tied states stay those of the pass before."""
-    o, key = s.options.hybrid, s.pass_key("hybrid")
-    if done := s.finished("hybrid", key):
+    if done := s.begin("hybrid"):
         return done
-    folder = s.fresh_folder("hybrid")
+    o, folder = s.options.hybrid, s.folder("hybrid")
     store = FeatureStore.build(s.work / "fbank", data, fbank_options(s.options), map=s.map_fn)
     model = replace(before, name="hybrid", gmm=str(folder / "blstm.npz"))
     report: dict[str, Any] = {"name": "hybrid", "iterations": [], "states": 0, "failures": []}
@@ -71,7 +70,7 @@ def hybrid_pass(s: Session, before: Model, data: Path) -> Model:
         "align_frames_per_cpu_s": round(sums["frames"] / max(1e-9, sums["cpu_s"])),
         "wall_s": round(time.perf_counter() - start, 2),
     }
-    return s.finish("hybrid", key, model, report)
+    return s.finish("hybrid", model, report)
 
 
 def _train_round(s: Session, store: FeatureStore, model: Model, segs: Path) -> list[dict]:

@@ -2,20 +2,18 @@
 """Linear discriminant analysis of spliced features."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
 
-from espnet_ext.align.adapt import invertible
-from espnet_ext.align.gmm_stats import load_arrays, save_arrays
+from espnet_ext.align.adapt import Sums, invertible
 from espnet_ext.errors import DataError, UsageError
 
 CHUNK_FRAMES = 8192
 
 
 @dataclass
-class LdaStats:
+class LdaStats(Sums):
     """Moments of K classes in D dimensions, float64.
 
     Args:
@@ -46,25 +44,6 @@ class LdaStats:
             part = part.double().cpu()
             sums.index_add_(0, labels, part)
             self.outer += (part.T @ part).numpy()
-
-    def __iadd__(self, other: "LdaStats") -> "LdaStats":
-        self.count += other.count
-        self.sum += other.sum
-        self.outer += other.outer
-        return self
-
-    def save(self, path: Path | str) -> None:
-        """Write to an npz file, atomically."""
-        save_arrays(path, {"count": self.count, "sum": self.sum, "outer": self.outer})
-
-    @classmethod
-    def load(cls, path: Path | str) -> "LdaStats":
-        """Read what :meth:`save` wrote.
-
-        Raises:
-            DataError: The file is missing or damaged.
-        """
-        return cls(**load_arrays(path, ("count", "sum", "outer")))
 
 
 def estimate_lda(stats: LdaStats, dim: int, *, remove_mean: bool = False) -> torch.Tensor:

@@ -7,12 +7,12 @@ weighted by their inverse variances of dimension d.
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
 
 from espnet_ext.align.adapt import (
+    Sums,
     invertible,
     packed_products,
     replace_row,
@@ -20,12 +20,11 @@ from espnet_ext.align.adapt import (
     weighted_frames,
 )
 from espnet_ext.align.gmm import Gmm
-from espnet_ext.align.gmm_stats import load_arrays, save_arrays
 from espnet_ext.errors import DataError
 
 
 @dataclass
-class MlltStats:
+class MlltStats(Sums):
     """Scatter of frames around their Gaussians, float64.
 
     Args:
@@ -62,25 +61,6 @@ class MlltStats:
             cross = ((mean / gmm.variances[seen, d, None]).T @ right).cpu().numpy()
             self.scatter[d] -= cross + cross.T
         self.count += len(x)
-
-    def __iadd__(self, other: "MlltStats") -> "MlltStats":
-        self.scatter += other.scatter
-        self.count += other.count
-        return self
-
-    def save(self, path: Path | str) -> None:
-        """Write to an npz file, atomically."""
-        save_arrays(path, {"scatter": self.scatter, "count": np.array(self.count)})
-
-    @classmethod
-    def load(cls, path: Path | str) -> "MlltStats":
-        """Read what :meth:`save` wrote.
-
-        Raises:
-            DataError: The file is missing or damaged.
-        """
-        arrays = load_arrays(path, ("scatter", "count"))
-        return cls(arrays["scatter"], float(arrays["count"]))
 
 
 def mllt_objective(stats: MlltStats, matrix: torch.Tensor | np.ndarray) -> float:

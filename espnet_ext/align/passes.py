@@ -28,7 +28,7 @@ from espnet_ext.align.gmm import Gmm
 from espnet_ext.align.gmm_stats import GmmStats
 from espnet_ext.align.options import Mono, Tri
 from espnet_ext.align.questions import automatic_questions
-from espnet_ext.align.session import Model, Session, count, totals
+from espnet_ext.align.session import Model, Session, count, sum_stats, totals
 from espnet_ext.align.tree import Tree, build_tree, describe, initial_gmm_stats, leaf_budget
 from espnet_ext.align.tree_stats import TriphoneStats
 from espnet_ext.errors import DataError
@@ -55,10 +55,9 @@ class State:
 
 def mono_pass(s: Session, before: None, data: Path) -> Model:
     """Train monophones from states of equal length; then align everything."""
-    o, key = s.options.mono, s.pass_key("mono")
-    if done := s.finished("mono", key):
+    if done := s.begin("mono"):
         return done
-    folder = s.fresh_folder("mono")
+    o, folder = s.options.mono, s.folder("mono")
     phones = s.corpus.pronunciations.phone_set()
     tree = Tree.monophone(len(phones))
     limit = s.corpus.limit_frames(o.max_utterances)
@@ -76,18 +75,17 @@ def mono_pass(s: Session, before: None, data: Path) -> Model:
     if not everything:
         state.job["max_frames"] = None
         align(s, state, o.iterations)
-    return finish(s, state, key, tree)
+    return finish(s, state, tree)
 
 
 def tri_pass(s: Session, before: Model, data: Path) -> Model:
     """Train tied triphones on deltas (Kaldi's train_deltas)."""
-    o, key = s.options.tri, s.pass_key("tri")
-    if done := s.finished("tri", key):
+    if done := s.begin("tri"):
         return done
-    folder = s.fresh_folder("tri")
+    o, folder = s.options.tri, s.folder("tri")
     state, tree = start_from(s, "tri", folder, before, o, {})
     em(s, state, o, state.job.pop("target"))
-    return finish(s, state, key, tree)
+    return finish(s, state, tree)
 
 
 def start_from(
@@ -96,11 +94,7 @@ def start_from(
     """Build a tree on the alignment of the pass before and start with one Gaussian per leaf."""
     base = {"segs": str(s.folder(before.name) / "segs"), **extra}
     results, _ = s.run(tree_shard, **base, stats=str(folder / "tree_stats"))
-    stats = None
-    for r in results:
-        part = TriphoneStats.load(Path(r["stats"])) if r["stats"] else None
-        stats = part if stats is None else (stats.merge(part) if part else stats)
-    _drop(results)
+    stats = sum_stats(TriphoneStats, results)
     leaves, gaussians = leaf_budget(int(stats.occ.sum()))
     phones = s.corpus.pronunciations.phone_set()
     leaves = o.leaves or max(leaves, 3 * len(phones))
@@ -197,12 +191,7 @@ def align(s: Session, state: State, iterations: int) -> dict[str, Any]:
 def accumulate(s: Session, state: State) -> tuple[GmmStats, dict[str, Any]]:
     """Collect the statistics of one update over all shards, summed in their order."""
     results, wall_s = s.run(accumulate_shard, **state.job, stats=str(state.folder / "stats"))
-    stats = None
-    for r in results:
-        if r["stats"]:
-            part = GmmStats.load(r["stats"])
-            stats = part if stats is None else stats + part
-    _drop(results)
+    stats = sum_stats(GmmStats, results)
     sums = totals(results)
     state.update_rate = _add(state.update_rate, sums["frames"], sums["cpu_s"])
     return stats, {
@@ -212,7 +201,7 @@ def accumulate(s: Session, state: State) -> tuple[GmmStats, dict[str, Any]]:
     }
 
 
-def finish(s: Session, state: State, key: str, tree: Tree, **more: Any) -> Model:
+def finish(s: Session, state: State, tree: Tree, **more: Any) -> Model:
     """Write the pass's report and mark it as done."""
     sums, phones = state.last_alignment, s.corpus.pronunciations.phone_set()
     report = {
@@ -232,7 +221,7 @@ def finish(s: Session, state: State, key: str, tree: Tree, **more: Any) -> Model
     }
     names = ("gmm", "tree", "transform", "fmllr", "before")
     model = Model(state.name, **{k: state.job.get(k) or "" for k in names})
-    return s.finish(state.name, key, model, report)
+    return s.finish(state.name, model, report)
 
 
 def _files(folder: Path, tree: Tree) -> dict[str, str]:
@@ -247,12 +236,6 @@ def _global_moments(s: Session, job: dict[str, Any]) -> tuple[torch.Tensor, torc
     mean = sum(np.asarray(r["sum"]) for r in results) / count
     var = sum(np.asarray(r["squares"]) for r in results) / count - mean**2
     return torch.from_numpy(mean).float(), torch.from_numpy(var).float()
-
-
-def _drop(results: list[dict]) -> None:
-    for r in results:
-        if r["stats"]:
-            Path(r["stats"]).unlink()
 
 
 def _add(rate: tuple[float, float], frames: float, seconds: float) -> tuple[float, float]:

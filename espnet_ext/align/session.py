@@ -51,7 +51,7 @@ class Session:
     reports: list[dict[str, Any]] = field(default_factory=list)
     models: dict[str, Model] = field(default_factory=dict)
     reused: list[str] = field(default_factory=list)  # passes that an earlier run had finished
-    key: str = ""
+    key: str = ""  # of the pass that was begun last; at first, of the data
 
     def folder(self, name: str) -> Path:
         return self.work / name
@@ -71,18 +71,20 @@ class Session:
         apply = map if base["device"] != "cpu" else self.map_fn
         return list(apply(fn, jobs)), time.perf_counter() - start
 
-    def pass_key(self, name: str) -> str:
-        """Chain the key of a pass to those before it, the first one to that of the data."""
+    def begin(self, name: str) -> Model | None:
+        """Return the model of a pass as an earlier run finished it; else None, its folder empty."""
         own = getattr(self.options, name)
         general = {k: getattr(self.options, k) for k in GENERAL}
+        # Chained to the passes before, the first one to the data.
         self.key = sha256_json([self.key, name, asdict(own), general])
-        return self.key
+        if (done := self._finished(name)) is None:
+            self.fresh_folder(name)
+        return done
 
-    def finished(self, name: str, key: str) -> Model | None:
-        """Return the model of a pass that an earlier run has finished with the same key."""
+    def _finished(self, name: str) -> Model | None:
         try:
             done = json.loads((self.folder(name) / "done.json").read_text(encoding="utf-8"))
-            same, files = done["key"] == key, dict(done["model"])
+            same, files = done["key"] == self.key, dict(done["model"])
         except (OSError, ValueError, KeyError, TypeError):
             return None
         if not same:
@@ -94,8 +96,8 @@ class Session:
         self.models[name] = Model(**paths)
         return self.models[name]
 
-    def finish(self, name: str, key: str, model: Model, report: dict[str, Any]) -> Model:
-        """Record a pass as done."""
+    def finish(self, name: str, model: Model, report: dict[str, Any]) -> Model:
+        """Record the pass that was begun last as done."""
         self.reports.append(report)
         self.models[name] = model
         # Relative: the work folder may be moved, or named by another path, before it goes on.
@@ -103,17 +105,16 @@ class Session:
             k: os.path.relpath(v, self.work) if k in PATHS and v else v
             for k, v in asdict(model).items()
         }
-        record = {"key": key, "model": files, "report": report}
+        record = {"key": self.key, "model": files, "report": report}
         write_json(self.folder(name) / "done.json", record)
         return model
 
-    def fresh_folder(self, name: str) -> Path:
-        """Return an empty folder for a pass."""
+    def fresh_folder(self, name: str) -> None:
+        """Make the folder of a pass empty."""
         # First of all: a kill while the rest is removed must not leave a finished pass.
         (self.folder(name) / "done.json").unlink(missing_ok=True)
         shutil.rmtree(self.folder(name), ignore_errors=True)
         self.folder(name).mkdir(parents=True)
-        return self.folder(name)
 
 
 def totals(results: list[dict]) -> dict[str, Any]:
@@ -123,6 +124,28 @@ def totals(results: list[dict]) -> dict[str, Any]:
         if any(key in r for r in results):
             out[key] = sum(r.get(key, 0) for r in results)
     return out
+
+
+def sum_stats(kind: type, results: list[dict]) -> Any:
+    """Add up the statistics that the shards' results name, in their order, and remove the files.
+
+    Args:
+        kind: Class of the statistics, with ``load(path)`` and addition.
+        results: Each with ``stats``, see :func:`espnet_ext.align.engine.save_stats`.
+
+    Returns:
+        The sum; None if no shard has statistics.
+    """
+    total, files = None, [Path(r["stats"]) for r in results if r["stats"]]
+    for file in files:
+        part = kind.load(file)
+        if total is None:
+            total = part
+        else:
+            total += part
+    for file in files:
+        file.unlink()
+    return total
 
 
 def count(n: int, what: str) -> str:

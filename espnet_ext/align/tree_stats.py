@@ -89,6 +89,9 @@ class TriphoneStats:
             raise DataError("triphone statistics of features of different sizes", "merge")
         return self._unpack(*_sum_equal(parts))
 
+    def __add__(self, other: "TriphoneStats") -> "TriphoneStats":
+        return self.merge(other)
+
     def packed(self) -> np.ndarray:
         """Return ``(M, 1 + 2 D)``: occ, sx, sxx side by side, so that one sum adds all three."""
         return np.concatenate([self.occ[:, None], self.sx, self.sxx], axis=1)
