@@ -6,7 +6,8 @@ Exit codes of every command of this package: 0 done, 1 a stage failed, 2 wrong u
 """
 
 import difflib
-from collections.abc import Iterable
+import sys
+from collections.abc import Callable, Iterable
 
 
 class EspnetExtError(Exception):
@@ -49,6 +50,19 @@ class SetupError(EspnetExtError):
     """The machine or the environment lacks something."""
 
     exit_code = 3
+
+
+def exit_code(main: Callable[[], int | None]) -> int:
+    """Run ``main``; tell an error of this family on stderr instead of by a traceback.
+
+    Returns:
+        What ``main`` returns, 0 for nothing, or the exit code of the error.
+    """
+    try:
+        return main() or 0
+    except EspnetExtError as e:
+        print(f"error: {e}", file=sys.stderr)
+        return e.exit_code
 
 
 def nearest(name: str, valid: Iterable[str]) -> str:

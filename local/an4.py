@@ -22,7 +22,7 @@ from pathlib import Path
 from espnet_ext.data import labelled
 from espnet_ext.data.download import extract, fetch
 from espnet_ext.data.tables import write_set
-from espnet_ext.errors import DataError, EspnetExtError
+from espnet_ext.errors import DataError, exit_code
 from espnet_ext.files import write_text
 from espnet_ext.recipe.console import Progress
 
@@ -107,8 +107,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except EspnetExtError as e:
-        print(f"error: {e}", file=sys.stderr)
-        sys.exit(e.exit_code)
+    sys.exit(exit_code(main))

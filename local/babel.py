@@ -26,16 +26,9 @@ import re
 import sys
 from pathlib import Path
 
-from segmented import (
-    Segment,
-    SegmentedSet,
-    tell_coverage,
-    utf8_lines,
-    write_lexicon,
-    write_skipped,
-)
+from segmented import Lexicon, Segment, SegmentedSet, utf8_lines, write_corpus
 
-from espnet_ext.errors import DataError, EspnetExtError, UsageError
+from espnet_ext.errors import DataError, UsageError, exit_code
 
 REMOVED = {
     *("<sta>", "~", "<male-to-female>", "<female-to-male>", "<no-speech>", "<lipsmack>"),
@@ -50,8 +43,6 @@ FILE = re.compile(
     r"BABEL_[^_]+_\d+_(?P<code>[^_]+)_(?P<session>.+)_(?P<line>inLine|outLine|scripted)"
 )
 ENDINGS = (".sph", ".wav")
-
-Lexicon = dict[str, list[tuple[str, ...]]]
 
 
 def find_corpus(variable: str) -> Path:
@@ -215,18 +206,8 @@ def main() -> None:
     train = read_part(root, args.train, "train", lexicon)
     sets = [train, split_participants(train, args.dev_share)]
     sets.append(read_part(root, "dev", "test", lexicon))
-    for made in sets:
-        made.write(args.out)
-    write_skipped(args.out, sets)
-    lines = write_lexicon(args.out / "lexicon.txt", lexicon)
-    print(f"lexicon: {len(lexicon)} words, {lines} pronunciations")
-    for made in sets:
-        tell_coverage(made.name, [s.text for s in made.segments.values()], lexicon)
+    write_corpus(args.out, sets, lexicon)
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except EspnetExtError as e:
-        print(f"error: {e}", file=sys.stderr)
-        sys.exit(e.exit_code)
+    sys.exit(exit_code(main))

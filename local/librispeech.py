@@ -21,7 +21,7 @@ from segmented import utf8_lines
 
 from espnet_ext.data.download import extract, fetch
 from espnet_ext.data.tables import write_set, write_spk2utt, write_table
-from espnet_ext.errors import DataError, EspnetExtError, SetupError, UsageError, nearest
+from espnet_ext.errors import DataError, SetupError, UsageError, exit_code, nearest
 from espnet_ext.recipe.console import Progress
 
 URL = "https://www.openslr.org/resources/12/{}.tar.gz"
@@ -212,8 +212,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except EspnetExtError as e:
-        print(f"error: {e}", file=sys.stderr)
-        sys.exit(e.exit_code)
+    sys.exit(exit_code(main))

@@ -28,7 +28,7 @@ from espnet_ext.data.labelled import labelling_order, write_part
 from espnet_ext.data.pipes import is_pipe
 from espnet_ext.data.rows import parse_segment
 from espnet_ext.data.tables import iter_table, read_table
-from espnet_ext.errors import DataError, EspnetExtError, UsageError
+from espnet_ext.errors import DataError, UsageError, exit_code
 
 ENDINGS = (".wav", ".flac", ".sph", ".ogg")
 COLUMNS = ("id", "audio", "text", "speaker")
@@ -291,8 +291,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except EspnetExtError as e:
-        print(f"error: {e}", file=sys.stderr)
-        sys.exit(e.exit_code)
+    sys.exit(exit_code(main))

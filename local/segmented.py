@@ -15,6 +15,8 @@ from espnet_ext.files import write_text
 OVERSHOOT_S = 0.5  # an end beyond the audio by this much is cut, as Kaldi's extract-segments does
 SHORTEST_S = 0.01
 
+Lexicon = dict[str, list[tuple[str, ...]]]
+
 
 @dataclass
 class Segment:
@@ -143,12 +145,33 @@ def utf8_lines(path: Path) -> Iterator[tuple[int, str]]:
                 yield number, line
 
 
-def write_lexicon(path: Path, lexicon: dict[str, list[tuple[str, ...]]]) -> int:
-    """Write Kaldi's lexicon.txt, ``word phone phone ...``; return the number of its lines."""
-    return write_table(path, [(w, " ".join(p)) for w, prons in lexicon.items() for p in prons])
+def write_corpus(
+    out: Path,
+    sets: list[SegmentedSet],
+    lexicon: Lexicon,
+    expected: dict[str, int] | None = None,
+    note: str = "",
+) -> None:
+    """Write sets, skipped.tsv and Kaldi's lexicon.txt, ``word phone phone ...``; tell the numbers.
+
+    Args:
+        out: Folder of the sets.
+        sets: Each with segments.
+        lexicon: ``{word: pronunciations}``.
+        expected: ``{set: segments}`` of the whole corpus, where known.
+        note: What else to tell of the lexicon.
+    """
+    for made in sets:
+        made.write(out, (expected or {}).get(made.name))
+    write_skipped(out, sets)
+    rows = [(word, " ".join(phones)) for word, prons in lexicon.items() for phones in prons]
+    lines = write_table(out / "lexicon.txt", rows)
+    print(f"lexicon: {len(lexicon)} words, {lines} pronunciations{note}")
+    for made in sets:
+        _tell_coverage(made.name, [s.text for s in made.segments.values()], lexicon)
 
 
-def tell_coverage(name: str, texts: list[str], lexicon: dict) -> None:
+def _tell_coverage(name: str, texts: list[str], lexicon: Lexicon) -> None:
     """Print how many running words have no pronunciation, and the most frequent of them."""
     words = Counter(word for text in texts for word in text.split())
     missing = Counter({w: n for w, n in words.items() if w not in lexicon})

@@ -27,7 +27,7 @@ from swbd_text import clean, clean_stm
 
 from espnet_ext.data.audio import open_audio
 from espnet_ext.data.labelled import choose_labelled
-from espnet_ext.errors import DataError, EspnetExtError, UsageError
+from espnet_ext.errors import DataError, UsageError, exit_code
 from espnet_ext.files import atomic_path
 from espnet_ext.recipe.console import Progress
 
@@ -308,8 +308,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except EspnetExtError as e:
-        print(f"error: {e}", file=sys.stderr)
-        sys.exit(e.exit_code)
+    sys.exit(exit_code(main))

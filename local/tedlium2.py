@@ -18,17 +18,10 @@ import sys
 from itertools import pairwise, product
 from pathlib import Path
 
-from segmented import (
-    Segment,
-    SegmentedSet,
-    tell_coverage,
-    utf8_lines,
-    write_lexicon,
-    write_skipped,
-)
+from segmented import Lexicon, Segment, SegmentedSet, utf8_lines, write_corpus
 
 from espnet_ext.data.download import extract, fetch
-from espnet_ext.errors import DataError, EspnetExtError, SetupError
+from espnet_ext.errors import DataError, SetupError, exit_code
 from espnet_ext.recipe.console import Progress
 
 URL = "https://www.openslr.org/resources/19/TEDLIUM_release2.tar.gz"
@@ -48,7 +41,6 @@ MARK = re.compile(r"\{[^\s{}]*\}|\[[^\s\[\]]*\]|<sil>")
 VARIANT, NAME_AT_END = re.compile(r"\([0-9]\)"), re.compile(r"\(\S*\)$")
 
 Joined = dict[str, tuple[str, str]]
-Lexicon = dict[str, list[tuple[str, ...]]]
 
 
 def find_corpus(downloads: Path) -> Path:
@@ -186,25 +178,13 @@ def main() -> None:
     parser.add_argument("--start-padding", type=float, default=0.15, help="of train, in seconds")
     parser.add_argument("--end-padding", type=float, default=0.1, help="of train, in seconds")
     args = parser.parse_args()
-    root, joined, sets = find_corpus(args.downloads), {}, []
+    root, joined = find_corpus(args.downloads), {}
     lexicon = read_dictionary(root / DICTIONARY)
-    for name, expected in EXPECTED.items():
-        made = read_set(root, name, joined)
-        if name == "train":
-            pad(made, args.start_padding, args.end_padding)
-        made.write(args.out, expected)
-        sets.append(made)
-    write_skipped(args.out, sets)
+    sets = [read_set(root, name, joined) for name in EXPECTED]
+    pad(sets[0], args.start_padding, args.end_padding)
     composed = complete(lexicon, joined)
-    lines = write_lexicon(args.out / "lexicon.txt", lexicon)
-    print(f"lexicon: {len(lexicon)} words, {lines} pronunciations, {composed} words composed")
-    for made in sets:
-        tell_coverage(made.name, [s.text for s in made.segments.values()], lexicon)
+    write_corpus(args.out, sets, lexicon, EXPECTED, f", {composed} words composed")
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except EspnetExtError as e:
-        print(f"error: {e}", file=sys.stderr)
-        sys.exit(e.exit_code)
+    sys.exit(exit_code(main))

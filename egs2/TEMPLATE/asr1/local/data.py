@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from espnet_ext.data.tables import write_set
-from espnet_ext.errors import DataError, EspnetExtError
+from espnet_ext.errors import DataError, exit_code
 
 SETS = ("train", "dev", "test")  # EDIT: as in 'data:' of recipe.yaml
 
@@ -46,8 +46,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except EspnetExtError as e:
-        print(f"error: {e}", file=sys.stderr)
-        sys.exit(e.exit_code)
+    sys.exit(exit_code(main))

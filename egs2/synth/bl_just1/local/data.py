@@ -11,7 +11,7 @@ from pathlib import Path
 
 from espnet_ext.data import labelled
 from espnet_ext.data.synth.__main__ import main as make_corpus
-from espnet_ext.errors import EspnetExtError
+from espnet_ext.errors import exit_code
 
 
 def main() -> int:
@@ -32,8 +32,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except EspnetExtError as e:
-        print(f"error: {e}", file=sys.stderr)
-        sys.exit(e.exit_code)
+    sys.exit(exit_code(main))
