@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from espnet_ext import files
-from espnet_ext.errors import DataError, EspnetExtError, SetupError, UsageError
+from espnet_ext.errors import DataError, EspnetExtError, SetupError, UsageError, exit_code
 
 
 class Killed(BaseException):
@@ -98,9 +98,20 @@ def test_hashes(tmp_path):
 @pytest.mark.parametrize(
     ("cls", "code"), [(EspnetExtError, 1), (UsageError, 2), (DataError, 3), (SetupError, 3)]
 )
-def test_errors(cls, code):
+def test_errors(cls, code, capsys):
     error = cls("It broke", Path("a:3"), "mend it")
     assert str(error) == "It broke\n  where: a:3\n  fix:   mend it"
     assert str(cls("It broke")) == "It broke"
     again = pickle.loads(pickle.dumps(error))  # it comes out of worker processes so
     assert (type(again), str(again), again.exit_code) == (cls, str(error), code)
+
+    def fail():
+        raise error
+
+    assert exit_code(fail) == code and capsys.readouterr().err == f"error: {error}\n"
+
+
+def test_exit_codes_of_commands_without_such_an_error():
+    assert (exit_code(lambda: None), exit_code(lambda: 4)) == (0, 4)
+    with pytest.raises(ZeroDivisionError):
+        exit_code(lambda: 1 // 0)

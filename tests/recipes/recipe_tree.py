@@ -1,14 +1,30 @@
 # SPDX-License-Identifier: Apache-2.0
 """A copy of a recipe in a tree of the same shape, and run.sh in it."""
 
+import importlib.util
 import os
+import re
 import shutil
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
+
+import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
+
+# Makes a process one in which this package cannot be imported.
+BLOCK = """\
+import sys
+class Block:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] == "espnet_ext":
+            raise ModuleNotFoundError(name)
+sys.meta_path.insert(0, Block())
+"""
 
 TINY = [
     "--prepare.args="
@@ -45,6 +61,25 @@ class RecipeCopy:
         assert process.returncode == code, out
         return out
 
+    def kill_at(self, moment: str, *argv: str) -> None:
+        """Run run.sh and kill it when it prints a line that starts with ``moment``."""
+        process = self.start(*argv)
+        for line in process.stdout:
+            if line.startswith(moment):
+                os.killpg(process.pid, signal.SIGKILL)
+                break
+        process.stdout.close()
+        assert process.wait() == -signal.SIGKILL, moment
+
+    def edit(self, values: dict[str, object]) -> None:
+        """Set fields of recipe.yaml, ``{"section.field": value}``."""
+        file = self.path / "recipe.yaml"
+        content = yaml.safe_load(file.read_text())
+        for key, value in values.items():
+            section, field = key.split(".")
+            content[section][field] = value
+        file.write_text(yaml.safe_dump(content))
+
 
 def copy_recipe(name: str, root: Path) -> RecipeCopy:
     """Copy ``egs2/<name>`` without what a run made there."""
@@ -57,3 +92,54 @@ def copy_recipe(name: str, root: Path) -> RecipeCopy:
         if not (root / shared).exists():
             shutil.copytree(ROOT / shared, root / shared)
     return RecipeCopy(path)
+
+
+def run_stock(code: str, cwd: Path) -> None:
+    """Run Python code in a process that cannot import this package."""
+    code = f'{BLOCK}{code}\nassert "espnet_ext" not in sys.modules\nprint("done")\n'
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=cwd, capture_output=True, text=True, timeout=300
+    )
+    assert done.stdout.endswith("done\n"), done.stderr
+
+
+def decode_stock(recipe: RecipeCopy, told: str, model: Path, method: str, cwd: Path) -> None:
+    """Decode by stock ESPnet as stage 10 told, then again by the model without the method's parts.
+
+    Args:
+        recipe: A finished one.
+        told: What its run printed.
+        model: File of its trained parameters.
+        method: How the names of the method's own parameters start; stock ESPnet has none of them.
+        cwd: Folder to work in.
+    """
+    import torch
+
+    load, make = re.search(r"(import soundfile;.*)\n\s*(asr = .*)\n", told).groups()
+    wav = next((recipe.path / "data/wav").rglob("*.flac"))
+    params = torch.load(model, weights_only=True)
+    bare = {k: v for k, v in params.items() if not k.startswith(method)}
+    assert len(bare) < len(params)
+    torch.save(bare, cwd / "bare.pth")
+    code = f"""{load}
+speech = soundfile.read({str(wav)!r})[0]
+{make}
+first = asr(speech)[0]
+asr.asr_model.load_state_dict(__import__("torch").load("bare.pth"), strict=True)
+again = asr(speech)[0]
+assert first[0] == again[0] and first[3].score == again[3].score
+assert not any(n.startswith({method!r}) for n, _ in asr.asr_model.named_modules())"""
+    run_stock(code, cwd)
+
+
+def load_local(name: str) -> ModuleType:
+    """Load a script of ``local/`` under a name that no package has."""
+    folder = str(ROOT / "local")
+    spec = importlib.util.spec_from_file_location(f"local_{name}", f"{folder}/{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.path.insert(0, folder)
+    try:
+        spec.loader.exec_module(module)
+    finally:
+        sys.path.remove(folder)
+    return module

@@ -1,14 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """A small TED-LIUM 2 in the layout and notation of the release; the audio is noise."""
 
-import importlib.util
-import sys
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import soundfile
-from recipe_tree import ROOT
 
 TALK_S = 3.0
 DICTIONARY = """\
@@ -78,19 +74,6 @@ def make_tedlium2(parent: Path) -> Path:
             stm.write_text("".join(f"{talk} 1 {line}\n" for line in lines))
     (root / "TEDLIUM.152k.dic").write_text(DICTIONARY)
     return root
-
-
-def load_local(name: str) -> ModuleType:
-    """Load a script of ``local/`` under a name that no package has."""
-    folder = str(ROOT / "local")
-    spec = importlib.util.spec_from_file_location(f"local_{name}", f"{folder}/{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.path.insert(0, folder)
-    try:
-        spec.loader.exec_module(module)
-    finally:
-        sys.path.remove(folder)
-    return module
 
 
 def shorten(sph: Path) -> None:

@@ -1,15 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """The data preparation of Babel packs, on a small tree in the layout of the LDC's."""
 
-import os
-import subprocess
-import sys
-
 import pytest
 import soundfile
 from babel_tree import make_babel
-from recipe_tree import ROOT
-from tedlium2_tree import load_local, shorten
+from recipe_tree import load_local
+from tedlium2_tree import shorten
 
 from espnet_ext.align.lexicon import Lexicon
 from espnet_ext.data.tables import read_table
@@ -25,13 +21,11 @@ def corpus(tmp_path):
     return make_babel(tmp_path / "pack")
 
 
-def prepare(path, out, *options, code=0):
-    """Run the script by itself and return what it said."""
-    command = [sys.executable, str(ROOT / "local/babel.py"), str(out), "--env", "PACK", *options]
-    env = {**os.environ, "PACK": str(path)}
-    done = subprocess.run(command, env=env, cwd=out.parent, capture_output=True, text=True)
-    assert done.returncode == code, done.stderr
-    return done.stdout + done.stderr
+@pytest.fixture
+def prepare(run_local):
+    return lambda path, out, *argv, code=0: run_local(
+        babel, out, "--env", "PACK", *argv, code=code, PACK=path
+    )
 
 
 def test_from_the_pack_to_formatted_audio(recipe_copy, tmp_path, corpus):
@@ -122,7 +116,9 @@ def test_a_participant_is_in_one_set_with_both_lines():
     assert len(made.segments) + len(dev.segments) == 80
 
 
-def test_missing_audio_is_listed_and_sub_train_takes_the_audio_of_training(tmp_path, corpus):
+def test_missing_audio_is_listed_and_sub_train_takes_the_audio_of_training(
+    tmp_path, corpus, prepare
+):
     base = corpus / "IARPA_BABEL_BP_106/conversational"
     next(base.glob("training/audio/*10001*_outLine.sph")).unlink()
     (base / "training/transcription").rename(base / "sub")
@@ -154,11 +150,11 @@ MISUSE = {
 
 
 @pytest.mark.parametrize("case", MISUSE)
-def test_what_is_wrong_is_named(case, tmp_path, corpus):
+def test_what_is_wrong_is_named(case, tmp_path, corpus, prepare):
     damage, words = MISUSE[case]
     damage(corpus)
     out = prepare(corpus, tmp_path / "data", code=3)
-    assert all(word in out for word in words) and "Traceback" not in out, out
+    assert all(word in out for word in words), out
 
 
 def test_without_the_pack_it_tells_where_to_get_it(recipe_copy, tmp_path):

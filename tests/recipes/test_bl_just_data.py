@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Stages 1 to 4 of the BL-JUST recipes: hidden texts stay hidden, formatting takes both sets."""
 
-import importlib.util
 import json
 import os
 import sys
@@ -11,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from recipe_tree import ROOT
+from recipe_tree import ROOT, load_local
 
 from espnet_ext.data.tables import read_table
 from espnet_ext.errors import DataError, UsageError
@@ -35,9 +34,7 @@ def an4(tmp_path, monkeypatch):
         (root / f"etc/an4_{part}.fileids").write_text("".join(f"{part}/{n}\n" for n in names))
         lines = "".join(f"SECRET{part}{n[2:5]} ({n})\n" for n in names)
         (root / f"etc/an4_{part}.transcription").write_text(lines)
-    spec = importlib.util.spec_from_file_location("an4", ROOT / "local/an4.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = load_local("an4")
     monkeypatch.setenv("AN4", str(root))
 
     def call(*argv):

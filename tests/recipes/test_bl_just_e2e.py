@@ -2,16 +2,12 @@
 """Labelled and unlabelled data through run.sh: whole, again, a baseline, killed, packed, broken."""
 
 import json
-import os
 import re
-import signal
-import subprocess
-import sys
 
 import pytest
 import torch
 import yaml
-from test_stock_commands import BLOCK
+from recipe_tree import decode_stock
 
 from espnet_ext.data.tables import read_table
 
@@ -32,12 +28,7 @@ TINY = {
 
 
 def tiny(recipe):
-    file = recipe.path / "recipe.yaml"
-    content = yaml.safe_load(file.read_text())
-    for key, value in TINY.items():
-        section, field = key.split(".")
-        content[section][field] = value
-    file.write_text(yaml.safe_dump(content))
+    recipe.edit(TINY)
     return recipe
 
 
@@ -77,41 +68,15 @@ def test_a_second_run_does_nothing(whole):
 
 def test_the_archive_decodes_with_stock_espnet_alone_and_without_the_head(whole, tmp_path):
     recipe, out = whole
-    load, make = re.search(r"(import soundfile;.*)\n\s*(asr = .*)\n", out).groups()
-    wav = next((recipe.path / "data/wav").rglob("*.flac"))
-    file = experiment(recipe) / "finetune/valid.acc.ave.pth"
-    model = torch.load(file, weights_only=True)
-    heads = [k for k in model if k.startswith("unsup.")]
-    assert heads
-    torch.save({k: v for k, v in model.items() if k not in heads}, tmp_path / "bare.pth")
-    code = f"""{BLOCK}
-{load}
-speech = soundfile.read({str(wav)!r})[0]
-{make}
-first = asr(speech)[0]
-asr.asr_model.load_state_dict(__import__("torch").load("bare.pth"), strict=True)
-again = asr(speech)[0]
-assert first[0] == again[0] and first[3].score == again[3].score
-assert "espnet_ext" not in sys.modules
-print("decoded")
-"""
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=300
-    )
-    assert done.stdout.endswith("decoded\n"), done.stderr
+    model = experiment(recipe) / "finetune/valid.acc.ave.pth"
+    decode_stock(recipe, out, model, "unsup", tmp_path)
 
 
 def test_killed_in_training_it_ends_the_same(recipe_copy, whole, tmp_path):
     """At the end of the first epoch and of the second."""
     recipe = tiny(recipe_copy("synth/bl_just1", tmp_path))
     for moment in ("  epoch 1/", "  epoch 2/"):
-        process = recipe.start("--nj", "1", "--stop-stage", "8")
-        for line in process.stdout:
-            if line.startswith(moment):
-                os.killpg(process.pid, signal.SIGKILL)
-                break
-        process.stdout.close()
-        assert process.wait() == -signal.SIGKILL, moment
+        recipe.kill_at(moment, "--nj", "1", "--stop-stage", "8")
     out = recipe.run("--nj", "1", "--stop-stage", "8")
     assert RAN.findall(out) == ["7", "8"]
     assert re.search("going on after epoch [12] from", out)  # the line comes before the checkpoint

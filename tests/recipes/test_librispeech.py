@@ -1,15 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """The data preparation of LibriSpeech, on a small tree in the layout of the corpus."""
 
-import sys
-
 import pytest
 import soundfile
 from librispeech_tree import PARTS, make_archives, make_librispeech
-from tedlium2_tree import load_local
+from recipe_tree import load_local
 
 from espnet_ext.data.tables import read_table
-from espnet_ext.errors import DataError, EspnetExtError, SetupError
+from espnet_ext.errors import DataError, SetupError
 from espnet_ext.files import sha256_file
 
 librispeech = load_local("librispeech")
@@ -23,21 +21,10 @@ def corpus(tmp_path):
 
 
 @pytest.fixture
-def prepare(monkeypatch, capsys):
-    """Return a function that runs the script here; an error with an exit code ends it."""
-
-    def run(path, out, *options, code=0):
-        monkeypatch.setenv("LIBRISPEECH", str(path))
-        monkeypatch.setattr(sys, "argv", ["librispeech.py", str(out), *options])
-        try:
-            librispeech.main()
-        except EspnetExtError as e:
-            assert e.exit_code == code, e
-            return str(e)
-        assert code == 0
-        return capsys.readouterr().out
-
-    return run
+def prepare(run_local):
+    return lambda path, out, *argv, code=0: run_local(
+        librispeech, out, *argv, code=code, LIBRISPEECH=path
+    )
 
 
 def test_from_the_corpus_to_formatted_audio(recipe_copy, tmp_path, corpus):

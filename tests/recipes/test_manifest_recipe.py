@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The recipe on own data: every kind of folder comes to the same, and what is wrong is told."""
 
-import importlib.util
 import json
 import os
 import subprocess
@@ -11,12 +10,12 @@ from collections import Counter
 import numpy as np
 import pytest
 import soundfile as sf
-from recipe_tree import ROOT
+from recipe_tree import load_local
 
 from espnet_ext.data.check import check_dir
 from espnet_ext.data.tables import read_table
-from espnet_ext.errors import EspnetExtError
 
+manifest = load_local("manifest")
 SECONDS = 0.25
 
 
@@ -47,25 +46,12 @@ def given(tmp_path):
 
 
 @pytest.fixture
-def prepare(tmp_path, monkeypatch, capsys):
+def prepare(run_local):
     """Return ``prepare(labelled, unlabelled, *argv, code=0, **variables) -> what it printed``."""
-    spec = importlib.util.spec_from_file_location("manifest", ROOT / "local/manifest.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    monkeypatch.chdir(tmp_path)
 
     def call(labelled, unlabelled, *argv, code=0, **variables):
-        folders = {"LABELLED": labelled, "UNLABELLED": unlabelled, "VALID": None, "TEST": None}
-        for name, folder in {**folders, **variables}.items():
-            monkeypatch.setenv(name, str(folder or ""))
-        monkeypatch.setattr(sys, "argv", ["manifest.py", "data", *argv])
-        try:
-            module.main()
-        except EspnetExtError as e:
-            assert e.exit_code == code
-            return str(e)
-        assert code == 0
-        return capsys.readouterr().out
+        folders = {"LABELLED": labelled, "UNLABELLED": unlabelled, "VALID": "", "TEST": ""}
+        return run_local(manifest, "data", *argv, code=code, **folders | variables)
 
     return call
 

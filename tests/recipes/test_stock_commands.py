@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from recipe_tree import BLOCK
 
 from espnet_ext.data.tables import read_table
 
@@ -25,14 +26,6 @@ OPTIONS = [
     "--finetune.args.encoder_conf={num_blocks: 1, output_size: 32, linear_units: 32}",
     "--finetune.args.decoder_conf={linear_units: 32}",
 ]
-BLOCK = """\
-import sys
-class Block:
-    def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] == "espnet_ext":
-            raise ModuleNotFoundError(name)
-sys.meta_path.insert(0, Block())
-"""
 
 
 @pytest.fixture

@@ -2,17 +2,16 @@
 """The data preparation of Switchboard-1 and Hub5e_00, on small trees in the LDC's layout."""
 
 import os
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
+from recipe_tree import load_local
 from swbd_tree import LOUD, SOFT, call_audio, make_swbd, write_sph
-from tedlium2_tree import load_local, shorten
+from tedlium2_tree import shorten
 
 from espnet_ext.data.tables import read_table
-from espnet_ext.errors import EspnetExtError
 
 swbd, words = load_local("swbd"), load_local("swbd_text")
 DISK = "--prepare.disk_mb=10"
@@ -27,25 +26,10 @@ VARIABLES = ("SWBD", "SWBD_TRANSCRIPTS", "EVAL2000", "EVAL2000_TRANSCRIPTS")
 
 
 @pytest.fixture
-def prepare(monkeypatch, capsys, tmp_path):
-    """Return a function that runs the script here; an error with an exit code ends it."""
-
-    def run(corpora, out, *options, code=0):
-        for name in VARIABLES:
-            monkeypatch.delenv(name, raising=False)
-        for name, path in corpora.items():
-            monkeypatch.setenv(name, path)
-        monkeypatch.setattr(sys, "argv", ["swbd.py", str(out), *options])
-        monkeypatch.chdir(tmp_path)
-        try:
-            swbd.main()
-        except EspnetExtError as e:
-            assert e.exit_code == code, e
-            return str(e)
-        assert code == 0
-        return capsys.readouterr().out
-
-    return run
+def prepare(run_local):
+    return lambda corpora, out, *argv, code=0: run_local(
+        swbd, out, *argv, code=code, **{name: corpora.get(name) for name in VARIABLES}
+    )
 
 
 def calls_of(folder):

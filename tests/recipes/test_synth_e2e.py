@@ -6,13 +6,11 @@ import os
 import random
 import re
 import signal
-import subprocess
-import sys
 import time
 
 import pytest
 import torch
-from recipe_tree import TINY
+from recipe_tree import TINY, run_stock
 
 pytestmark = pytest.mark.e2e
 RAN = re.compile(r"^stage (\d+) \w+: done", re.M)
@@ -123,19 +121,7 @@ def test_the_archive_works_with_stock_espnet_alone(whole, tmp_path):
     recipe, out = whole
     lines = re.search(r"(import soundfile;.*)\n\s*(asr = .*)\n\s*(print.*)\n", out).groups()
     wav = next((recipe.path / "data/wav").rglob("*.flac"))
-    code = (
-        "import sys, importlib.abc\n"
-        "class Block(importlib.abc.MetaPathFinder):\n"
-        "    def find_spec(self, name, path=None, target=None):\n"
-        "        if name.split('.')[0] == 'espnet_ext': raise ImportError(name)\n"
-        "sys.meta_path.insert(0, Block())\n"
-        + "\n".join(lines).replace("speech.wav", str(wav))
-        + "\nassert 'espnet_ext' not in sys.modules\nprint('decoded')\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=300
-    )
-    assert done.stdout.endswith("decoded\n"), done.stderr
+    run_stock("\n".join(lines).replace("speech.wav", str(wav)), tmp_path)
 
 
 def test_a_failing_training_says_what_where_how_and_how_to_rerun(whole):

@@ -4,16 +4,13 @@
 import json
 import os
 import re
-import signal
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 import torch
 import yaml
 from omniio import kaldi
-from test_stock_commands import BLOCK
+from recipe_tree import decode_stock
 
 from espnet_ext.cli import main as cli
 from espnet_ext.data.tables import read_table
@@ -47,12 +44,7 @@ TINY = {
 
 def tiny(recipe):
     """Make the recipe small, and its lexicon lack a word."""
-    file = recipe.path / "recipe.yaml"
-    content = yaml.safe_load(file.read_text())
-    for key, value in TINY.items():
-        section, field = key.split(".")
-        content[section][field] = value
-    file.write_text(yaml.safe_dump(content))
+    recipe.edit(TINY)
     script = recipe.path / "local/data.sh"
     lines = script.read_text().replace("exec ", "")
     script.write_text(f"{lines}sed -i '/^{UNKNOWN}[[:space:]]/d' \"$1/lexicon.txt\"\n")
@@ -125,13 +117,7 @@ def test_a_second_run_does_nothing(whole):
 def test_killed_while_aligning_and_training_it_ends_the_same(recipe_copy, whole, tmp_path):
     recipe = tiny(recipe_copy("synth/weak_align1", tmp_path))
     for moment in ("  tri: ", "  hybrid epoch 1/", "  epoch 1/"):
-        process = recipe.start("--nj", "1")
-        for line in process.stdout:
-            if line.startswith(moment):
-                os.killpg(process.pid, signal.SIGKILL)
-                break
-        process.stdout.close()
-        assert process.wait() == -signal.SIGKILL, moment
+        recipe.kill_at(moment, "--nj", "1")
     out = recipe.run("--nj", "1")
     assert RAN.findall(out) == ["7", "8", "9", "10"]
     clean = whole[0]
@@ -149,28 +135,8 @@ def test_killed_while_aligning_and_training_it_ends_the_same(recipe_copy, whole,
 
 def test_the_archive_decodes_with_stock_espnet_alone_and_without_the_head(whole, tmp_path):
     recipe, out = whole
-    load, make = re.search(r"(import soundfile;.*)\n\s*(asr = .*)\n", out).groups()
-    wav = next((recipe.path / "data/wav").rglob("*.flac"))
-    model = torch.load(recipe.path / "exp/base/finetune/valid.acc.ave.pth", weights_only=True)
-    heads = [k for k in model if k.startswith("aux_heads.")]
-    assert heads
-    torch.save({k: v for k, v in model.items() if k not in heads}, tmp_path / "bare.pth")
-    code = f"""{BLOCK}
-{load}
-speech = soundfile.read({str(wav)!r})[0]
-{make}
-first = asr(speech)[0]
-asr.asr_model.load_state_dict(__import__("torch").load("bare.pth"), strict=True)
-again = asr(speech)[0]
-assert first[0] == again[0] and first[3].score == again[3].score
-assert not any(n.startswith("aux") for n, _ in asr.asr_model.named_modules())
-assert "espnet_ext" not in sys.modules
-print("decoded")
-"""
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=300
-    )
-    assert done.stdout.endswith("decoded\n"), done.stderr
+    model = recipe.path / "exp/base/finetune/valid.acc.ave.pth"
+    decode_stock(recipe, out, model, "aux", tmp_path)
 
 
 def test_a_shipped_sweep_runs_and_draws_its_picture(whole, monkeypatch, capfd):
