@@ -119,6 +119,14 @@ _TRAINING = (
 )
 
 _DATA = (
+    Name(
+        "espnet2.samplers.build_batch_sampler",
+        "build_batch_sampler",
+        "counts the batches of a stream before training",
+        "type batch_size batch_bins shape_files sort_in_batch sort_batch drop_last min_batch_size "
+        "fold_lengths",
+    ),
+    Name("espnet2.tasks.abs_task", "optim_classes", "builds the optimisers of a method"),
     Name("espnet2.iterators.abs_iter_factory", "AbsIterFactory", "base class of the iterators"),
     Name(
         "espnet2.iterators.abs_iter_factory",

@@ -310,10 +310,10 @@ def test_two_processes_go_through_all_phases(bl_argv, unlabelled_dir, tmp_path):
     assert done.returncode == 0, done.stderr[-3000:]
     for epoch in (1, 2, 3):
         assert done.stdout.count(f"espnet_ext.progress: epoch {epoch}/3") == 1
-    assert done.stdout.count("forward-backward passes") == 1
+    (plan,) = [x for x in done.stdout.splitlines() if "forward-backward passes" in x]
     assert len((tmp_path / "exp/unlabelled_skipped.tsv").read_text().splitlines()) == 1
     record = read(tmp_path / "exp")
     assert record["processes"] == 2
     assert record["labelled_batches"] + record["unlabelled_batches"] == record["passes"]
-    told = done.stdout.partition(" labelled and ")[0].rpartition(" ")[2]
+    told = plan.partition(" labelled and ")[0].rpartition(" ")[2]
     assert record["labelled_batches"] == int(told)
