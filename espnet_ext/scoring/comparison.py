@@ -65,10 +65,11 @@ def compare(
         np.array([d.per_utt.word_errors for d in scores]) for scores in (scores_a, scores_b)
     )
     result = paired_bootstrap(errors_a, errors_b, scores_a[0].per_utt.word_ref)
-    rate_a, rate_b = (
-        float(np.mean([d.wer.exact_rate for d in scores])) for scores in (scores_a, scores_b)
+    rates_a, rates_b = (
+        np.array([d.wer.exact_rate for d in scores]) for scores in (scores_a, scores_b)
     )
-    return Comparison(seeds, rate_a, rate_b, result, _verdict(result, runs_a, runs_b))
+    verdict = _verdict(result, runs_a, runs_b, rates_b - rates_a)
+    return Comparison(seeds, float(rates_a.mean()), float(rates_b.mean()), result, verdict)
 
 
 def _refusal(
@@ -85,8 +86,11 @@ def _refusal(
     return None
 
 
-def _verdict(result: PairedResult, runs_a: list[Record], runs_b: list[Record]) -> str:
-    runs = runs_a + runs_b
+def _verdict(
+    result: PairedResult, runs_a: list[Record], runs_b: list[Record], changes: np.ndarray
+) -> str:
+    """``changes``: WER minus that of the baseline, by seed, percentage points."""
+    runs, mixed = runs_a + runs_b, changes.min() < 0 < changes.max()
     if unequal := unequal_passes(runs_a, runs_b):
         verdict = f"{unequal}: not a claim"
     elif len(runs_a) < MIN_SEEDS:
@@ -97,6 +101,9 @@ def _verdict(result: PairedResult, runs_a: list[Record], runs_b: list[Record]) -
         verdict = "worse: the interval lies above 0"
     else:
         verdict = "no difference shown: the interval holds 0"
+    # The interval is one over utterances: it knows nothing of what another seed would give.
+    if mixed and len(runs_a) >= MIN_SEEDS:
+        verdict += f"; not on every seed ({', '.join(f'{c:+.2f}' for c in changes)})"
     if runs[0].budget is None:
         verdict += "; budget not recorded"
     if judged_by_updates(runs):

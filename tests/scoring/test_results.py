@@ -131,6 +131,16 @@ def test_three_paired_seeds_make_a_verdict(recipe_dir, record_dict):
     assert row["Verdict"] == "better: the interval lies below 0"
 
 
+def test_a_gain_that_one_seed_lacks_is_said_so(recipe_dir, record_dict):
+    two_groups(recipe_dir, record_dict)
+    better, worse = compared(recipe_dir), (4, 3, 5)
+    recipe_dir.add(record_dict("new", 2, worse))
+    rates = [100 * sum(x) / 12 for x in (*BASE[:3], *BETTER[:2], worse)]
+    changes = ", ".join(f"{b - a:+.2f}" for a, b in zip(rates[:3], rates[3:], strict=True))
+    assert "seed" not in better["Verdict"]
+    assert compared(recipe_dir)["Verdict"].endswith(f"; not on every seed ({changes})")
+
+
 def test_worse_and_no_difference_are_said_too(recipe_dir, record_dict):
     for seed in range(3):
         recipe_dir.add(record_dict("base", seed, BETTER[seed]))
