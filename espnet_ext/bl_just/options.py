@@ -5,7 +5,7 @@ Provenance of the defaults: Algorithm 1 of arXiv 2412.08548 and the code of its 
 """
 
 import math
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Any
 
 from espnet_ext.errors import UsageError, nearest
@@ -153,6 +153,3 @@ def _check_together(conf: BlJustConf) -> None:
             f"{conf.schedule} with gamma 0 is supervised training", "bl_just.gamma_max",
             "schedule: supervised, or a gamma above 0",
         )  # fmt: skip
-
-
-OPTION_NAMES = tuple(f.name for f in fields(BlJustConf))

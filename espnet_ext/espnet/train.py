@@ -34,7 +34,7 @@ def run(task_name: str, argv: list[str]) -> None:
     provide_editdistance()
     import torch
 
-    from espnet_ext.espnet.task import find_task
+    from espnet_ext.espnet.task import find_task, is_first_process
     from espnet_ext.espnet.trainer import PHASE_RECORD
 
     task = find_task(task_name)
@@ -49,8 +49,7 @@ def run(task_name: str, argv: list[str]) -> None:
     if torch.distributed.is_initialized():
         # ESPnet leaves gloo's threads to the end of the interpreter, which may abort on them.
         torch.distributed.destroy_process_group()
-    rank = os.environ.get("RANK") or os.environ.get("SLURM_PROCID") or 0
-    if args.collect_stats or int(rank) != 0:
+    if args.collect_stats or not is_first_process(args):
         return
     path = Path(args.output_dir) / PHASE_RECORD  # written by the trainer, maybe in another process
     record = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
