@@ -34,16 +34,25 @@ def load_object(name: str, where: str) -> Any:
         raise UsageError(f"module '{module_name}' has no '{attribute}'", where) from None
 
 
-def config_check(task: str) -> Callable[[dict[str, Any]], None] | None:
-    """Return ``check_config`` of the package that holds a task, which imports nothing heavy.
+def config_check(task: str) -> Callable[[dict[str, Any]], None]:
+    """Return ``check_config(config)`` of the package that holds a task; it raises what is wrong."""
+    return _of_package(task, "check_config") or (lambda config: None)
 
-    Args:
-        task: ``package.module:Class``; a short name has no check.
+
+def phase_off(task: str) -> Callable[[str, dict[str, Any]], str]:
+    """Return ``phase_off(task, config)`` of the package that holds a task.
+
+    It tells why a training phase has nothing to do with this configuration; an empty text if it has.
     """
+    return _of_package(task, "phase_off") or (lambda task, config: "")
+
+
+def _of_package(task: str, function: str) -> Callable | None:
+    """Look a function up in the package of ``package.module:Class``, which imports nothing heavy."""
     package = task.partition(":")[0].rpartition(".")[0]
     if ":" not in task or not package:
         return None
     try:
-        return getattr(importlib.import_module(package), "check_config", None)
+        return getattr(importlib.import_module(package), function, None)
     except ModuleNotFoundError:  # the training says it better, with the name of the task
         return None

@@ -108,16 +108,19 @@ def _run(ctx: Context, chosen: tuple[Stage, ...]) -> int:
 
 def _summary(ctx: Context) -> None:
     """After the last stage: what was reached, where it is written, how to use the model."""
-    from espnet_ext.recipe.steps import pack, score
-
-    for line in score.summary(ctx):
+    for line in _told(ctx, "score", "summary"):
         say(f"  {line}")
     if Path("RESULTS.md").exists():
         say(f"results: {Path('RESULTS.md').resolve()}")
     if ctx.recipe.pack is not None:
-        say("the trained model in Python, with stock ESPnet:")
-        for line in pack.usage(ctx):
+        for line in _told(ctx, "pack", "usage"):
             say(f"  {line}")
+
+
+def _told(ctx: Context, stage_name: str, function: str) -> list[str]:
+    """Return what the code of a stage has to say at the end, if anything."""
+    code = [s.code(ctx.recipe) for s in stages.STAGES if s.name == stage_name]
+    return [line for c in code for line in getattr(c, function, lambda ctx: [])(ctx)]
 
 
 def _run_stage(ctx: Context, stage: Stage, plan: Plan) -> int | None:
@@ -135,7 +138,7 @@ def _run_stage(ctx: Context, stage: Stage, plan: Plan) -> int | None:
     start = time.monotonic()
     try:
         with stage_log(log, _header(ctx, stage)):
-            stage.code().run(ctx, plan)
+            stage.code(ctx.recipe).run(ctx, plan)
         _check_made(stage, plan)
     except SystemExit as e:  # what ESPnet's parser does with a value that it cannot read
         last = [x for x in log.read_text(encoding="utf-8").splitlines() if x.strip()][-1:]

@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What recipe.yaml may hold. Every field is an option of ``run.sh`` as ``--section.field``."""
+"""What recipe.yaml may hold. Every field is an option of ``run.sh`` as ``--section.field``.
+
+A section with ``code: package.module`` is done by that module's ``plan(ctx)`` and ``run(ctx, plan)``
+instead of the standard ones (``recipe/steps/``); ``args`` are its settings.
+"""
 
 from dataclasses import dataclass, field
 
@@ -26,6 +30,7 @@ class Data:
     valid: str = "dev"
     test: list[str] = field(default_factory=lambda: ["test"])
     also: list[str] = field(default_factory=list)  # further training sets, e.g. unlabelled ones
+    files: list[str] = field(default_factory=lambda: ["wav.scp", "text", "utt2spk"])  # of a set
 
 
 @dataclass
@@ -48,6 +53,8 @@ class Format:
     allow_pipes: bool = False  # run the commands of piped wav.scp entries
     join_s: float = 0.0  # shorter utterances of join_sets are joined by speaker; 0: none
     join_sets: list[str] = field(default_factory=list)  # sets without text
+    code: str = ""
+    args: dict = field(default_factory=dict)
 
 
 @dataclass
@@ -57,6 +64,8 @@ class Tokens:
     model_type: str = "unigram"  # sentencepiece model
     symbols: list[str] = field(default_factory=list)  # user-defined, e.g. tags
     text: str = ""  # further text file to learn from
+    code: str = ""
+    args: dict = field(default_factory=dict)
 
 
 @dataclass
@@ -93,6 +102,7 @@ class Phase:
     valid: str = ""
     streams: list[Stream] = field(default_factory=speech_text)
     extra_data: dict[str, ExtraData] = field(default_factory=dict)
+    needs: list[str] = field(default_factory=list)  # further files that the training reads
     model: str = "valid.acc.ave.pth"  # the file that the next phase and decoding take
     verify: bool = True  # check that stock ESPnet can load the result
 
@@ -103,11 +113,14 @@ class Decode:
     batch_s: float = 60.0  # seconds of audio in a batch (greedy)
     args: dict = field(default_factory=dict)  # options of espnet2's Speech2Text (beam)
     sets: list[str] = field(default_factory=list)  # default: data.valid and data.test
+    code: str = ""
 
 
 @dataclass
 class Score:
     metrics: list[str] = field(default_factory=lambda: ["wer", "cer"])
+    code: str = ""
+    args: dict = field(default_factory=dict)
 
 
 @dataclass
@@ -126,6 +139,7 @@ class Recipe:
     expect: dict = field(default_factory=dict)  # time, score, hardware: what to expect
     corpus: Corpus = field(default_factory=Corpus)
     data: Data = field(default_factory=Data)
+    args: dict = field(default_factory=dict)  # ESPnet training options of all phases
     prepare: Prepare | None = field(default_factory=Prepare)
     format: Format | None = None
     align: dict | None = None

@@ -26,9 +26,21 @@ class Stage:
     def section(self) -> str:
         return self.name
 
-    def code(self) -> ModuleType:
-        """Import the stage's code: functions ``plan(ctx)`` and ``run(ctx, plan)``."""
-        return importlib.import_module(f"espnet_ext.recipe.steps.{self.module}")
+    def code(self, recipe: Recipe) -> ModuleType:
+        """Import the stage's code: functions ``plan(ctx)`` and ``run(ctx, plan)``.
+
+        Raises:
+            UsageError: recipe.yaml names a module that is not there.
+        """
+        section = getattr(recipe, self.section)
+        own = section.get("code") if isinstance(section, dict) else getattr(section, "code", "")
+        name = own or f"espnet_ext.recipe.steps.{self.module}"
+        try:
+            return importlib.import_module(name)
+        except ModuleNotFoundError as e:
+            if not own or (e.name and not f"{own}.".startswith(f"{e.name}.")):
+                raise
+            raise UsageError(f"there is no module '{own}'", f"{self.section}.code") from None
 
 
 STAGES = (
@@ -118,4 +130,4 @@ def plan(ctx: Context, stage: Stage) -> Plan:
     if getattr(ctx.recipe, stage.section) is None:
         return Plan(off=f"recipe.yaml has no '{stage.section}' section")
     ctx.stage = stage
-    return stage.code().plan(ctx)
+    return stage.code(ctx.recipe).plan(ctx)

@@ -17,7 +17,7 @@ NAMES = ("format", "tokens", "decode", "score")
 class FakeStage(Stage):
     """A stage whose code is ``fakes[name]``: a file out/<name> from the one before."""
 
-    def code(self):
+    def code(self, recipe):
         return SimpleNamespace(plan=self.plan, run=self.run)
 
     def plan(self, ctx):

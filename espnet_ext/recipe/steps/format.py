@@ -38,6 +38,7 @@ def plan(ctx: Context) -> Plan:
 def _settings(f: Format) -> dict:
     """What formatting depends on; joining came later and is told where it is asked for."""
     settings = dataclasses.asdict(f)
+    del settings["code"], settings["args"]  # of another way of formatting
     if not f.join_s:
         del settings["join_s"], settings["join_sets"]
     return settings

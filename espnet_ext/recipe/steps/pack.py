@@ -64,6 +64,7 @@ def usage(ctx: Context) -> list[str]:
     options = {"ctc_weight": 1.0, "beam_size": 1} if greedy else ctx.recipe.decode.args
     text = "".join(f", {k}={v!r}" for k, v in options.items())
     return [
+        "the trained model in Python, with stock ESPnet:",
         "import soundfile; from espnet2.bin.asr_inference import Speech2Text",
         f'asr = Speech2Text.from_pretrained("{archive(ctx).resolve()}"{text})',
         'print(asr(soundfile.read("speech.wav")[0])[0][0])',

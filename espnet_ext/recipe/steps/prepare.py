@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from espnet_ext.data.tables import read_table
 from espnet_ext.errors import DataError, EspnetExtError
 from espnet_ext.recipe import records
 from espnet_ext.recipe.console import say
@@ -32,7 +33,7 @@ def plan(ctx: Context) -> Plan:
     # Unset after a first run means: the same as then.
     path = os.environ.get(corpus.env, known.get("corpus")) if corpus.env else None
     further = {n: os.environ.get(n, (known.get("further") or {}).get(n)) for n in corpus.more_env}
-    files = ("wav.scp", "text", "utt2spk")
+    files = ctx.recipe.data.files
     return Plan(
         needs=[script],
         makes=[DATA / s / f for s in sets(ctx) for f in files if _expected(ctx, s, f)],
@@ -100,6 +101,9 @@ def _script(ctx: Context, argv: list[str]) -> None:
 
 
 def _check(ctx: Context, folder: Path) -> None:
+    if "wav.scp" not in ctx.recipe.data.files:
+        check_tables(folder, ctx.recipe.data.files)
+        return
     from espnet_ext.data.check import check_dir, report
     from espnet_ext.data.fix import fix_dir
 
@@ -116,3 +120,22 @@ def _check(ctx: Context, folder: Path) -> None:
             folder,
             f"correct {ctx.recipe.prepare.script}, or look at {FAILED}",
         )
+
+
+def check_tables(folder: Path, files: list[str]) -> None:
+    """Check a set without audio: each table has the same utterances.
+
+    Raises:
+        DataError: A table is missing, broken or empty, or differs from the first.
+    """
+    first = read_table(folder / files[0]).keys()
+    if not first:
+        raise DataError("the set holds no utterance", folder / files[0])
+    for file in files[1:]:
+        other = read_table(folder / file).keys()
+        if differ := sorted(first ^ other):
+            raise DataError(
+                f"{len(first)} and {len(other)} utterances; '{differ[0]}' is in one of them only",
+                f"{folder / files[0]}, {folder / file}",
+                "write a line for each utterance into each file",
+            )

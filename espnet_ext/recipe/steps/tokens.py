@@ -25,7 +25,7 @@ def folder(ctx: Context) -> Path:
 
 def token_options(ctx: Context) -> list[str]:
     """Return ESPnet's training options that name the token list; empty without one."""
-    if ctx.recipe.tokens is None:
+    if ctx.recipe.tokens is None or ctx.recipe.tokens.code:
         return []
     options = ["--token_type", ctx.recipe.tokens.type]
     options += ["--token_list", str(folder(ctx) / "tokens.txt")]
@@ -56,7 +56,10 @@ def plan(ctx: Context) -> Plan:
         needs=texts,
         inputs=[*texts, train / "utt2num_samples"],
         makes=[out / "tokens.txt"],
-        settings={**vars(t), "ctc_stride": stride},
+        settings={
+            **{k: v for k, v in vars(t).items() if k not in ("code", "args")},
+            "ctc_stride": stride,
+        },
         disk_mb=1,
         stock=stock,
     )

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Stages 5-7: one training phase. pretrain, midtrain and finetune differ only in recipe.yaml."""
 
+import dataclasses
 import json
 import os
 import shlex
@@ -11,12 +12,12 @@ import yaml
 from espnet_ext.data.tables import iter_table
 from espnet_ext.errors import UsageError
 from espnet_ext.files import atomic_path, sha256_json, write_json
-from espnet_ext.plugin import config_check
+from espnet_ext.plugin import config_check, phase_off
 from espnet_ext.recipe import records
 from espnet_ext.recipe.console import say
 from espnet_ext.recipe.environment import git_state
 from espnet_ext.recipe.schema import Phase, Stream
-from espnet_ext.recipe.stages import PHASES, Context, Plan
+from espnet_ext.recipe.stages import PHASES, Context, Plan, find
 from espnet_ext.recipe.steps import launch
 from espnet_ext.recipe.steps.format import DUMP
 from espnet_ext.recipe.steps.tokens import folder, token_options
@@ -46,22 +47,35 @@ def model_file(ctx: Context, phase: str) -> Path:
 
 
 def init_params(ctx: Context) -> list[str]:
-    """Turn ``pretrain:encoder:encoder`` into ESPnet's ``FILE:SRC:DST:EXCLUDE``."""
+    """Turn ``pretrain:encoder:encoder`` into ESPnet's ``FILE:SRC:DST:EXCLUDE``.
+
+    In place of a phase that is off with this configuration stands what it would start from.
+    """
+    return _init_params(ctx, ctx.stage.name)
+
+
+def _init_params(ctx: Context, phase: str) -> list[str]:
     out = []
-    for text in phase_of(ctx).init:
+    for text in getattr(ctx.recipe, phase).init:
         head, colon, rest = text.partition(":")
-        if head in PHASES:
-            if PHASES.index(head) >= PHASES.index(ctx.stage.name):
-                raise UsageError(
-                    f"{ctx.stage.name} cannot start from {head}", f"{ctx.stage.name}.init"
-                )
-            if getattr(ctx.recipe, head) is None:
-                raise UsageError(
-                    f"there is no phase '{head}' to start from", f"{ctx.stage.name}.init"
-                )
-            head = str(model_file(ctx, head))
-        out.append(head + colon + rest)
+        if head not in PHASES:
+            out.append(text)
+            continue
+        if PHASES.index(head) >= PHASES.index(phase):
+            raise UsageError(f"{phase} cannot start from {head}", f"{phase}.init")
+        if getattr(ctx.recipe, head) is None:
+            raise UsageError(f"there is no phase '{head}' to start from", f"{phase}.init")
+        if why_off(dataclasses.replace(ctx, stage=find(head))):
+            out += [f"{t.partition(':')[0]}{colon}{rest}" for t in _init_params(ctx, head)]
+        else:
+            out.append(str(model_file(ctx, head)) + colon + rest)
     return out
+
+
+def why_off(ctx: Context) -> str:
+    """Return why the current phase has nothing to do with this configuration; else an empty text."""
+    task = phase_of(ctx).task
+    return phase_off(task)(task, training_config(ctx))
 
 
 def training_config(ctx: Context) -> dict:
@@ -80,22 +94,29 @@ def training_config(ctx: Context) -> dict:
         raise UsageError(f"not valid YAML: {e}", f"{path}:{line}") from None
     if not isinstance(config, dict):
         raise UsageError("a training configuration must hold key: value lines", path)
-    for key, value in phase.args.items():
-        both = isinstance(value, dict) and isinstance(config.get(key), dict)
-        config[key] = {**config[key], **value} if both else value  # as ESPnet's parser does
-    return {**config, "seed": ctx.recipe.seed}
+    return {**_merged(_merged(config, ctx.recipe.args), phase.args), "seed": ctx.recipe.seed}
+
+
+def _merged(config: dict, over: dict) -> dict:
+    """Put options over a configuration: sections key by key, as ESPnet's parser does."""
+    out = dict(config)
+    for key, value in over.items():
+        both = isinstance(value, dict) and isinstance(out.get(key), dict)
+        out[key] = {**out[key], **value} if both else value
+    return out
 
 
 def plan(ctx: Context) -> Plan:
     """See :class:`Plan`."""
     phase, out = phase_of(ctx), ctx.phase_dir(ctx.stage.name)
     config = training_config(ctx)
-    if check := config_check(phase.task):
-        check(config)
-    needs = [Path(phase.config)]
+    config_check(phase.task)(config)
+    if why := why_off(ctx):
+        return Plan(off=why)
+    needs = [Path(phase.config), *map(Path, phase.needs)]
     for name, streams in _sources(ctx):
         needs += [DUMP / name / s.file for s in streams]
-    if ctx.recipe.tokens is not None:
+    if ctx.recipe.tokens is not None and not ctx.recipe.tokens.code:
         needs += [folder(ctx) / "tokens.txt"]
     needs += [Path(text.split(":")[0]) for text in init_params(ctx)]
     program, ngpu = ["python", "-m", *_stock_program(phase)], str(launch.gpus(ctx.options))
@@ -161,7 +182,8 @@ def _base_argv(ctx: Context) -> list[str]:
     """Options that collecting statistics and training share."""
     phase = phase_of(ctx)
     argv = ["--config", phase.config, *token_options(ctx)]
-    for key, value in {**phase.args, "seed": ctx.recipe.seed}.items():
+    given = _merged(ctx.recipe.args, phase.args)
+    for key, value in {**given, "seed": ctx.recipe.seed}.items():
         argv += _option(key, value)
     return argv
 
@@ -282,7 +304,7 @@ def write_stream_shapes(out: Path, name: str, streams: list[Stream]) -> None:
 
 
 def _leave_out_infeasible(ctx: Context, stats: Path) -> None:
-    listed = folder(ctx) / "infeasible.tsv" if ctx.recipe.tokens else None
+    listed = folder(ctx) / "infeasible.tsv" if token_options(ctx) else None
     if listed is None or not listed.exists():
         return
     lost = {line.split("\t")[0] for line in listed.read_text(encoding="utf-8").splitlines()}
