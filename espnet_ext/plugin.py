@@ -42,13 +42,13 @@ def config_check(task: str) -> Callable[[dict[str, Any]], None]:
 def phase_off(task: str) -> Callable[[str, dict[str, Any]], str]:
     """Return ``phase_off(task, config)`` of the package that holds a task.
 
-    It tells why a training phase has nothing to do with this configuration; an empty text if it has.
+    It tells why a training phase has nothing to do with a configuration; else an empty text.
     """
     return _of_package(task, "phase_off") or (lambda task, config: "")
 
 
 def _of_package(task: str, function: str) -> Callable | None:
-    """Look a function up in the package of ``package.module:Class``, which imports nothing heavy."""
+    """Look up a function of the package of ``package.module:Class``; it imports nothing heavy."""
     package = task.partition(":")[0].rpartition(".")[0]
     if ":" not in task or not package:
         return None

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What recipe.yaml may hold. Every field is an option of ``run.sh`` as ``--section.field``.
 
-A section with ``code: package.module`` is done by that module's ``plan(ctx)`` and ``run(ctx, plan)``
-instead of the standard ones (``recipe/steps/``); ``args`` are its settings.
+A section with ``code: package.module`` is done by that module (``plan(ctx)``, ``run(ctx, plan)``)
+instead of the standard one in ``recipe/steps/``; ``args`` are its settings.
 """
 
 from dataclasses import dataclass, field

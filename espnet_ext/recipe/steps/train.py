@@ -73,7 +73,7 @@ def _init_params(ctx: Context, phase: str) -> list[str]:
 
 
 def why_off(ctx: Context) -> str:
-    """Return why the current phase has nothing to do with this configuration; else an empty text."""
+    """Return why the current phase has nothing to do; an empty text if it has."""
     task = phase_of(ctx).task
     return phase_off(task)(task, training_config(ctx))
 

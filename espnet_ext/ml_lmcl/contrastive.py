@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Stage 1: one encoder learns that a manual and an ASR transcript of an utterance say the same.
+
+    L_pt = lambda_pt (L_sc + lambda_reg L_reg) + (1 - lambda_pt) L_mlm
+
+Source: arXiv 2311.11375, and the code of SpokenCSE for what it builds on. Without the first term it
+is plain masked-LM training, which gives an encoder with random weights its start.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from espnet_ext.ml_lmcl.encoder import About, build_masked_lm, encode, join, text_mask
+from espnet_ext.ml_lmcl.network import Texts, redraw_token_types
+from espnet_ext.ml_lmcl.nt_xent_loss import nt_xent_loss
+from espnet_ext.ml_lmcl.options import MlLmclConf
+from espnet_ext.ml_lmcl.polarization_loss import polarization_loss
+from espnet_ext.ml_lmcl.token_masking import mask_tokens
+
+KINDS = ("manual", "asr")
+
+
+class ContrastiveNetwork(nn.Module):
+    """Encoder, masked-LM head and the losses of stage 1, in plain torch.
+
+    Args:
+        conf: Options.
+        encoder_folder: Of the text encoder.
+        about: What is known of it.
+        contrastive: False leaves the contrastive terms away.
+        weights: Start from the weights of the folder.
+    """
+
+    def __init__(
+        self,
+        conf: MlLmclConf,
+        encoder_folder: str,
+        about: About,
+        contrastive: bool = True,
+        weights: bool = True,
+    ):
+        super().__init__()
+        self.conf, self.about = conf, about
+        self.contrastive_weight = conf.contrastive_weight if contrastive else 0.0
+        self.masked_weight = conf.masked_weight if contrastive else 1.0
+        self.encoder, self.lm_head = build_masked_lm(encoder_folder, weights)
+        if conf.fresh_token_types:
+            redraw_token_types(self.encoder)
+
+    def loss(
+        self, texts: Texts, generator: torch.Generator | None = None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return L_pt and its terms.
+
+        Args:
+            texts: ``manual`` and ``asr``: ids ``(B, T)`` and lengths ``(B,)``.
+            generator: Draws the masks.
+
+        All texts go through the encoder together.
+        """
+        conf, about = self.conf, self.about
+        plain = {kind: (texts[kind][0], text_mask(*texts[kind])) for kind in KINDS}
+        masked = {kind: self.masked(*plain[kind], generator) for kind in KINDS}
+        rows, sources = [], KINDS if conf.mlm_text == "both" else (conf.mlm_text,)
+        if self.contrastive_weight > 0:
+            ids = masked if conf.mask_contrastive_inputs else plain
+            rows += [(ids[kind][0], plain[kind][1]) for kind in KINDS]
+        if self.masked_weight > 0:
+            rows += [(masked[kind][0], plain[kind][1]) for kind in sources]
+        ids, mask = join(rows)
+        with self.autocast(ids):
+            layer = conf.contrastive_layer
+            states = encode(self.encoder, ids, mask, about.pad_id)
+            first = states if layer == -1 else encode(self.encoder, ids, mask, about.pad_id, layer)
+        size, total, terms = len(texts["manual"][0]), 0.0, {}
+        if self.contrastive_weight > 0:
+            h = first[:, 0].float()
+            manual, asr = h[:size], h[size : 2 * size]
+            terms |= self._contrastive(manual, asr)
+            total = self.contrastive_weight * (
+                terms["contrastive"] + conf.lambda_reg * terms.get("polarization", 0.0)
+            )
+        if self.masked_weight > 0:
+            offset = 2 * size if self.contrastive_weight > 0 else 0
+            targets = [(masked[kind][1], plain[kind][1]) for kind in sources]
+            terms |= self._masked_lm(states[offset:], join(targets)[0])
+            total = total + self.masked_weight * terms["mlm"]
+        return total, terms
+
+    def autocast(self, like: Tensor) -> torch.autocast:
+        """Return the context of the encoder's products."""
+        enabled = self.conf.precision == "bfloat16"
+        return torch.autocast(like.device.type, torch.bfloat16, enabled=enabled)
+
+    def masked(
+        self, ids: Tensor, mask: Tensor, generator: torch.Generator | None
+    ) -> tuple[Tensor, Tensor]:
+        """Return masked ids ``(B, T)`` and what to guess, shifted by 1 so that 0 is nothing."""
+        about = self.about
+        special = torch.tensor(about.special_ids, device=ids.device)
+        maskable = mask & ~torch.isin(ids, special)
+        out, targets = mask_tokens(
+            ids, maskable, about.mask_id, about.vocab_size, self.conf.mask_ratio, generator
+        )
+        return out, torch.where(targets < 0, 0, targets + 1)
+
+    def _contrastive(self, manual: Tensor, asr: Tensor) -> dict[str, Tensor]:
+        conf = self.conf
+        terms = {"contrastive": nt_xent_loss(manual, asr, conf.tau_sc)}
+        if conf.lambda_reg > 0:
+            terms["polarization"] = polarization_loss(
+                manual, asr, conf.d_low, conf.d_high, conf.distance, conf.reg_pairs,
+                conf.reg_reduction,
+            )  # fmt: skip
+        with torch.no_grad():
+            terms["pair_cosine"] = nn.functional.cosine_similarity(manual, asr).mean()
+        return terms
+
+    def _masked_lm(self, states: Tensor, targets: Tensor) -> dict[str, Tensor]:
+        """Guess the selected sub-words only: the head's output is as wide as the vocabulary."""
+        chosen = targets > 0
+        wanted = targets[chosen] - 1
+        if len(wanted) == 0:  # nothing but special sub-words
+            zero = states.sum() * 0.0
+            return {"mlm": zero, "mlm_acc": zero.detach()}
+        with self.autocast(states):
+            logits = self.lm_head(states[chosen]).float()
+        accuracy = (logits.argmax(-1) == wanted).float().mean()
+        return {"mlm": nn.functional.cross_entropy(logits, wanted), "mlm_acc": accuracy}

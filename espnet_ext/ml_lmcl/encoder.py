@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The text encoder: any BERT-like model that transformers loads from a folder without the network.
+
+``about.json`` beside the model tells what training needs of it, so that only the code that builds
+the network imports transformers, and data loading the light package tokenizers.
+"""
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from espnet_ext.errors import DataError
+
+ABOUT = "about.json"
+
+
+@dataclass(frozen=True)
+class About:
+    """What stage 4 wrote down of an encoder.
+
+    Attributes:
+        source: Folder or name it came from; empty: made here, with random weights.
+        vocab_size: Rows of its embedding.
+        pad_id, mask_id: Sub-words of these meanings.
+        special_ids: All special sub-words: never masked.
+        max_tokens: Longest text it can take, in sub-words.
+    """
+
+    source: str
+    vocab_size: int
+    pad_id: int
+    mask_id: int
+    special_ids: tuple[int, ...]
+    max_tokens: int
+
+
+def read_about(folder: Path | str) -> About:
+    """Read ``about.json``.
+
+    Raises:
+        DataError: It is missing or broken.
+    """
+    path = Path(folder) / ABOUT
+    try:
+        about = json.loads(path.read_text(encoding="utf-8"))
+        return About(**{**about, "special_ids": tuple(about["special_ids"])})
+    except (OSError, ValueError, TypeError, KeyError) as e:
+        how = "./run.sh --stage tokens"
+        raise DataError(f"no usable text encoder: {type(e).__name__}", path, how) from None
+
+
+class TextTokenizer:
+    """Text to sub-word ids, with the encoder's special ones around them.
+
+    Args:
+        folder: Of the encoder.
+        max_tokens: Longer texts are cut.
+    """
+
+    def __init__(self, folder: Path | str, max_tokens: int = 64):
+        from tokenizers import Tokenizer
+
+        self.about = read_about(folder)
+        path = Path(folder) / "tokenizer.json"
+        try:
+            self.tokenizer = Tokenizer.from_file(str(path))
+        except Exception as e:  # the package raises bare exceptions
+            raise DataError(f"the tokenizer cannot be read: {e}", path) from None
+        self.tokenizer.no_padding()
+        self.tokenizer.enable_truncation(min(max_tokens, self.about.max_tokens))
+
+    def __call__(self, text: str) -> np.ndarray:
+        """Return ``(T,)`` int64; an empty text has its special sub-words only."""
+        return np.array(self.tokenizer.encode(text).ids, dtype=np.int64)
+
+
+def build_encoder(folder: Path | str, weights: bool) -> nn.Module:
+    """Return the encoder without heads.
+
+    Args:
+        folder: Made by stage 4.
+        weights: Load those of the folder; else random ones, to be filled from a checkpoint.
+    """
+    return build_masked_lm(folder, weights)[0]
+
+
+def build_masked_lm(folder: Path | str, weights: bool) -> tuple[nn.Module, nn.Module]:
+    """Return encoder and masked-LM head, whose output matrix is the encoder's embedding.
+
+    Raises:
+        DataError: The folder holds no model that transformers knows with such a head.
+    """
+    quiet()
+    from transformers import AutoConfig, AutoModelForMaskedLM
+
+    folder = str(folder)
+    try:
+        if weights:
+            model = AutoModelForMaskedLM.from_pretrained(folder, local_files_only=True)
+        else:
+            config = AutoConfig.from_pretrained(folder, local_files_only=True)
+            model = AutoModelForMaskedLM.from_config(config)
+    except (OSError, ValueError) as e:
+        raise DataError(f"transformers cannot load the encoder: {e}", folder) from None
+    return model.base_model, masked_lm_head(model)
+
+
+def masked_lm_head(model: Any) -> nn.Module:
+    """Return the head of a ``...ForMaskedLM`` that maps ``(..., D)`` to ``(..., V)``."""
+    for name in ("lm_head", "cls"):
+        if isinstance(head := getattr(model, name, None), nn.Module):
+            return head
+    raise DataError(
+        f"{type(model).__name__} has no masked-LM head of a known form", "text encoder",
+        "use an encoder of the BERT or RoBERTa family",
+    )  # fmt: skip
+
+
+def quiet() -> None:
+    """Keep transformers from the network, and its bars and reports from the terminal."""
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+
+
+def text_mask(ids: Tensor, lengths: Tensor) -> Tensor:
+    """Return ``(B, T)`` bool, true at sub-words; of ids ``(B, T)`` and their lengths ``(B,)``."""
+    return torch.arange(ids.shape[1], device=ids.device)[None, :] < lengths[:, None]
+
+
+def encode(encoder: nn.Module, ids: Tensor, mask: Tensor, pad_id: int, layer: int = -1) -> Tensor:
+    """Return hidden states ``(B, T, D)``.
+
+    Args:
+        encoder: Of transformers.
+        ids: ``(B, T)`` int64; anything where ``mask`` is false.
+        mask: ``(B, T)`` bool.
+        pad_id: Sub-word to put there.
+        layer: 0 is the embedding layer, -1 the last.
+    """
+    ids = ids.masked_fill(~mask, pad_id)
+    out = encoder(input_ids=ids, attention_mask=mask.long(), output_hidden_states=layer != -1)
+    return out.last_hidden_state if layer == -1 else out.hidden_states[layer]
+
+
+def join(texts: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    """Stack batches of texts ``(ids (B, T), mask (B, T))`` of any width into one."""
+    width = max(ids.shape[1] for ids, _ in texts)
+    pads = [(nn.functional.pad(i, (0, width - i.shape[1])),
+             nn.functional.pad(m, (0, width - m.shape[1]))) for i, m in texts]  # fmt: skip
+    return torch.cat([i for i, _ in pads]), torch.cat([m for _, m in pads])

@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A trained classifier from its files, without ESPnet."""
+
+from pathlib import Path
+
+import torch
+import yaml
+
+from espnet_ext.errors import DataError
+from espnet_ext.ml_lmcl.encoder import TextTokenizer
+from espnet_ext.ml_lmcl.network import ClassifyNetwork
+from espnet_ext.ml_lmcl.options import resolve
+from espnet_ext.ml_lmcl.preprocess import read_label_lists
+
+
+def load_classifier(
+    config: Path | str, model_file: Path | str, device: str = "cpu", base: Path | str = "."
+) -> tuple[ClassifyNetwork, TextTokenizer, dict[str, list[str]]]:
+    """Load a network in evaluation mode, its tokenizer and the labels of each head.
+
+    Args:
+        config: ``config.yaml`` of the training.
+        model_file: Its checkpoint.
+        device: ``cpu`` or ``cuda``.
+        base: Folder that relative paths in the configuration are meant from.
+
+    Raises:
+        DataError: The files are not those of a classifier of transcripts.
+    """
+    args = yaml.safe_load(Path(config).read_text(encoding="utf-8"))
+    if not isinstance(args, dict) or not {"text_encoder", "labels", "ml_lmcl"} <= args.keys():
+        raise DataError(
+            "it is not the configuration of a classifier of transcripts", config,
+            "train one with a recipe egs2/<corpus>/ml_lmcl1",
+        )  # fmt: skip
+    conf = resolve(args["ml_lmcl"])
+    folder, lists = Path(base, args["text_encoder"]), read_label_lists(Path(base, args["labels"]))
+    tokenizer = TextTokenizer(folder, conf.max_tokens)
+    classes = {head: len(names) for head, names in lists.items()}
+    network = ClassifyNetwork(conf, str(folder), classes, tokenizer.about.pad_id, weights=False)
+    state = torch.load(model_file, map_location="cpu", weights_only=True)
+    try:
+        network.load_state_dict(state)
+    except RuntimeError as e:
+        how = "take configuration and checkpoint of the same training"
+        raise DataError(f"the checkpoint does not fit: {e}", model_file, how) from None
+    return network.to(device).eval(), tokenizer, lists

@@ -1,0 +1,208 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Stage 2: two classifiers, one on manual and one on ASR transcripts, trained together.
+
+With P^p, P^q the posteriors of the clean and the ASR classifier, a term for each head::
+
+    L_ft = L_ce + alpha L_mut + beta L_c + gamma(t) L_d
+
+Source: arXiv 2311.11375; the heads, L_c and the teacher of L_d as in the code of SpokenCSE
+(Interspeech 2022). The presets with one classifier leave L_mut away.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from espnet_ext.ml_lmcl.distillation_loss import distillation_loss
+from espnet_ext.ml_lmcl.encoder import build_encoder, encode, text_mask
+from espnet_ext.ml_lmcl.mutual_loss import mutual_loss
+from espnet_ext.ml_lmcl.options import MlLmclConf
+from espnet_ext.ml_lmcl.supcon_loss import supervised_contrastive_loss
+from espnet_ext.ml_lmcl.teacher import TeacherStore
+
+Texts = dict[str, tuple[Tensor, Tensor]]  # kind -> ids (B, T), lengths (B,)
+UNKNOWN = -1  # label that the training set lacks
+
+
+class Classifier(nn.Module):
+    """Encoder, a linear layer, and a linear head for each kind of label.
+
+    Args:
+        encoder: Of transformers, D wide.
+        classes: Number of labels by head.
+        pad_id: Sub-word for padding.
+    """
+
+    def __init__(self, encoder: nn.Module, classes: dict[str, int], pad_id: int):
+        super().__init__()
+        width = encoder.config.hidden_size
+        self.encoder, self.pad_id = encoder, pad_id
+        self.linear = nn.Linear(width, width)
+        self.heads = nn.ModuleDict({head: nn.Linear(width, n) for head, n in classes.items()})
+
+    def represent(self, ids: Tensor, lengths: Tensor) -> Tensor:
+        """Return the last-layer state of the first token, ``(B, D)``."""
+        return encode(self.encoder, ids, text_mask(ids, lengths), self.pad_id)[:, 0]
+
+    def logits(self, h: Tensor) -> dict[str, Tensor]:
+        """Return z ``(B, C)`` of each head from ``(B, D)``."""
+        z = self.linear(h)
+        return {head: layer(z) for head, layer in self.heads.items()}
+
+
+class ClassifyNetwork(nn.Module):
+    """The classifiers of stage 2 and their loss, in plain torch.
+
+    Args:
+        conf: Options.
+        encoder_folder: Of the text encoder.
+        classes: Number of labels by head, in the order of the label tensor.
+        pad_id: Sub-word for padding.
+        weights: Start from the weights of the folder.
+    """
+
+    def __init__(
+        self,
+        conf: MlLmclConf,
+        encoder_folder: str,
+        classes: dict[str, int],
+        pad_id: int,
+        weights: bool = True,
+    ):
+        super().__init__()
+        self.conf, self.classes = conf, classes
+        self.models = nn.ModuleDict(
+            {
+                name: Classifier(build_encoder(encoder_folder, weights), classes, pad_id)
+                for name in conf.model_names
+            }
+        )
+        if conf.fresh_token_types:
+            for model in self.models.values():
+                redraw_token_types(model.encoder)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the classifiers."""
+        return tuple(self.models)
+
+    def views(self, texts: Texts) -> list[tuple[Tensor, dict[str, Tensor]]]:
+        """Return h ``(B, D)`` and the logits of each ``conf.views``."""
+        out = []
+        for name, kind in self.conf.views:
+            model = self.models[name]
+            with self.autocast(texts[kind][0]):
+                h = model.represent(*texts[kind])
+            h = h.float()
+            out.append((h, model.logits(h)))
+        return out
+
+    def autocast(self, like: Tensor) -> torch.autocast:
+        """Return the context of the encoders' products."""
+        enabled = self.conf.precision == "bfloat16"
+        return torch.autocast(like.device.type, torch.bfloat16, enabled=enabled)
+
+    def loss(
+        self,
+        views: list[tuple[Tensor, dict[str, Tensor]]],
+        labels: Tensor,
+        gamma: float,
+        teacher: TeacherStore | None = None,
+        utts: Sequence[str] = (),
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return L_ft and its terms.
+
+        Args:
+            views: Of :meth:`views`.
+            labels: ``(B, H)`` int64, :data:`UNKNOWN` for none.
+            gamma: Weight of self-distillation.
+            teacher: Logits of the epoch before; None: no such term.
+            utts: Utterance ids, which the teacher is asked by.
+        """
+        conf, terms = self.conf, {}
+        share = 1 / len(views) if conf.train_text == "pooled" else 1.0
+        terms["ce"] = share * sum(
+            nn.functional.cross_entropy(z[head], labels[:, i], ignore_index=UNKNOWN)
+            for _, z in views
+            for i, head in enumerate(self.classes)
+        )
+        total = terms["ce"]
+        if conf.alpha > 0:
+            terms["mutual"] = sum(
+                mutual_loss(views[0][1][h], views[1][1][h], conf.mutual, conf.mutual_reduction)
+                for h in self.classes
+            )
+            total = total + conf.alpha * terms["mutual"]
+        soft = self._teachers(views, labels, teacher, utts) if teacher is not None else None
+        if conf.beta > 0:
+            terms["contrastive"] = self._contrastive(views, labels, soft)
+            total = total + conf.beta * terms["contrastive"]
+        if soft is not None and gamma > 0:
+            terms["distillation"] = self._distillation(views, soft)
+            total = total + gamma * terms["distillation"]
+        return total, terms
+
+    def _teachers(self, views, labels, teacher, utts) -> list[dict[str, tuple[Tensor, Tensor]]]:
+        """Return teacher rows ``(B, C)`` of each view and head, and which are one-hot labels."""
+        return [
+            {
+                head: teacher.rows(f"{number}.{head}", utts, labels[:, i], z[head])
+                for i, head in enumerate(self.classes)
+            }
+            for number, (_, z) in enumerate(views)
+        ]
+
+    def _contrastive(self, views, labels, soft) -> Tensor:
+        conf, total = self.conf, 0.0
+        for number, (h, _) in enumerate(views):
+            for i, head in enumerate(self.classes):
+                like = None
+                if soft is not None and conf.soft_positives:
+                    rows, is_probability = soft[number][head]
+                    like = torch.where(is_probability[:, None], rows, rows.softmax(-1))
+                target = labels[:, 0 if conf.first_head_labels else i]
+                total = total + supervised_contrastive_loss(
+                    h, target, conf.tau_c, like, conf.soft_weight, conf.soft_self
+                )
+        return total
+
+    def _distillation(self, views, soft) -> Tensor:
+        total = 0.0
+        for (_, z), of_view in zip(views, soft, strict=True):
+            for head, (rows, is_probability) in of_view.items():
+                kind, mask = "logits", is_probability
+                if self.conf.teacher == "published":
+                    rows = torch.where(is_probability[:, None], rows, rows.softmax(-1))
+                    kind, mask = "published", None
+                total = total + distillation_loss(z[head], rows, self.conf.tau_d, kind, mask)
+        return total
+
+    def posteriors(self, ids: Tensor, lengths: Tensor, which: str = "asr") -> dict[str, Tensor]:
+        """Classify.
+
+        Args:
+            ids: ``(B, T)`` int64, anything beyond the lengths.
+            lengths: ``(B,)`` sub-words.
+            which: A classifier's name, or ``average``: the mean of their posteriors.
+
+        Returns:
+            Probabilities ``(B, C)`` by head.
+        """
+        names = self.names if which == "average" else (which,)
+        each = [self.models[n].logits(self.represent(ids, lengths, n)) for n in names]
+        return {h: torch.stack([z[h].softmax(-1) for z in each]).mean(0) for h in self.classes}
+
+    def represent(self, ids: Tensor, lengths: Tensor, which: str = "asr") -> Tensor:
+        """Return the last-layer state of the first token ``(B, D)``; of ``average``, the mean."""
+        names = self.names if which == "average" else (which,)
+        with self.autocast(ids):
+            h = [self.models[n].represent(ids, lengths) for n in names]
+        return torch.stack(h).float().mean(0)
+
+
+def redraw_token_types(encoder: nn.Module) -> None:
+    """Give token types random vectors, as the code of SpokenCSE does at the start of each stage."""
+    with torch.no_grad():
+        weight = encoder.embeddings.token_type_embeddings.weight
+        weight.normal_(0.0, encoder.config.initializer_range)

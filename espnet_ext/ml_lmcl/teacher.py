@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Teachers of self-distillation: for each utterance the logits that its classifier had before."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from espnet_ext.files import atomic_path
+
+
+class TeacherStore:
+    """Logits by utterance id and name, e.g. ``0.intent`` for the first view's head ``intent``.
+
+    An utterance without logits has its label for a teacher (one-hot), as all have in epoch 1.
+
+    Args:
+        utts: All training utterances.
+        widths: Number of classes by name.
+    """
+
+    def __init__(self, utts: Sequence[str], widths: dict[str, int]):
+        self.row_of = {utt: row for row, utt in enumerate(utts)}
+        if len(self.row_of) < len(utts):
+            raise ValueError("an utterance stands twice")
+        self.logits = {name: torch.zeros(len(utts), width) for name, width in widths.items()}
+        self.known = torch.zeros(len(utts), dtype=torch.bool)
+        self.epoch = 0  # whose logits these are
+
+    def rows(
+        self, name: str, utts: Sequence[str], labels: Tensor, like: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Look up teachers.
+
+        Args:
+            name: Of view and head.
+            utts: B utterance ids, in any order.
+            labels: ``(B,)`` int64; -1 has a uniform distribution for a teacher.
+            like: Gives device and type.
+
+        Returns:
+            ``(B, C)`` and ``(B,)`` bool: whether a row is a probability rather than logits.
+        """
+        index = torch.tensor([self.row_of[utt] for utt in utts])
+        stored, known = self.logits[name][index], self.known[index]
+        classes = stored.shape[1]
+        one_hot = nn.functional.one_hot(labels.cpu().clamp(min=0), classes).to(stored.dtype)
+        one_hot = torch.where(labels.cpu()[:, None] < 0, 1.0 / classes, one_hot)
+        rows = torch.where(known[:, None], stored, one_hot)
+        return rows.to(like), ~known.to(like.device)
+
+    def put(self, utts: Sequence[str], logits: dict[str, Tensor]) -> None:
+        """Store logits ``(B, C)`` by name."""
+        index = torch.tensor([self.row_of[utt] for utt in utts])
+        for name, z in logits.items():
+            self.logits[name][index] = z.detach().float().cpu()
+        self.known[index] = True
+
+    def gather(self, device: torch.device | str) -> None:
+        """Exchange rows among the processes of a distributed training; each has put its own."""
+        if not torch.distributed.is_initialized():
+            return
+        own = self.known.clone()
+        count = own.to(device, torch.float32)
+        torch.distributed.all_reduce(count)
+        for stored in self.logits.values():
+            rows = torch.where(own[:, None], stored, 0.0).to(device)
+            torch.distributed.all_reduce(rows)
+            stored.copy_((rows / count.clamp(min=1)[:, None]).cpu())
+        self.known = (count > 0).cpu()
+
+    def forget(self) -> None:
+        """Mark all rows as unknown."""
+        self.known.zero_()
+
+    def save(self, path: Path) -> None:
+        """Write the store atomically."""
+        with atomic_path(path) as tmp:
+            torch.save({"epoch": self.epoch, "known": self.known, "logits": self.logits}, tmp)
+
+    def load(self, path: Path) -> None:
+        """Read what :meth:`save` wrote for the same utterances and classes."""
+        state = torch.load(path, weights_only=True)
+        shapes = {n: z.shape for n, z in state["logits"].items()}
+        if shapes != {n: z.shape for n, z in self.logits.items()}:
+            raise ValueError(f"{path} holds teachers of other data")
+        self.epoch, self.known, self.logits = state["epoch"], state["known"], state["logits"]
