@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from espnet_ext.errors import DataError
 
 ABOUT = "about.json"
+EMPTY = "<empty>"  # stands for an empty text in dump/: ESPnet reads no line without a value
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ class TextTokenizer:
 
     def __call__(self, text: str) -> np.ndarray:
         """Return ``(T,)`` int64; an empty text has its special sub-words only."""
-        return np.array(self.tokenizer.encode(text).ids, dtype=np.int64)
+        return np.array(self.tokenizer.encode("" if text == EMPTY else text).ids, dtype=np.int64)
 
 
 def build_encoder(folder: Path | str, weights: bool) -> nn.Module:

@@ -51,12 +51,13 @@ def _directions(x: Tensor) -> Tensor:
 
 
 def without_self(logits: Tensor) -> Tensor:
-    """Return ``(N, N)`` logits whose diagonal takes no part in a softmax over a row.
+    """Return logits whose diagonal takes no part in a softmax over a row.
 
-    The diagonal becomes the least finite number: with -inf a row without others has a NaN gradient.
+    Args:
+        logits: ``(N, N)``, N above 1: a row without others would have a NaN gradient.
     """
     diagonal = torch.eye(len(logits), dtype=torch.bool, device=logits.device)
-    return logits.masked_fill(diagonal, torch.finfo(logits.dtype).min)
+    return logits.masked_fill(diagonal, -torch.inf)
 
 
 def check_one_of(value: str, valid: tuple[str, ...], where: str) -> None:
