@@ -5,7 +5,10 @@
   doctor  [--data DIR [--fix] [--allow-pipes]]
                                      check this machine, or a Kaldi-style data folder
   align   COMMAND ...                hybrid triphone alignment; 'espnet-ext align' lists commands
+  simulate-asr COMMAND ...           ASR-like text from manual text; 'espnet-ext simulate-asr'
   train | decode | score [options]   the stages of that name of the recipe in this folder
+  decode  --model MODEL [FILE]       intents of transcripts or audio; 'decode --model --help'
+  transcribe DATA OUT --asr ASR.zip  ASR transcripts of a data folder, by an ESPnet model
   results [DIR]                      write every RESULTS.md below DIR (default: .) from run records
   sweep   FILE.yaml                  run a grid of experiments of the recipe here, draw its curve
   version                            print the versions in use
@@ -19,7 +22,17 @@ from pathlib import Path
 from espnet_ext.errors import EspnetExtError, UsageError, nearest
 
 STAGES = {"train": ("pretrain", "finetune"), "decode": ("decode",) * 2, "score": ("score",) * 2}
-COMMANDS = ("recipe", "doctor", "align", "results", "sweep", "version", *STAGES)
+COMMANDS = (
+    "recipe",
+    "doctor",
+    "align",
+    "simulate-asr",
+    "results",
+    "sweep",
+    "transcribe",
+    "version",
+    *STAGES,
+)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -30,12 +43,14 @@ def main(argv: list[str] | None = None) -> int:
         return 0 if argv else 2
     command, rest = argv[0], argv[1:]
     try:
+        if command == "decode" and any(x.partition("=")[0] == "--model" for x in rest):
+            return _intents("main", rest)
         if command in STAGES:
             first, last = STAGES[command]
             return _recipe(["--stage", first, "--stop-stage", last, *rest])
         if command not in COMMANDS:
             raise UsageError(f"there is no command '{command}'", None, nearest(command, COMMANDS))
-        return globals()[f"_{command}"](rest)
+        return globals()[f"_{command.replace('-', '_')}"](rest)
     except EspnetExtError as e:
         print(f"error: {e}", file=sys.stderr)
         return e.exit_code
@@ -88,6 +103,12 @@ def _align(argv: list[str]) -> int:
     return align(argv)
 
 
+def _simulate_asr(argv: list[str]) -> int:
+    from espnet_ext.plugin import load_object
+
+    return load_object("espnet_ext.ml_lmcl.simulate.command:main", "espnet-ext")(argv)
+
+
 def _results(argv: list[str]) -> int:
     from espnet_ext.scoring.results import regenerate_all, write_results
 
@@ -104,6 +125,16 @@ def _sweep(argv: list[str]) -> int:
     from espnet_ext.recipe.sweep import main as sweep
 
     return sweep(argv)
+
+
+def _transcribe(argv: list[str]) -> int:
+    return _intents("transcribe_main", argv)
+
+
+def _intents(function: str, argv: list[str]) -> int:
+    from espnet_ext.plugin import load_object
+
+    return load_object(f"espnet_ext.ml_lmcl.decode_command:{function}", "espnet-ext")(argv)
 
 
 def _version(argv: list[str]) -> int:

@@ -164,6 +164,11 @@ _RELEASE = (
     ),
     Name("espnet2.bin.asr_inference", "Speech2Text.from_pretrained", "called", "model_tag"),
     Name(
+        "espnet2.legacy.nets.pytorch_backend.transformer.subsampling",
+        "TooShortUttError",
+        "raised by encoders; such an utterance has an empty text",
+    ),
+    Name(
         "espnet2.main_funcs.pack_funcs",
         "pack",
         "makes the archive of a model",

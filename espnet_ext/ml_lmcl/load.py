@@ -7,10 +7,10 @@ import torch
 import yaml
 
 from espnet_ext.errors import DataError
-from espnet_ext.ml_lmcl.encoder import TextTokenizer
 from espnet_ext.ml_lmcl.network import ClassifyNetwork
 from espnet_ext.ml_lmcl.options import resolve
 from espnet_ext.ml_lmcl.preprocess import read_label_lists
+from espnet_ext.ml_lmcl.tokenizer import TextTokenizer
 
 
 def load_classifier(

@@ -19,11 +19,11 @@ from espnet_ext.errors import UsageError
 from espnet_ext.espnet.buckets import BucketSampler
 from espnet_ext.espnet.iterators import PersistentIterFactory
 from espnet_ext.espnet.task import ExtTask
-from espnet_ext.ml_lmcl.encoder import read_about
 from espnet_ext.ml_lmcl.model import ClassifyModel, ContrastiveModel
 from espnet_ext.ml_lmcl.options import MlLmclConf, resolve
 from espnet_ext.ml_lmcl.preprocess import TextPreprocessor, read_label_lists
 from espnet_ext.ml_lmcl.teacher import TeacherStore
+from espnet_ext.ml_lmcl.tokenizer import read_about
 from espnet_ext.ml_lmcl.trainer import ClassifyTrainer
 
 
@@ -61,6 +61,11 @@ class TextTask(ExtTask, TextOptions):
     def build_preprocess_fn(cls, args: argparse.Namespace, train: bool) -> Callable:
         labels = args.labels if "label" in cls.streams else None
         return TextPreprocessor(args.text_encoder, labels, resolve(args.ml_lmcl).max_tokens)
+
+    @classmethod
+    def build_dataset(cls, args: Any, iter_options: Any, keys_to_load: Any = None) -> Any:
+        """Load all texts: a process gets other ones each epoch."""
+        return super().build_dataset(args, iter_options, None)
 
     @classmethod
     def build_sequence_iter_factory(cls, args: Any, iter_options: Any, mode: str) -> Any:

@@ -10,8 +10,8 @@ Run a grid of experiments of the recipe in this folder, then draw the curve. FIL
   curves: {key: finetune.args.encoder_conf.num_blocks, values: [2, 4]}    # optional
   base: {finetune.args.max_epoch: 5}   # optional: further keys, the same for every run
   set: dev                             # default: data.valid
-  metric: wer                          # or cer
-  method: greedy_ctc                   # default: decode.method
+  metric: wer                          # or cer, accuracy
+  method: greedy_ctc                   # default: decode.method, or the inference model
   x_label: learning rate               # default: the key
 
 Finished runs are up to date, so a sweep that was stopped is simply started again.
@@ -60,7 +60,7 @@ class Sweep(_Model):
     curves: Curves | None = None
     base: dict[str, Any] = {}
     set: str = ""
-    metric: Literal["wer", "cer"] = "wer"
+    metric: Literal["wer", "cer", "accuracy"] = "wer"
     method: str = ""
     x_label: str = ""
 
@@ -259,6 +259,8 @@ def check(sweep: Sweep, runs: list[Run], path: Path) -> Sweep:
         raise UsageError("a sweep needs the sections decode and score", "recipe.yaml")
     sets = recipe.decode.sets or [recipe.data.valid, *recipe.data.test]
     set_name, method = sweep.set or recipe.data.valid, label(recipe.decode)
+    if sweep.metric == "accuracy":  # of a classifier of text, whose decodings are its models
+        method = sweep.method or recipe.decode.args.get("inference_model", "asr")
     if set_name not in sets:
         how = nearest(set_name, sets)
         raise UsageError(f"set '{set_name}' is not decoded", f"{path}: set", how)

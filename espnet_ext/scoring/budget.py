@@ -114,6 +114,25 @@ def unequal_passes(baseline: Sequence["Record"], group: Sequence["Record"]) -> s
     )
 
 
+def unequal_means(baseline: Sequence["Record"], group: Sequence["Record"]) -> str | None:
+    """Return a sentence where the groups' mean passes, or else updates, differ; None if equal.
+
+    For methods of which one has a phase more than the other, or that stop early: there the budget
+    is a part of what is compared, and is told beside the result.
+    """
+    for key in ("passes", "updates"):
+        values = [[(r.budget or {}).get(key) for r in runs] for runs in (baseline, group)]
+        known = [v for of_runs in values for v in of_runs if v is not None]
+        if len(known) == len(baseline) + len(group):
+            break
+    else:
+        return "unequal budget: not recorded in all runs" if known else None
+    of_baseline, of_group = (statistics.fmean(of_runs) for of_runs in values)
+    if 100 * abs(of_baseline - of_group) <= TOLERANCE_PERCENT * max(of_baseline, of_group):
+        return None
+    return f"unequal budget: {of_group:,.0f} {key} against {of_baseline:,.0f} of the baseline"
+
+
 def budget_lines(groups: Mapping[str, Sequence["Record"]]) -> list[str]:
     """Return the section of RESULTS.md on the groups' budgets; empty where no run counts passes."""
     if all(_passes(r) is None for runs in groups.values() for r in runs):

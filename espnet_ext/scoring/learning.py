@@ -2,7 +2,8 @@
 """Learning speed: how many epochs a system needs to get where its baseline ends up.
 
 The measure is the token accuracy on the development set (with the right history, not by free
-decoding) after each epoch of the last training phase, which costs nothing to record.
+decoding), or that of classified utterances, after each epoch of the last training phase, which
+costs nothing to record.
 """
 
 import statistics
@@ -12,11 +13,13 @@ from espnet_ext.scoring.markdown import table
 from espnet_ext.scoring.record import Record
 
 _TEXT = {"System", "Seeds"}
-NOTE = (
-    "Token accuracy on the development set after each epoch. Epochs to the baseline's best: the "
+_RULE = (
+    "on the development set after each epoch. Epochs to the baseline's best: the "
     "first epoch at which a run is as good as the baseline run of the same seed ever became; means "
     "over seeds; - where a run does not reach it."
 )
+NOTE_TOKENS = f"Token accuracy {_RULE}"
+NOTE_UTTERANCES = f"Accuracy {_RULE}"  # of classified utterances
 
 
 def curve(record: Record) -> list[float]:
@@ -29,7 +32,9 @@ def epochs_to(values: Sequence[float], goal: float) -> int | None:
     return next((i for i, v in enumerate(values, 1) if v >= goal), None)
 
 
-def learning_lines(groups: Mapping[str, Sequence[Record]], baseline: str) -> list[str]:
+def learning_lines(
+    groups: Mapping[str, Sequence[Record]], baseline: str, note: str = NOTE_TOKENS
+) -> list[str]:
     """Return the section of RESULTS.md; empty where the baseline has no curve."""
     base = {r.seed: curve(r) for r in groups.get(baseline, ()) if curve(r)}
     rows = []
@@ -55,4 +60,4 @@ def learning_lines(groups: Mapping[str, Sequence[Record]], baseline: str) -> lis
         return []
     header = ["System", "Seeds", "Best accuracy", "Epochs to the baseline's best",
               "Epochs of the baseline", "Ratio"]  # fmt: skip
-    return ["## Learning speed", "", NOTE, "", *table(header, rows, _TEXT), ""]
+    return ["## Learning speed", "", note, "", *table(header, rows, _TEXT), ""]

@@ -9,24 +9,17 @@ each other are refused: a record is evidence, not a place to type numbers.
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from espnet_ext.errors import DataError
 from espnet_ext.scoring.budget import COUNTS
+from espnet_ext.scoring.record_base import RATE_TOLERANCE, Amount, Count, Model, Name, Sha256
+from espnet_ext.scoring.record_intent import Intent
 
-Count = Annotated[int, Field(ge=0)]
-Amount = Annotated[float, Field(ge=0)]
-Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-Name = Annotated[str, Field(min_length=1)]
-
-_RATE_TOLERANCE = 0.05  # percentage points: a writer may round to one decimal
+Kind = Literal["wer", "intent"]
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(strict=True, frozen=True, extra="ignore", allow_inf_nan=False)
-
-
-class ErrorRate(_Model):
+class ErrorRate(Model):
     """Totals of one error rate: ``rate`` in percent, the rest in words or characters."""
 
     rate: Amount
@@ -34,6 +27,11 @@ class ErrorRate(_Model):
     dele: Count = Field(alias="del")
     ins: Count
     ref: Count
+
+    @property
+    def accuracy(self) -> Intent | None:
+        """The intents, by the name of their measure."""
+        return self.intent
 
     @property
     def errors(self) -> int:
@@ -49,12 +47,12 @@ class ErrorRate(_Model):
     def _rate_is_that_of_the_counts(self) -> Self:
         if not self.ref:
             raise ValueError("ref is 0: an error rate is not defined")
-        if abs(self.rate - self.exact_rate) > _RATE_TOLERANCE:
+        if abs(self.rate - self.exact_rate) > RATE_TOLERANCE:
             raise ValueError(f"rate {self.rate} is not that of the counts, {self.exact_rate:.3f}")
         return self
 
 
-class PerUtterance(_Model):
+class PerUtterance(Model):
     """Word counts of each utterance, in byte order of the utterance ids."""
 
     ids_sha256: Sha256
@@ -62,22 +60,69 @@ class PerUtterance(_Model):
     word_ref: list[Count]
 
 
-class Decoded(_Model):
-    """One test set decoded by one method."""
+class Decoded(Model):
+    """One test set decoded by one method, scored by words or by intents."""
 
     utterances: Annotated[int, Field(ge=1)]
     ref_sha256: Sha256
     hyp_sha256: Sha256
+    input_sha256: Sha256 | None = None  # of the transcripts, where text was classified
     decode_wall_s: Amount
-    audio_s: Amount
-    rtf: Amount
-    wer: ErrorRate
-    cer: ErrorRate
-    per_utt: PerUtterance
+    audio_s: Amount | None = None
+    rtf: Amount | None = None
+    wer: ErrorRate | None = None
+    cer: ErrorRate | None = None
+    per_utt: PerUtterance | None = None
+    intent: Intent | None = None
     command: str = ""  # the command that decoded, where it is not the run's
+
+    @property
+    def kind(self) -> Kind:
+        """What was scored."""
+        return "wer" if self.intent is None else "intent"
+
+    @property
+    def rate(self) -> float:
+        """Word error rate, or accuracy, from the counts, in percent."""
+        return self.wer.exact_rate if self.intent is None else self.intent.exact_rate
+
+    @property
+    def accuracy(self) -> Intent | None:
+        """The intents, by the name of their measure."""
+        return self.intent
+
+    @property
+    def errors(self) -> list[int]:
+        """Word errors of each utterance, or 1 where its intent is wrong."""
+        return self.per_utt.word_errors if self.intent is None else self.intent.per_utt.wrong
+
+    @property
+    def units(self) -> list[int]:
+        """What :attr:`errors` are counted in: words of each utterance's reference, or ones."""
+        return self.per_utt.word_ref if self.intent is None else [1] * self.utterances
+
+    @property
+    def ids_sha256(self) -> str:
+        """Hash of the utterance ids."""
+        return (self.per_utt if self.intent is None else self.intent.per_utt).ids_sha256
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Self:
+        words = {k: getattr(self, k) for k in ("wer", "cer", "per_utt", "audio_s", "rtf")}
+        found = {k for k, v in words.items() if v is not None}
+        if self.intent is not None and found & {"wer", "cer", "per_utt"}:
+            raise ValueError("a set is scored by words (wer, cer, per_utt) or by intent, not both")
+        if self.intent is None and (missing := words.keys() - found):
+            raise ValueError(f"neither an intent nor {', '.join(sorted(missing))}")
+        return self
 
     @model_validator(mode="after")
     def _utterances_add_up(self) -> Self:
+        if self.intent is not None:
+            if len(self.intent.per_utt.wrong) != self.utterances:
+                found = len(self.intent.per_utt.wrong)
+                raise ValueError(f"per_utt.wrong holds {found} entries for {self.utterances}")
+            return self
         per_utt = self.per_utt
         for name, counts, total in (
             ("word_errors", per_utt.word_errors, self.wer.errors),
@@ -92,7 +137,7 @@ class Decoded(_Model):
         return self
 
 
-class Phase(_Model):
+class Phase(Model):
     """What one training phase cost."""
 
     task: Name
@@ -110,11 +155,14 @@ class Phase(_Model):
     labelled_hours: Amount | None = None
     unlabelled_hours: Amount | None = None
     last_gamma: Amount | None = None  # weight of the second loss in the last update that had one
-    commits: list[str] = []  # of the code that trained, '+' for uncommitted changes
-    valid_acc: list[Amount] = []  # token accuracy on the development set after each epoch
+    commits: list[str] = Field(
+        default_factory=list
+    )  # of the code that trained, '+' for uncommitted changes
+    # Accuracy on the development set after each epoch: of tokens, or of utterances.
+    valid_acc: list[Amount] = Field(default_factory=list)
 
 
-class Record(_Model):
+class Record(Model):
     """One run of a recipe. ``group`` names the runs that differ by their seed only."""
 
     version: Literal[1] = Field(alias="schema")
@@ -131,7 +179,9 @@ class Record(_Model):
     device: Name
     versions: dict[str, str]
     phases: dict[str, Phase]
-    alignment: dict[str, int | str] = {}  # where labels of frames came from, if there were any
+    # Where labels of frames came from, if there were any.
+    alignment: dict[str, int | str] = Field(default_factory=dict)
+    encoder: dict[str, int | str] = Field(default_factory=dict)  # of text, if there was one
     budget: dict[str, int | float | str] | None = None
     sets: dict[str, dict[str, Decoded]]
 

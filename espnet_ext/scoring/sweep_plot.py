@@ -78,16 +78,16 @@ def plot_sweep(points: Iterable[SweepPoint], x_label: str, y_label: str, path: P
             for i, curve in enumerate(curves.values())
         ]
         slant = {"rotation": 20, "ha": "right"} if len(places) > _LEVEL else {}
-        axes.set_xticks(range(len(places)), [_literal(name) for name in places], **slant)
+        axes.set_xticks(range(len(places)), [literal(name) for name in places], **slant)
     else:
         lines = [_draw(axes, i, curve) for i, curve in enumerate(curves.values())]
-    axes.set_xlabel(_literal(x_label), fontsize=12)
-    axes.set_ylabel(_literal(y_label), fontsize=12)
+    axes.set_xlabel(literal(x_label), fontsize=12)
+    axes.set_ylabel(literal(y_label), fontsize=12)
     axes.tick_params(labelsize=11)
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
     if any(curves):
-        axes.legend(lines, [_literal(g) for g in curves], fontsize=11, frameon=False)
+        axes.legend(lines, [literal(g) for g in curves], fontsize=11, frameon=False)
     with atomic_path(path) as tmp:
         # The temporary name does not end in .png, and the version tag would change the bytes.
         figure.savefig(tmp, format="png", metadata={"Software": None})
@@ -140,6 +140,6 @@ def _draw_names(axes: "Axes", number: int, curve: list[SweepPoint], x: list[floa
     return axes.plot(x, [p.mean for p in curve], color=color, marker=marker, ls="none")[0]
 
 
-def _literal(text: str) -> str:
+def literal(text: str) -> str:
     """Keep a dollar sign in a name from starting mathematical text."""
     return text.replace("$", r"\$")

@@ -237,3 +237,29 @@ def test_a_value_of_the_file_reaches_the_recipe_unchanged(tmp_path_factory, valu
     path.write_text(yaml.safe_dump(RECIPE))
     recipe = config.load(path, [("finetune.args.x", sweep.as_text(value))])
     assert recipe.finetune.args["x"] == value
+
+
+def test_accuracy_of_the_inference_model_is_swept(folder):
+    from espnet_ext.recipe import sweep_results
+    from espnet_ext.scoring.intent import score_intents, wilson_interval
+
+    utts = ["a", "b", "c", "d"]
+    found = {"a": ("y",), **dict.fromkeys(utts[1:], ("x",))}
+    errors = dict.fromkeys(utts, (1, 4))
+    intent = score_intents(dict.fromkeys(utts, ("x",)), found, ["intent"], errors)
+    folder.recipe(**{**RECIPE, "decode": {"args": {"inference_model": "clean"}}})
+    file = folder.write("lr.yaml", yaml.safe_dump({**LR, "metric": "accuracy"}))
+    made = sweep.load(file)
+    runs = sweep.expand(made, file)
+    made = sweep.check(made, runs, file)
+    assert made.method == "clean"
+    for run in runs:
+        decoded = {"utterances": 4, "ref_sha256": "ab" * 32, "hyp_sha256": "cd" * 32}
+        decoded |= {"decode_wall_s": 1.5, "intent": intent}
+        recipe = config.load(Path("recipe.yaml"), list(run.overrides))
+        run.record.parent.mkdir(exist_ok=True)
+        content = record(recipe) | {"group": run.group, "sets": {"dev": {"clean": decoded}}}
+        run.record.write_text(json.dumps(content))
+    assert sweep_results.report(made, runs).exists()
+    low, high = wilson_interval(3, 4)
+    assert sweep_results.interval("accuracy", [sweep_results._scored(made, runs[0])]) == (low, high)

@@ -8,6 +8,7 @@ import yaml
 
 from espnet_ext.bl_just import options as bl_just
 from espnet_ext.bl_just.schedule import make_schedule
+from espnet_ext.ml_lmcl import options as ml_lmcl
 from espnet_ext.recipe import config, stages, sweep
 from espnet_ext.recipe.options import Options
 from espnet_ext.recipe.stages import Context
@@ -16,6 +17,7 @@ from espnet_ext.weak_align.model import stream_of
 from espnet_ext.weak_align.presets import resolve
 
 ROOT = Path(__file__).resolve().parents[2]
+SMALLEST_TRAINING_SET = 3867  # of those that the sweeps of ml_lmcl are for: ATIS
 SWEEPS = sorted(ROOT.glob("egs2/*/*/conf/sweeps/*.yaml"))
 
 
@@ -47,12 +49,23 @@ def test_each_run_of_a_sweep_plans(path, monkeypatch):
     assert len(shared) == 1
 
 
+@pytest.mark.parametrize("path", [p for p in SWEEPS if "atis" in p.parts], ids=lambda p: p.stem)
+def test_a_sweep_of_atis_runs_in_the_other_text_recipes(path, monkeypatch):
+    grid = sweep.load(path)
+    for name in ("trec6", "slurp"):
+        monkeypatch.chdir(ROOT / "egs2" / name / "ml_lmcl1")
+        sweep.check(grid, sweep.expand(grid, path), path)
+
+
 def check_training(ctx):
     ctx.stage = stages.find("finetune")
     settings = training_config(ctx)
-    assert ("aux" in settings) != ("bl_just" in settings)
+    assert len(settings.keys() & {"aux", "bl_just", "ml_lmcl"}) == 1
     if "aux" in settings:
         check_weak_align(ctx.recipe, settings)
+    elif "ml_lmcl" in settings:
+        conf = ml_lmcl.resolve(settings["ml_lmcl"])
+        assert conf.train_samples is None or conf.train_samples < SMALLEST_TRAINING_SET
     else:
         assert make_schedule(bl_just.resolve(settings["bl_just"]), 40, 120).total.labelled
         assert set(ctx.recipe.finetune.extra_data) == {"u"}

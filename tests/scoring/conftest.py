@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from espnet_ext.scoring.intent import score_intents
+
 REF_HASH = "ab" * 32
 
 
@@ -59,6 +61,29 @@ def record_dict(
     return record | changes
 
 
+def intent_record(
+    group: str = "asr_text", seed: int = 1, wrong: tuple[int, ...] = (0, 1, 0, 0), **changes: Any
+) -> dict[str, Any]:
+    """Return a record of classified utterances: 4 words each, with 0, 1, 2, ... ASR errors."""
+    utts = [f"u{i}" for i in range(len(wrong))]
+    scored = score_intents(
+        dict.fromkeys(utts, ("a",)),
+        {u: ("b" if w else "a",) for u, w in zip(utts, wrong, strict=True)},
+        ["intent"],
+        {u: (i, 4) for i, u in enumerate(utts)},
+    )
+    decoded = {
+        "utterances": len(wrong),
+        "ref_sha256": REF_HASH,
+        "hyp_sha256": "cd" * 32,
+        "input_sha256": "ef" * 32,
+        "decode_wall_s": 0.5,
+        "intent": scored,
+    }
+    changed = {"recipe": "atis/ml_lmcl1", "sets": {"test": {"asr": decoded}}, **changes}
+    return record_dict(group, seed, **{"budget": {"updates": 100}, **changed})
+
+
 class RecipeDir:
     """A recipe folder ``egs2/an4/asr1`` below a temporary root."""
 
@@ -84,3 +109,9 @@ def recipe_dir(tmp_path: Path) -> RecipeDir:
 def record_dict_fixture():
     """The builder of valid run records."""
     return record_dict
+
+
+@pytest.fixture(name="intent_record")
+def intent_record_fixture():
+    """The builder of valid run records of classified utterances."""
+    return intent_record

@@ -13,8 +13,8 @@ from typing import Any
 from espnet_ext.data.tables import iter_table
 from espnet_ext.errors import DataError, SetupError
 from espnet_ext.files import atomic_dir, write_json
-from espnet_ext.ml_lmcl.encoder import ABOUT, About, quiet
 from espnet_ext.ml_lmcl.source import VARIABLE, encoder_source
+from espnet_ext.ml_lmcl.tokenizer import ABOUT, EMPTY, About
 from espnet_ext.recipe.console import say
 from espnet_ext.recipe.stages import Context, Plan
 from espnet_ext.recipe.steps.format import DUMP
@@ -65,14 +65,30 @@ def plan(ctx: Context) -> Plan:
 def run(ctx: Context, plan: Plan) -> None:
     """Write the folder; say which encoder it is and how large."""
     args = build(EncoderArgs, ctx.recipe.tokens.args, "recipe.yaml", "tokens.args")
+    from espnet_ext.ml_lmcl.encoder import quiet
+
     source = plan.settings["source"]
     quiet()
     if source:
         model, tokenizer = _pretrained(source, args)
     else:
-        model, tokenizer = _random(args, [t for path in plan.needs for _, t in iter_table(path)])
+        texts = [t for path in plan.needs for _, t in iter_table(path) if t != EMPTY]
+        model, tokenizer = random_encoder(args, texts)
+    name = "/".join(Path(source).parts[-2:])
+    about = write_encoder(FOLDER, model, tokenizer, name)
+    kind = f"pre-trained {name}" if source else (
+        f"a small encoder of our own, to be trained on this corpus' text (no {VARIABLE} is set)"
+    )  # fmt: skip
+    params = sum(p.numel() for p in model.base_model.parameters())
+    layers = getattr(model.config, "num_hidden_layers", "?")
+    say(f"  text encoder: {kind}; {layers} layers, {params:,} parameters, "
+        f"{about.vocab_size:,} sub-words")  # fmt: skip
+
+
+def write_encoder(folder: Path, model: Any, tokenizer: Any, source: str) -> About:
+    """Write model, tokenizer and ``about.json``; return the latter."""
     about = About(
-        source="/".join(Path(source).parts[-2:]) if source else "",
+        source=source,
         vocab_size=model.config.vocab_size,
         pad_id=tokenizer.pad_token_id,
         mask_id=tokenizer.mask_token_id,
@@ -80,17 +96,11 @@ def run(ctx: Context, plan: Plan) -> None:
         # RoBERTa numbers positions from 2.
         max_tokens=min(512, model.config.max_position_embeddings - 2),
     )
-    with atomic_dir(FOLDER) as tmp:
+    with atomic_dir(folder) as tmp:
         model.save_pretrained(tmp)
         tokenizer.save_pretrained(tmp)
         write_json(tmp / ABOUT, asdict(about))
-    kind = f"pre-trained {about.source}" if source else (
-        f"a small encoder of our own, to be trained on this corpus' text (no {VARIABLE} is set)"
-    )  # fmt: skip
-    params = sum(p.numel() for p in model.base_model.parameters())
-    layers = getattr(model.config, "num_hidden_layers", "?")
-    say(f"  text encoder: {kind}; {layers} layers, {params:,} parameters, "
-        f"{about.vocab_size:,} sub-words")  # fmt: skip
+    return about
 
 
 def _pretrained(source: str, args: EncoderArgs) -> tuple[Any, Any]:
@@ -142,7 +152,8 @@ def _check_folder(folder: Path) -> None:
             raise DataError(f"there is no {name.replace('|', ' or ')}", folder, how)
 
 
-def _random(args: EncoderArgs, texts: list[str]) -> tuple[Any, Any]:
+def random_encoder(args: EncoderArgs, texts: list[str]) -> tuple[Any, Any]:
+    """Return a RoBERTa with random weights and a byte-level BPE learnt from texts."""
     import torch
     from tokenizers import ByteLevelBPETokenizer
     from tokenizers.processors import RobertaProcessing

@@ -16,6 +16,7 @@ from espnet_ext.data.tables import read_table, write_table
 from espnet_ext.errors import DataError, UsageError, nearest
 from espnet_ext.files import atomic_dir, write_text
 from espnet_ext.ml_lmcl.normalize import MODES, normalize
+from espnet_ext.ml_lmcl.tokenizer import EMPTY
 from espnet_ext.recipe.console import say
 from espnet_ext.recipe.stages import Context, Plan
 from espnet_ext.recipe.steps.format import DUMP
@@ -141,8 +142,8 @@ def _write_set(source: Path, out: Path, args: FormatArgs) -> str:
     )
     errors = {utt: asr_errors(manual[utt], asr[utt]) for utt in manual}
     with atomic_dir(out) as tmp:
-        write_table(tmp / "text_manual", manual)
-        write_table(tmp / "text_asr", asr)
+        write_table(tmp / "text_manual", {u: t or EMPTY for u, t in manual.items()})
+        write_table(tmp / "text_asr", {u: t or EMPTY for u, t in asr.items()})
         write_table(tmp / "label", read_table(source / "label"))
         write_table(tmp / "asr_errors", {u: f"{e} {n}" for u, (e, n) in errors.items()})
     edits, words = (sum(column) for column in zip(*errors.values(), strict=True))

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Stage 9: error rates of each decoded set, the run record, RESULTS.md."""
 
+import dataclasses
 import datetime
 import json
 import shlex
@@ -12,10 +13,11 @@ from espnet_ext.files import sha256_file, sha256_json, write_json, write_text
 from espnet_ext.plugin import load_object
 from espnet_ext.recipe.console import say
 from espnet_ext.recipe.options import without
-from espnet_ext.recipe.stages import PHASES, Context, Plan
+from espnet_ext.recipe.stages import PHASES, Context, Plan, find
 from espnet_ext.recipe.steps.decode import label, out_dir, sets_of
 from espnet_ext.recipe.steps.format import DUMP
 from espnet_ext.recipe.steps.prepare import DATA
+from espnet_ext.recipe.steps.train import why_off
 
 METRICS = ("wer", "cer")
 NOT_IN_COMMAND = {"stage", "stop-stage", "force", "debug"}
@@ -52,7 +54,7 @@ def run(ctx: Context, plan: Plan) -> None:
 
     method = label(ctx.recipe.decode)
     sets = {name: {method: _score_set(ctx, name)} for name in sets_of(ctx)}
-    record = {**_record(ctx), "sets": sets}
+    record = {**base_record(ctx), "sets": sets}
     before = _read(record_path(ctx))
     if before.get("config_sha256") == record["config_sha256"]:  # decoded by another method, too
         for name, methods in before.get("sets", {}).items():
@@ -91,7 +93,7 @@ def _score_set(ctx: Context, name: str) -> dict:
         "decode_wall_s": cost["wall_s"],
         "audio_s": cost["audio_s"],
         "rtf": cost["rtf"],
-        "command": _command(ctx),
+        "command": command(ctx),
         "wer": words.totals(),
         "cer": chars.totals(),
         "per_utt": {
@@ -106,14 +108,15 @@ def _score_set(ctx: Context, name: str) -> dict:
     return scored
 
 
-def _record(ctx: Context) -> dict:
+def base_record(ctx: Context) -> dict:
+    """Return a run record without its ``sets``: what was trained, how, where, at what cost."""
     from espnet_ext.recipe.environment import describe_device, git_state, versions
     from espnet_ext.scoring.budget import total_budget
 
     phases, configs = {}, {}
     for phase in PHASES:
         folder = ctx.phase_dir(phase)
-        if getattr(ctx.recipe, phase) is not None and (folder / "phase.json").exists():
+        if (folder / "phase.json").exists() and _is_on(ctx, phase):
             cost = json.loads((folder / "phase.json").read_text(encoding="utf-8"))
             commits = json.loads((folder / "commits.json").read_text(encoding="utf-8"))
             phases[phase] = {**cost, "wall_s": cost["train_wall_s"], "commits": commits}
@@ -129,7 +132,7 @@ def _record(ctx: Context) -> dict:
         "date": datetime.date.today().isoformat(),
         "commit": state["commit"] or "unknown",
         "dirty": bool(state["dirty"]),
-        "command": _command(ctx),
+        "command": command(ctx),
         "config_sha256": sha256_json(configs),
         "device": describe_device(),
         "versions": versions(),
@@ -138,6 +141,13 @@ def _record(ctx: Context) -> dict:
         "budget": total_budget(phases.values()),
         "alignment": _alignment(ctx),
     }
+
+
+def _is_on(ctx: Context, phase: str) -> bool:
+    """Whether the model of this configuration comes from a phase, or one is left from another."""
+    if getattr(ctx.recipe, phase) is None:
+        return False
+    return not why_off(dataclasses.replace(ctx, stage=find(phase)))
 
 
 def _alignment(ctx: Context) -> dict:
@@ -149,7 +159,7 @@ def _alignment(ctx: Context) -> dict:
     return {k: about[k] for k in ("unit", "num_classes", "source", "source_train_data")}
 
 
-def _command(ctx: Context) -> str:
+def command(ctx: Context) -> str:
     """Return the command of the whole experiment: that of this run without its range of stages."""
     return shlex.join(["./run.sh", *without(ctx.options.argv, NOT_IN_COMMAND)])
 

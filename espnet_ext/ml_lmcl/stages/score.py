@@ -1,0 +1,236 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Stage 9 of a text recipe: accuracy of each decoded set, pictures, run record, RESULTS.md."""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from espnet_ext.data.tables import read_table
+from espnet_ext.errors import DataError, SetupError
+from espnet_ext.files import sha256_file, write_json, write_text
+from espnet_ext.ml_lmcl.stages.decode import MODELS, decode_args, models_of
+from espnet_ext.ml_lmcl.stages.format import LABELS, format_args, read_labels
+from espnet_ext.recipe import records
+from espnet_ext.recipe.console import say
+from espnet_ext.recipe.stages import Context, Plan
+from espnet_ext.recipe.steps.decode import last_phase, sets_of
+from espnet_ext.recipe.steps.format import DUMP
+from espnet_ext.recipe.steps.prepare import DATA
+from espnet_ext.recipe.steps.score import base_record, command, record_path
+from espnet_ext.recipe.steps.train import model_file
+from espnet_ext.settings import build
+
+MANUAL = "_manual_text"  # ends the folder's name where manual transcripts were classified
+FILES = ("prediction", "decode.json")
+ENCODER = DUMP / "text_encoder"
+
+
+@dataclass(frozen=True)
+class ScoreArgs:
+    """``score.args`` of recipe.yaml.
+
+    Attributes:
+        plots: Draw confusion matrices and pairs of representations of the test sets.
+    """
+
+    plots: bool = True
+
+
+def plan(ctx: Context) -> Plan:
+    """See :class:`Plan`."""
+    args = build(ScoreArgs, ctx.recipe.score.args, "recipe.yaml", "score.args")
+    refs = [DATA / s / f for s in sets_of(ctx) for f in ("label", "text_manual", "text_asr")]
+    labels = [LABELS / f"{head}.txt" for head in format_args(ctx).heads]
+    decoded = [_folder(ctx, m, s) / f for m, sets in _decoded(ctx).items() for s in sets
+               for f in FILES]  # fmt: skip
+    return Plan(
+        needs=[*decoded, *refs, *labels, *(DUMP / s / "asr_errors" for s in sets_of(ctx))],
+        makes=[ctx.exp / "scores.json", record_path(ctx), Path("RESULTS.md")],
+        settings={
+            **asdict(args),
+            "heads": format_args(ctx).heads,
+            "baseline": ctx.recipe.results.baseline,
+            "group": ctx.recipe.group,
+        },
+        disk_mb=5,
+    )
+
+
+def run(ctx: Context, plan: Plan) -> None:
+    """Score against the original labels, so that no preparation step can ease the test."""
+    from espnet_ext.scoring.results import write_results
+
+    sets: dict[str, dict[str, Any]] = {}
+    for method, names in _decoded(ctx).items():
+        for name in names:
+            scored = _score_set(ctx, method, name)
+            sets.setdefault(name, {})[method] = {**scored, "command": _command(ctx, method, name)}
+    record = {**base_record(ctx), "encoder": _encoder(), "sets": sets}
+    write_json(ctx.exp / "scores.json", record)
+    write_json(record_path(ctx), record)
+    if plan.settings["plots"]:
+        _draw(ctx)
+    page = write_results(Path.cwd())
+    say(f"  results: {Path(page).resolve().relative_to(Path.cwd())}")
+    for line in summary(ctx):
+        say(f"  {line}")
+
+
+def summary(ctx: Context) -> list[str]:
+    """Return a line with the accuracy of each set and inference model; empty before scoring."""
+    scores = records.read(ctx.exp / "scores.json") or {}
+    return [
+        f"{name}: accuracy {x['accuracy']:.2f} % (95 % interval {x['interval']['low']:.2f} to "
+        f"{x['interval']['high']:.2f}; input WER {x['input_wer']['rate']:.1f} %, {method}, "
+        f"{scored['utterances']} utterances)"
+        for name, methods in scores.get("sets", {}).items()
+        for method, scored in methods.items()
+        if (x := scored.get("intent"))
+    ]
+
+
+def _encoder() -> dict[str, int | str]:
+    """Tell which encoder training started from: a stronger one is a gain of its own."""
+    about, weights = (ENCODER / name for name in ("about.json", "model.safetensors"))
+    if not about.exists():
+        return {}
+    found = json.loads(about.read_text(encoding="utf-8"))
+    out = {"source": found["source"] or "own, random weights", "sub-words": found["vocab_size"]}
+    if weights.exists():
+        out["weights"] = sha256_file(weights)[:12]
+    return out
+
+
+def _folder(ctx: Context, method: str, name: str) -> Path:
+    return ctx.exp / "decode" / method / name
+
+
+def _decoded(ctx: Context) -> dict[str, list[str]]:
+    """Return the sets to score by method: those that recipe.yaml asks for, and others at hand.
+
+    What another inference model has decoded counts as long as it is not older than the model.
+    """
+    suffix = "" if decode_args(ctx).input == "asr" else MANUAL
+    asked = {f"{which}{suffix}": sets_of(ctx) for which in models_of(ctx)}
+    model = model_file(ctx, last_phase(ctx))
+    if not model.exists():
+        return asked
+    trained_s = model.stat().st_mtime
+    for method in (f"{which}{s}" for s in ("", MANUAL) for which in MODELS):
+        current = [
+            name
+            for name in sets_of(ctx)
+            if all((_folder(ctx, method, name) / f).exists() for f in FILES)
+            and (_folder(ctx, method, name) / FILES[0]).stat().st_mtime >= trained_s
+        ]
+        if current:
+            asked.setdefault(method, current)
+    return asked
+
+
+def _score_set(ctx: Context, method: str, name: str) -> dict[str, Any]:
+    from espnet_ext.scoring.intent import score_intents
+
+    heads, out = format_args(ctx).heads, _folder(ctx, method, name)
+    labels = read_labels(DATA / name / "label", heads)
+    found = _predictions(out)
+    kind = "manual" if method.endswith(MANUAL) else "asr"
+    errors = _asr_errors(DUMP / name / "asr_errors")
+    if kind == "manual":  # this text has no recognition errors
+        errors = {utt: (0, words) for utt, (_, words) in errors.items()}
+    try:
+        intent = score_intents(labels, found, heads, errors)
+    except DataError as e:
+        raise DataError(e.what, f"{out}: {e.where}", e.how or "./run.sh --stage decode") from None
+    _write_errors(out / "errors.tsv", name, labels, found)
+    cost = json.loads((out / "decode.json").read_text(encoding="utf-8"))
+    return {
+        "utterances": len(labels),
+        "ref_sha256": sha256_file(DATA / name / "label"),
+        "hyp_sha256": sha256_file(out / "prediction"),
+        "input_sha256": sha256_file(DATA / name / f"text_{kind}"),
+        "decode_wall_s": cost["wall_s"],
+        "intent": intent,
+    }
+
+
+def _command(ctx: Context, method: str, name: str) -> str:
+    """Return the command that decoded: the last record's where it has the same predictions."""
+    before = (records.read(record_path(ctx)) or {}).get("sets", {}).get(name, {}).get(method, {})
+    same = before.get("hyp_sha256") == sha256_file(_folder(ctx, method, name) / "prediction")
+    return before["command"] if same and before.get("command") else command(ctx)
+
+
+def _predictions(out: Path) -> dict[str, tuple[str, ...]]:
+    return {utt: tuple(v.split()) for utt, v in read_table(out / "prediction").items()}
+
+
+def _asr_errors(path: Path) -> dict[str, tuple[int, int]]:
+    out = {}
+    for number, (utt, value) in enumerate(read_table(path).items(), 1):
+        counts = value.split()
+        if len(counts) != 2 or not all(c.isdecimal() for c in counts):
+            how = "./run.sh --stage format --force"
+            raise DataError("the line needs 'utterance edits words'", f"{path}:{number}", how)
+        out[utt] = (int(counts[0]), int(counts[1]))
+    return out
+
+
+def _write_errors(
+    path: Path,
+    name: str,
+    labels: dict[str, tuple[str, ...]],
+    found: dict[str, tuple[str, ...]],
+) -> None:
+    """Write what went wrong, for a person: label, prediction and both transcripts."""
+    manual, asr = (read_table(DATA / name / f"text_{kind}") for kind in ("manual", "asr"))
+    rows = [("utterance", "label", "predicted", "manual", "asr")]
+    rows += [
+        (utt, " ".join(labels[utt]), " ".join(found[utt]), manual.get(utt, ""), asr.get(utt, ""))
+        for utt in sorted(labels, key=str.encode)
+        if labels[utt] != found[utt]
+    ]
+    write_text(path, "".join("\t".join(row) + "\n" for row in rows))
+
+
+def _draw(ctx: Context) -> None:
+    """Draw the pictures of the test sets; without matplotlib say so, for the scores stand."""
+    try:
+        for method, names in _decoded(ctx).items():
+            for name in names:
+                if name in ctx.recipe.data.test:
+                    _draw_set(ctx, method, name)
+    except SetupError as e:
+        say(f"  no pictures: {e.what} ({e.how})")
+        return
+    say(f"  pictures: {ctx.exp / 'images'}")
+
+
+def _draw_set(ctx: Context, method: str, name: str) -> None:
+    import numpy as np
+
+    from espnet_ext.scoring.intent_plots import confusion_matrix, representation_pairs
+
+    heads, images = format_args(ctx).heads, ctx.exp / "images"
+    labels = read_labels(DATA / name / "label", heads)
+    found = _predictions(_folder(ctx, method, name))
+    for i, head in enumerate(heads):
+        known = (LABELS / f"{head}.txt").read_text(encoding="utf-8").split()
+        unseen = sorted({row[i] for row in labels.values()} - set(known), key=str.encode)
+        confusion_matrix(
+            {utt: row[i] for utt, row in labels.items()},
+            {utt: row[i] for utt, row in found.items()},
+            [*known, *unseen],
+            images / f"confusion_{name}_{method}_{head}.png",
+        )
+    vectors = _folder(ctx, method, name) / "vectors.npz"
+    if vectors.exists():
+        with np.load(vectors, allow_pickle=False) as arrays:
+            pairs = {key: arrays[key] for key in ("manual", "asr", "utts")}
+        representation_pairs(
+            pairs["manual"],
+            pairs["asr"],
+            [labels[str(utt)][0] for utt in pairs["utts"]],
+            images / f"pairs_{name}_{method}.png",
+        )

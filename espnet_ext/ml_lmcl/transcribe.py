@@ -1,0 +1,277 @@
+# SPDX-License-Identifier: Apache-2.0
+"""ASR transcripts of a data directory by any ESPnet model; a killed run goes on."""
+
+import functools
+import json
+import shutil
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from espnet_ext.data import audio
+from espnet_ext.data.rows import parse_segment
+from espnet_ext.data.tables import read_table, write_table
+from espnet_ext.errors import DataError, UsageError
+from espnet_ext.espnet.recognise import Recogniser, load_recogniser
+from espnet_ext.files import sha256_file, sha256_json, write_json, write_text
+from espnet_ext.ml_lmcl.archive import asr_files
+from espnet_ext.progress import progress_log
+from espnet_ext.recipe.executor import make_executor
+from espnet_ext.recipe.lock import hold
+from espnet_ext.recipe.options import Options
+
+PART = 200  # utterances of a part: what a kill can lose, times the number of processes
+SHORTEST_S = 0.1  # shorter audio is padded: feature extraction fails below half a window
+BATCH_S = 60.0  # seconds of audio in a batch of the greedy search, padding included
+
+
+@dataclass(frozen=True)
+class Transcripts:
+    """What was made.
+
+    Attributes:
+        texts: Best text of each utterance.
+        nbest: Hypotheses of each utterance, ``(text, log score or None)``, best first.
+        audio_s: Seconds of audio.
+        wall_s: Processor seconds of recognition; loading the model is left out.
+        wer: Word error rate against ``text`` of the data directory in percent; None without one.
+    """
+
+    texts: dict[str, str]
+    nbest: dict[str, list[tuple[str, float | None]]]
+    audio_s: float
+    wall_s: float
+    wer: float | None = None
+
+
+def transcribe(
+    data_dir: Path | str,
+    asr_config: Path | str,
+    asr_model: Path | str | None,
+    out_table: Path | str,
+    beam_args: dict | None = None,
+    nj: int = 1,
+    nbest: int = 1,
+    device: str = "cpu",
+    part: int = PART,
+) -> Transcripts:
+    """Recognise all utterances of a Kaldi-style data directory and write their texts.
+
+    Parts that are done stay beside the table in a hidden folder until all are, so that a killed
+    run goes on; another wav.scp, model or option starts anew. Audio of another rate is resampled.
+
+    Args:
+        data_dir: Folder with ``wav.scp``; with ``segments`` its utterances are cut out.
+        asr_config: ``config.yaml`` of an ESPnet ASR training, or a packed model.
+        asr_model: Its checkpoint; None where ``asr_config`` is a packed model.
+        out_table: Kaldi table to write; ``<out_table>.json`` beside it has the figures, and
+            with ``nbest > 1`` ``<out_table>.nbest.tsv`` has ``utterance, score, text`` a line.
+        beam_args: Options of ESPnet's ``Speech2Text``; None: greedy CTC search.
+        nj: Processes.
+        nbest: Hypotheses of an utterance, at most.
+        device: ``cpu``, ``cuda`` or ``cuda:N``.
+        part: Utterances of a part, at most.
+
+    Raises:
+        DataError: Audio, table or model is missing or not usable.
+        UsageError: ``nj``, ``nbest`` or ``part`` is below 1, or greedy search with ``nbest > 1``.
+    """
+    if min(nj, nbest, part) < 1:
+        raise UsageError("nj, nbest and part must be at least 1", "transcribe")
+    if nbest > 1 and beam_args is None:
+        raise UsageError("greedy search has one hypothesis", "nbest", "give beam_args, --beam N")
+    out, items = Path(out_table), _items(Path(data_dir))
+    _check_files(asr_config, asr_model)
+    identity = _identity(Path(data_dir), asr_config, asr_model, beam_args, nbest)
+    work = out.with_name(f".{out.name}.parts")
+    work.mkdir(parents=True, exist_ok=True)
+    with hold(work / "lock", progress_log.info):
+        _start(work, identity)
+        if jobs := _jobs(work, items, part, nj):
+            _recognise_all(jobs, asr_config, asr_model, beam_args, nj, nbest, device)
+        result = _merge(work, [utt for utt, *_ in items], Path(data_dir))
+        _write(out, result, nbest)
+        shutil.rmtree(work)
+    return result
+
+
+def _check_files(*paths: Path | str | None) -> None:
+    for path in paths:
+        if path is not None and not Path(path).is_file():
+            raise DataError("there is no such file", path, "give the files of a trained ASR model")
+
+
+def _items(data_dir: Path) -> list[list[Any]]:
+    """Return ``[utterance, audio file, start_s, end_s]``; times are None without segments."""
+    wavs = read_table(data_dir / "wav.scp")
+    if not wavs:
+        raise DataError("wav.scp is empty", data_dir / "wav.scp", "prepare the data again")
+    if not (data_dir / "segments").exists():
+        return [[utt, path, None, None] for utt, path in wavs.items()]
+    out = []
+    for line, (utt, value) in enumerate(read_table(data_dir / "segments").items(), 1):
+        parsed = parse_segment(value)
+        if parsed is None or parsed[0] not in wavs:
+            what = "a segment is 'utterance recording start end', its recording in wav.scp"
+            how = f"espnet-ext doctor --data {data_dir}"
+            raise DataError(what, f"{data_dir / 'segments'}:{line}", how)
+        out.append([utt, wavs[parsed[0]], parsed[1], parsed[2]])
+    return out
+
+
+def _identity(data_dir: Path, config: Any, model: Any, beam: Any, nbest: int) -> str:
+    files = [config, model, data_dir / "wav.scp", data_dir / "segments"]
+    sums = [sha256_file(f) if f is not None and Path(f).exists() else None for f in files]
+    return sha256_json([sums, beam, nbest])
+
+
+def _start(work: Path, identity: str) -> None:
+    """Keep the parts of a killed run only if they belong to the same work."""
+    marker = work / "identity"
+    if not marker.exists() or marker.read_text(encoding="utf-8") != identity:
+        for file in _parts(work):
+            file.unlink()
+        write_text(marker, identity)
+
+
+def _parts(work: Path) -> list[Path]:
+    return sorted(work.glob("*.json"))
+
+
+def _done(work: Path) -> set[str]:
+    """Return the utterances of the parts that are done."""
+    texts = (file.read_text(encoding="utf-8") for file in _parts(work))
+    return {utt for text in texts for utt in json.loads(text)["hypotheses"]}
+
+
+def _jobs(work: Path, items: list, part: int, nj: int) -> list[tuple[Path, list]]:
+    """Return what is left to do, in parts."""
+    done = _done(work)
+    todo = [item for item in items if item[0] not in done]
+    if done and todo:
+        progress_log.info(f"{len(items) - len(todo)} of {len(items)} utterances are there")
+    size = max(1, min(part, -(-len(todo) // (2 * nj))))  # so that no process is idle
+    return [(work, todo[i : i + size]) for i in range(0, len(todo), size)]
+
+
+def _recognise_all(
+    jobs: list, config: Any, model: Any, beam: Any, nj: int, nbest: int, device: str
+) -> None:
+    start, done, total = time.monotonic(), 0, sum(len(items) for _, items in jobs)
+    with ExitStack() as stack:
+        if model is None:
+            config, model, more = stack.enter_context(asr_files(config))
+            beam = None if beam is None else {**more, **beam}
+        fixed = (str(config), str(model), json.dumps(beam), nbest, device)
+        stack.callback(_loaded.cache_clear)  # else the same names could be another model later
+        executor = stack.enter_context(make_executor(Options(nj=nj)))
+        for count in executor.map(_part, [(*fixed, *job) for job in jobs]):
+            done += count
+            rate = done / (time.monotonic() - start)
+            progress_log.info(f"{done}/{total} utterances, {rate:.1f}/s")
+
+
+# A process recognises many parts with one model.
+_loaded = functools.lru_cache(maxsize=1)(
+    lambda config, model, beam, nbest, device: load_recogniser(
+        Path(config), Path(model), json.loads(beam), nbest, device
+    )
+)
+
+
+def _part(job: tuple) -> int:
+    """Recognise one part and write its file; return the number of utterances."""
+    *model, work, items = job
+    recognise = _loaded(*model)
+    found, audio_s, start = {}, 0.0, time.perf_counter()
+    for batch in _batches(items, recognise):
+        speech = [x for _, x in batch]
+        audio_s += sum(map(len, speech)) / recognise.fs
+        for (utt, _), hypotheses in zip(batch, recognise(speech), strict=True):
+            found[utt] = [[" ".join(text.split()), score] for text, score in hypotheses]
+    wall_s = time.perf_counter() - start
+    name = sha256_json(list(found))[:16]
+    write_json(work / f"{name}.json", {"hypotheses": found, "audio_s": audio_s, "wall_s": wall_s})
+    return len(found)
+
+
+def _batches(items: Iterable[list], recognise: Recogniser) -> Iterator[list[tuple[str, Any]]]:
+    """Yield ``[(utterance, speech)]`` of similar length, at most ``BATCH_S`` seconds, padded."""
+    read = []
+    for utt, path, start_s, end_s in items:
+        try:
+            speech, rate = audio.read(path, start_s, end_s)
+        except DataError as e:
+            raise DataError(e.what, f"{utt}: {e.where}", e.how) from None
+        speech = audio.resample(speech, rate, recognise.fs)
+        lacking = max(0, round(SHORTEST_S * recognise.fs) - len(speech))
+        read.append((utt, np.pad(speech, (0, lacking))))
+    batch: list[tuple[str, Any]] = []
+    for utt, speech in sorted(read, key=lambda x: -len(x[1])):
+        longest = len(batch[0][1]) if batch else len(speech)
+        if batch and longest * (len(batch) + 1) > BATCH_S * recognise.fs:
+            yield batch
+            batch = []
+        batch.append((utt, speech))
+    if batch:
+        yield batch
+
+
+def _merge(work: Path, utts: list[str], data_dir: Path) -> Transcripts:
+    nbest: dict[str, list[tuple[str, float | None]]] = {}
+    audio_s = wall_s = 0.0
+    for file in _parts(work):
+        part = json.loads(file.read_text(encoding="utf-8"))
+        nbest |= {u: [(t, s) for t, s in h] for u, h in part["hypotheses"].items()}
+        audio_s, wall_s = audio_s + part["audio_s"], wall_s + part["wall_s"]
+    if nbest.keys() != set(utts):
+        lost = sorted(set(utts) - nbest.keys())
+        raise DataError(f"{len(lost)} of {len(utts)} utterances have no transcript", lost[:5])
+    texts = {u: nbest[u][0][0] for u in utts}
+    return Transcripts(texts, nbest, audio_s, wall_s, word_error_rate(data_dir / "text", texts))
+
+
+def word_error_rate(reference: Path, texts: dict[str, str]) -> float | None:
+    """Return the word error rate in percent of ``texts``, lower-cased on both sides.
+
+    Args:
+        reference: Kaldi table; further utterances in it do not count.
+        texts: Text of each utterance.
+
+    Returns:
+        None if there is no such table, it lacks an utterance, or all its texts are empty.
+    """
+    if not reference.is_file():
+        return None
+    refs = read_table(reference)
+    if not texts.keys() <= refs.keys() or not any(refs[u].split() for u in texts):
+        return None
+    from espnet_ext.scoring.wer import score_sets
+
+    lower = {u: t.lower() for u, t in texts.items()}
+    return score_sets({u: refs[u].lower() for u in texts}, lower).rate
+
+
+def _write(out: Path, result: Transcripts, nbest: int) -> None:
+    figures = {
+        "utterances": len(result.texts),
+        "empty": sum(not t for t in result.texts.values()),
+        "audio_s": round(result.audio_s, 2),
+        "wall_s": round(result.wall_s, 3),
+        "rtf": round(result.wall_s / max(result.audio_s, 1e-9), 5),
+        "wer": None if result.wer is None else round(result.wer, 3),
+    }
+    if nbest > 1:
+        rows = [
+            f"{utt}\t{'' if score is None else repr(score)}\t{text}\n"
+            for utt in sorted(result.nbest, key=str.encode)
+            for text, score in result.nbest[utt]
+        ]
+        write_text(f"{out}.nbest.tsv", "".join(rows))
+    write_json(f"{out}.json", figures)
+    write_table(out, result.texts)

@@ -1,0 +1,214 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Both stages on a small encoder: the traps of SpokenCSE, each preset, each option."""
+
+import itertools
+
+import pytest
+import torch
+
+from espnet_ext.errors import UsageError
+from espnet_ext.ml_lmcl import contrastive as stage1
+from espnet_ext.ml_lmcl.contrastive import ContrastiveNetwork
+from espnet_ext.ml_lmcl.encoder import encode, text_mask
+from espnet_ext.ml_lmcl.network import ClassifyNetwork
+from espnet_ext.ml_lmcl.options import PRESETS, resolve
+from espnet_ext.ml_lmcl.teacher import TeacherStore
+from espnet_ext.ml_lmcl.tokenizer import TextTokenizer, read_about
+
+MANUAL = ["show me flights from boston to denver", "is it raining in dallas", "what does it cost"]
+ASR = ["show me lights from austin to denver", "", "what does it cost"]
+LABELS = torch.tensor([[0, 1], [2, 0], [1, 0]])
+CLASSES = {"topic": 3, "act": 2}
+
+
+def batch(tokenizer, texts):
+    ids = [torch.from_numpy(tokenizer(t)) for t in texts]
+    lengths = torch.tensor([len(i) for i in ids])
+    return torch.nn.utils.rnn.pad_sequence(ids, batch_first=True, padding_value=-1), lengths
+
+
+@pytest.fixture
+def make(text_corpus):
+    """Return ``make(stage, **section) -> (network, texts)``."""
+    folder = str(text_corpus.root / "dump/text_encoder")
+    tokenizer = TextTokenizer(folder)
+    texts = {"manual": batch(tokenizer, MANUAL), "asr": batch(tokenizer, ASR)}
+
+    def made(stage, **section):
+        torch.manual_seed(0)
+        conf = resolve(section)
+        if stage == 1:
+            return ContrastiveNetwork(conf, folder, read_about(folder)).eval(), texts
+        return ClassifyNetwork(conf, folder, CLASSES, tokenizer.about.pad_id).eval(), texts
+
+    return made
+
+
+def store(network, utts=("a", "b", "c")):
+    names = itertools.product(range(len(network.conf.views)), CLASSES)
+    return TeacherStore(utts, {f"{n}.{h}": CLASSES[h] for n, h in names})
+
+
+def test_last_layer_tells_texts_apart_and_embeddings_do_not(make):
+    network, texts = make(1)
+    ids, lengths = texts["manual"]
+    mask = text_mask(ids, lengths)
+    last = encode(network.encoder, ids, mask, 1, layer=-1)[:, 0]
+    first = encode(network.encoder, ids, mask, 1, layer=0)[:, 0]
+    assert torch.equal(first[0], first[1])  # trap 1: the same vector for every text
+    assert not torch.allclose(last[0], last[1])
+
+
+def test_padding_and_its_width_change_nothing(make):
+    network, texts = make(2)
+    ids, lengths = texts["manual"]
+    alone = network.represent(ids[1:2, : lengths[1]], lengths[1:2])
+    wide = torch.nn.functional.pad(ids, (0, 5), value=7)
+    assert torch.allclose(network.represent(wide, lengths)[1:2], alone, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("mlm_text", "expected"), [("both", (3, 3)), ("asr", (0, 3)), ("manual", (3, 0))]
+)
+def test_masked_lm_sees_the_texts_it_is_told(make, monkeypatch, mlm_text, expected):
+    """Trap 2, counted: which rows of the forward pass have something to guess."""
+    network, texts = make(1, mlm_text=mlm_text, mask_ratio=1.0)
+    seen = []
+    plain = network._masked_lm
+
+    def counting(states, targets):
+        seen.append((targets > 0).any(1).sum().item())
+        return plain(states, targets)
+
+    monkeypatch.setattr(network, "_masked_lm", counting)
+    network.loss(texts)
+    empty = 1 if expected[1] else 0  # one ASR text is empty: nothing to guess
+    assert seen == [sum(expected) - empty]
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_contrastive_inputs_are_masked_only_on_demand(make, monkeypatch, masked):
+    """Trap 3."""
+    network, texts = make(1, mask_contrastive_inputs=masked, mask_ratio=1.0, lambda_pt=1.0)
+    inputs = []
+    plain = stage1.encode
+
+    def spy(encoder, ids, *rest):
+        inputs.append(ids)
+        return plain(encoder, ids, *rest)
+
+    monkeypatch.setattr(stage1, "encode", spy)
+    before = texts["manual"][0].clone()
+    network.loss(texts)
+    assert (inputs[0] == network.about.mask_id).any().item() is masked
+    assert torch.equal(texts["manual"][0], before)  # and the batch itself stays as it is
+
+
+def test_terms_add_up_to_the_loss_of_stage_1(make):
+    network, texts = make(1, lambda_pt=0.3, lambda_reg=0.7, distance="true")
+    loss, t = network.loss(texts, torch.Generator().manual_seed(1))
+    expected = 0.3 * (t["contrastive"] + 0.7 * t["polarization"]) + 0.7 * t["mlm"]
+    assert torch.allclose(loss, expected)
+    published, _ = make(1, preset="spokencse")
+    loss, t = published.loss(texts)
+    assert torch.allclose(loss, t["contrastive"] + t["mlm"]) and "polarization" not in t
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_every_preset_learns_in_all_its_parameters(make, preset):
+    network, texts = make(2, preset=preset)
+    loss, terms = network.loss(network.views(texts), LABELS, 0.5, store(network), "abc")
+    loss.backward()
+    assert torch.isfinite(loss) and loss > 0
+    idle = {n for n, p in network.named_parameters() if p.grad is None or not p.grad.any()}
+    assert not {n for n in idle if "position" not in n and "key.bias" not in n}
+    assert set(network.models) == ({"clean", "asr"} if preset == "ml_lmcl" else {"asr"})
+    assert ("mutual" in terms) is (preset == "ml_lmcl")
+    assert ("contrastive" in terms) is (preset in ("ml_lmcl", "spokencse", "spokencse_asis"))
+
+
+def test_permuted_labels_of_the_first_head_leave_the_term_of_the_second(make):
+    """Trap 4: published, the second head's term takes the labels of the first."""
+    for fault in (False, True):
+        section = {"first_head_labels": fault, "soft_positives": False}
+        network, _ = make(2, preset="spokencse", **section)
+        h = torch.tensor([[1.0, 0.0], [0.6, 0.8], [0.0, 1.0], [1.0, 1.0]])
+        labels = torch.tensor([[0, 0], [0, 1], [1, 0], [1, 1]])
+        swapped = torch.stack([labels[[2, 0, 1, 3], 0], labels[:, 1]], 1)
+        own = [network._contrastive([(h, {})], x, None) for x in (labels, swapped)]
+        network.classes = {"topic": 3}  # the first head's term alone
+        first = [network._contrastive([(h, {})], x, None) for x in (labels, swapped)]
+        of_second = [a - b for a, b in zip(own, first, strict=True)]
+        assert torch.allclose(*of_second) is not fault
+
+
+def test_a_teacher_that_says_the_same_teaches_nothing(make):
+    """Trap 5: logits are stored, not probabilities; published, they are softened twice."""
+    for teacher, zero in (("logits", True), ("published", False)):
+        network, texts = make(2, teacher=teacher)
+        views, teachers = network.views(texts), store(network)
+        z = {f"{n}.{h}": of[h] * 9 for n, (_, of) in enumerate(views) for h in CLASSES}
+        teachers.put("abc", z)
+        views = [(h, {k: v * 9 for k, v in of.items()}) for h, of in views]
+        _, terms = network.loss(views, LABELS, 1.0, teachers, "abc")
+        assert (abs(terms["distillation"].item()) < 1e-5) is zero
+
+
+def test_teachers_are_found_by_utterance_in_any_order():
+    """Trap 14; an utterance without logits is taught by its label."""
+    teachers = TeacherStore(["a", "b", "c"], {"0.x": 4})
+    z = torch.randn(2, 4)
+    teachers.put(["c", "a"], {"0.x": z})
+    labels = torch.tensor([3, 1, 2])
+    rows, is_probability = teachers.rows("0.x", ["a", "b", "c"], labels, z)
+    assert torch.equal(rows[[2, 0]], z) and is_probability.tolist() == [False, True, False]
+    assert rows[1].tolist() == [0, 1, 0, 0]
+    shuffled, _ = teachers.rows("0.x", ["c", "a", "b"], labels[[2, 0, 1]], z)
+    assert torch.equal(shuffled, rows[[2, 0, 1]])
+
+
+def test_store_comes_back_from_its_file_and_refuses_other_data(tmp_path):
+    teachers, again = (TeacherStore(["a", "b"], {"0.x": 3}) for _ in range(2))
+    teachers.put(["b"], {"0.x": torch.randn(1, 3)})
+    teachers.epoch = 4
+    teachers.save(tmp_path / "t.pth")
+    again.load(tmp_path / "t.pth")
+    assert again.epoch == 4 and again.known.tolist() == [False, True]
+    assert torch.equal(again.logits["0.x"], teachers.logits["0.x"])
+    with pytest.raises(ValueError, match="other data"):
+        TeacherStore(["a", "b"], {"0.x": 2}).load(tmp_path / "t.pth")
+
+
+def test_posteriors_average_both_models(make):
+    network, texts = make(2)
+    p = {w: network.posteriors(*texts["asr"], w)["topic"] for w in ("clean", "asr", "average")}
+    assert torch.allclose(p["average"], (p["clean"] + p["asr"]) / 2)
+    assert torch.allclose(p["asr"].sum(1), torch.ones(3)) and not torch.allclose(
+        *list(p.values())[:2]
+    )
+
+
+def test_bfloat16_is_near_float32(make):
+    full, texts = make(2)
+    half, _ = make(2, precision="bfloat16")
+    a, b = (n.posteriors(*texts["asr"])["topic"] for n in (full, half))
+    assert torch.allclose(a, b, atol=0.02) and not torch.equal(a, b) and b.dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    ("section", "words"),
+    [
+        ({"preset": "roberta"}, "roberta_asr"),
+        ({"alfa": 1}, "alpha"),
+        ({"alpha": -1}, "0 or more"),
+        ({"lambda_pt": 2}, "from 0 to 1"),
+        ({"tau_c": 0}, "above 0"),
+        ({"d_low": 0.6}, "d_low < d_high"),
+        ({"mutual": "kl"}, "kl_clean_to_asr"),
+        ({"preset": "pooled", "inference_model": "clean"}, "one classifier"),
+        ({"train_text": "asr"}, "two classifiers"),
+    ],
+)
+def test_impossible_options_are_named(section, words):
+    with pytest.raises(UsageError, match=words):
+        resolve(section)
