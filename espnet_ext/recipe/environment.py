@@ -31,7 +31,7 @@ PACKAGE_RANGES = {
 EXTRAS = {
     "synth": ("espeakng-loader",),
     "video": ("av",),
-    "text": ("transformers", "sacrebleu"),
+    "text": ("transformers>=5", "tokenizers", "sacrebleu"),
     "cluster": ("dask", "distributed", "dask-jobqueue"),
     "plot": ("matplotlib", "tensorboard"),
 }

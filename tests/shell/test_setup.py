@@ -215,8 +215,7 @@ def test_doctor_and_setup_agree():
     low, high = environment.PYTHON_RANGE
     assert f'python_requires=">={low},<{high}"' in (ROOT / "setup.py").read_text()
     default = re.search(r"ESPNET_EXT_EXTRAS-([a-z,]+)", ENV_SH.read_text()).group(1)
-    # Without text: stock ESPnet imports transformers wherever it finds it, at the cost of seconds.
-    assert set(default.split(",")) == set(setup["EXTRAS_REQUIRE"]) - {"text"}
+    assert set(default.split(",")) == set(setup["EXTRAS_REQUIRE"])
 
 
 def test_every_import_is_declared():

@@ -17,7 +17,7 @@ from espnet_ext.recipe.stages import PHASES, Context, Plan, find
 from espnet_ext.recipe.steps.decode import label, out_dir, sets_of
 from espnet_ext.recipe.steps.format import DUMP
 from espnet_ext.recipe.steps.prepare import DATA
-from espnet_ext.recipe.steps.train import why_off
+from espnet_ext.recipe.steps.train import init_params, why_off
 
 METRICS = ("wer", "cer")
 NOT_IN_COMMAND = {"stage", "stop-stage", "force", "debug"}
@@ -114,13 +114,11 @@ def base_record(ctx: Context) -> dict:
     from espnet_ext.scoring.budget import total_budget
 
     phases, configs = {}, {}
-    for phase in PHASES:
-        folder = ctx.phase_dir(phase)
-        if (folder / "phase.json").exists() and _is_on(ctx, phase):
-            cost = json.loads((folder / "phase.json").read_text(encoding="utf-8"))
-            commits = json.loads((folder / "commits.json").read_text(encoding="utf-8"))
-            phases[phase] = {**cost, "wall_s": cost["train_wall_s"], "commits": commits}
-            configs[phase] = _read(folder / "identity.json")
+    for phase, folder in _trained(ctx).items():
+        cost = json.loads((folder / "phase.json").read_text(encoding="utf-8"))
+        commits = json.loads((folder / "commits.json").read_text(encoding="utf-8"))
+        phases[phase] = {**cost, "wall_s": cost["train_wall_s"], "commits": commits}
+        configs[phase] = _read(folder / "identity.json")
     state = git_state()
     return {
         "schema": 1,
@@ -141,6 +139,22 @@ def base_record(ctx: Context) -> dict:
         "budget": total_budget(phases.values()),
         "alignment": _alignment(ctx),
     }
+
+
+def _trained(ctx: Context) -> dict[str, Path]:
+    """Return the folders of the phases that made the model, those of other experiments as well.
+
+    A phase may start from a file of another experiment, whose training has its cost, too.
+    """
+    folders: dict[str, Path] = {}
+    for phase in PHASES:
+        if not _is_on(ctx, phase):
+            continue
+        folders[phase] = ctx.phase_dir(phase)
+        for text in init_params(dataclasses.replace(ctx, stage=find(phase))):
+            folder = Path(text.partition(":")[0]).parent
+            folders.setdefault(folder.name, folder)
+    return {p: folders[p] for p in PHASES if p in folders and (folders[p] / "phase.json").exists()}
 
 
 def _is_on(ctx: Context, phase: str) -> bool:
