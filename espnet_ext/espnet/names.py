@@ -141,7 +141,7 @@ _DATA = (
         "dataset batches seed num_iters_per_epoch shuffle shuffle_within_batch num_workers"
         " collate_fn pin_memory",
     ),
-    Name("espnet2.samplers.abs_sampler", "AbsSampler.generate", "overridden: new batches", "seed"),
+    Name("espnet2.samplers.abs_sampler", "AbsSampler", "base class of samplers"),
     Name(
         "espnet2.text.build_tokenizer",
         "build_tokenizer",

@@ -75,6 +75,7 @@ class Intent(Model):
     heads: Annotated[list[HeadScore], Field(min_length=1)]
     input_wer: InputErrors
     wer_groups: list[WerGroup]
+    wer_text: Literal["none", "lower", "words"] = "lower"  # what was done to both sides before
     per_utt: WrongUtterances
 
     @property

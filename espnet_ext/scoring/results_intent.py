@@ -24,10 +24,16 @@ _NOTES = (
     "Accuracy in percent; an utterance is right only if all its labels are. ± is the sample "
     "standard deviation over seeds; the interval is Wilson's, 95 %, of the mean accuracy on the "
     "set's number of utterances. Input WER: word errors of the transcripts classified, in percent "
-    "of the words spoken; both sides lower-cased and split at white space. WER groups: thresholds "
+    "of the words spoken; {rules}. WER groups: thresholds "
     "are the 25th, 50th and 75th percentile (by midpoint) of the utterances' WER; the number of "
     "utterances stands in brackets, groups without any are left out."
 )
+
+_RULES = {
+    "none": "both sides split at white space",
+    "lower": "both sides lower-cased and split at white space",
+    "words": "both sides lower-cased, without punctuation",
+}
 
 
 def intent_lines(records: list[Record], baseline: str | None) -> list[str]:
@@ -35,7 +41,9 @@ def intent_lines(records: list[Record], baseline: str | None) -> list[str]:
     pairs = decodings(records, "intent")
     if not pairs:
         return []
-    lines = [_NOTES, "", *_overview(records, baseline, pairs)]
+    used = {r.sets[n][m].intent.wer_text for n, m in pairs for r in having(records, n, m, "intent")}
+    rules = "; or ".join(_RULES[rule] for rule in sorted(used))
+    lines = [_NOTES.format(rules=rules), "", *_overview(records, baseline, pairs)]
     for name, method in pairs:
         lines += _set_lines(having(records, name, method, "intent"), baseline, name, method)
     return lines

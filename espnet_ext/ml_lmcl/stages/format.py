@@ -3,7 +3,7 @@
 
 A set is three tables, ``text_manual``, ``text_asr`` and ``label`` (a label for each head, in
 order). Added are ``asr_errors`` (``utterance edits reference-words`` of the ASR transcript against
-the manual one, lower-cased and split at white space) and the labels of the training set,
+the manual one, split at white space) and the labels of the training set,
 ``dump/labels/<head>.txt``.
 """
 
@@ -36,11 +36,14 @@ class FormatArgs:
         normalize: ``none``, ``lower`` or ``words`` (lower-case, no punctuation).
         unseen_labels: What to do with labels of development and test sets that the training set
             lacks: ``error``, or ``wrong``: keep the utterance, which no classifier gets right.
+        wer_text: Both texts before errors are counted: ``none``, ``lower`` (as SpokenCSE) or
+            ``words``, for manual text with punctuation that no recogniser writes.
     """
 
     heads: list[str] = field(default_factory=lambda: ["intent"])
     normalize: str = "none"
     unseen_labels: str = "error"
+    wer_text: str = "lower"
 
 
 def format_args(ctx: Context) -> FormatArgs:
@@ -50,7 +53,9 @@ def format_args(ctx: Context) -> FormatArgs:
         UsageError: A key or value is not possible.
     """
     args = build(FormatArgs, ctx.recipe.format.args, "recipe.yaml", "format.args")
-    for key, allowed in (("normalize", MODES), ("unseen_labels", ("error", "wrong"))):
+    for key, allowed in (
+        ("normalize", MODES), ("wer_text", MODES), ("unseen_labels", ("error", "wrong")),
+    ):  # fmt: skip
         if (value := getattr(args, key)) not in allowed:
             raise UsageError(
                 f"{key} cannot be '{value}'", f"format.args.{key}", nearest(value, allowed)
@@ -140,7 +145,7 @@ def _write_set(source: Path, out: Path, args: FormatArgs) -> str:
         {utt: normalize(text, args.normalize) for utt, text in read_table(source / f).items()}
         for f in ("text_manual", "text_asr")
     )
-    errors = {utt: asr_errors(manual[utt], asr[utt]) for utt in manual}
+    errors = {utt: asr_errors(manual[utt], asr[utt], args.wer_text) for utt in manual}
     with atomic_dir(out) as tmp:
         write_table(tmp / "text_manual", {u: t or EMPTY for u, t in manual.items()})
         write_table(tmp / "text_asr", {u: t or EMPTY for u, t in asr.items()})
@@ -155,9 +160,9 @@ def _write_set(source: Path, out: Path, args: FormatArgs) -> str:
     )
 
 
-def asr_errors(manual: str, asr: str) -> tuple[int, int]:
-    """Return word edits of the ASR transcript and words of the manual one, in lower case."""
+def asr_errors(manual: str, asr: str, mode: str = "lower") -> tuple[int, int]:
+    """Return word edits of the ASR transcript and words of the manual one, both normalised."""
     from rapidfuzz.distance import Levenshtein
 
-    reference = manual.lower().split()
-    return Levenshtein.distance(reference, asr.lower().split()), len(reference)
+    reference = normalize(manual, mode).split()
+    return Levenshtein.distance(reference, normalize(asr, mode).split()), len(reference)

@@ -151,7 +151,7 @@ def _score_set(ctx: Context, method: str, name: str) -> dict[str, Any]:
         "hyp_sha256": sha256_file(out / "prediction"),
         "input_sha256": sha256_file(DATA / name / f"text_{kind}"),
         "decode_wall_s": cost["wall_s"],
-        "intent": intent,
+        "intent": {**intent, "wer_text": format_args(ctx).wer_text},
     }
 
 
