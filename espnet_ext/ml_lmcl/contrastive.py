@@ -57,36 +57,40 @@ class ContrastiveNetwork(nn.Module):
             texts: ``manual`` and ``asr``: ids ``(B, T)`` and lengths ``(B,)``.
             generator: Draws the masks.
 
-        All texts go through the encoder together.
+        All texts go through the encoder in one pass.
         """
-        conf, about = self.conf, self.about
+        conf = self.conf
         plain = {kind: (texts[kind][0], text_mask(*texts[kind])) for kind in KINDS}
         masked = {kind: self.masked(*plain[kind], generator) for kind in KINDS}
-        rows, sources = [], KINDS if conf.mlm_text == "both" else (conf.mlm_text,)
-        if self.contrastive_weight > 0:
-            ids = masked if conf.mask_contrastive_inputs else plain
-            rows += [(ids[kind][0], plain[kind][1]) for kind in KINDS]
-        if self.masked_weight > 0:
-            rows += [(masked[kind][0], plain[kind][1]) for kind in sources]
-        ids, mask = join(rows)
-        with self.autocast(ids):
-            layer = conf.contrastive_layer
-            states = encode(self.encoder, ids, mask, about.pad_id)
-            first = states if layer == -1 else encode(self.encoder, ids, mask, about.pad_id, layer)
-        size, total, terms = len(texts["manual"][0]), 0.0, {}
-        if self.contrastive_weight > 0:
-            h = first[:, 0].float()
-            manual, asr = h[:size], h[size : 2 * size]
+        total, terms = 0.0, {}
+        inputs = masked if conf.mask_contrastive_inputs else plain
+        pairs = [(inputs[k][0], plain[k][1]) for k in KINDS] if self.contrastive_weight > 0 else []
+        kinds = KINDS if conf.mlm_text == "both" else (conf.mlm_text,)
+        guessed = [(masked[k][0], plain[k][1]) for k in kinds] if self.masked_weight > 0 else []
+        of_pairs, of_guessed = self._states(pairs, guessed)
+        if pairs:
+            manual, asr = of_pairs[:, 0].float().chunk(2)
             terms |= self._contrastive(manual, asr)
-            total = self.contrastive_weight * (
-                terms["contrastive"] + conf.lambda_reg * terms.get("polarization", 0.0)
-            )
-        if self.masked_weight > 0:
-            offset = 2 * size if self.contrastive_weight > 0 else 0
-            targets = [(masked[kind][1], plain[kind][1]) for kind in sources]
-            terms |= self._masked_lm(states[offset:], join(targets)[0])
+            margin = conf.lambda_reg * terms.get("polarization", 0.0)
+            total = self.contrastive_weight * (terms["contrastive"] + margin)
+        if guessed:
+            targets, _ = join([(masked[k][1], plain[k][1]) for k in kinds])
+            terms |= self._masked_lm(of_guessed[:, : targets.shape[1]], targets)
             total = total + self.masked_weight * terms["mlm"]
         return total, terms
+
+    def _states(self, pairs: list, guessed: list) -> tuple[Tensor | None, Tensor | None]:
+        """Return hidden states of texts that are compared and of those that are guessed."""
+        pad, layer = self.about.pad_id, self.conf.contrastive_layer
+        with self.autocast(next(self.parameters())):
+            if layer == -1:  # all in one pass
+                states = encode(self.encoder, *join([*pairs, *guessed]), pad)
+                count = sum(len(ids) for ids, _ in pairs)
+                return states[:count] if pairs else None, states[count:] if guessed else None
+            return (
+                encode(self.encoder, *join(pairs), pad, layer) if pairs else None,
+                encode(self.encoder, *join(guessed), pad) if guessed else None,
+            )
 
     def autocast(self, like: Tensor) -> torch.autocast:
         """Return the context of the encoder's products."""

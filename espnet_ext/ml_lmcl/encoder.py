@@ -82,6 +82,8 @@ def encode(encoder: nn.Module, ids: Tensor, mask: Tensor, pad_id: int, layer: in
         layer: 0 is the embedding layer, -1 the last.
     """
     ids = ids.masked_fill(~mask, pad_id)
+    if layer == 0:
+        return encoder.embeddings(input_ids=ids)
     out = encoder(input_ids=ids, attention_mask=mask.long(), output_hidden_states=layer != -1)
     return out.last_hidden_state if layer == -1 else out.hidden_states[layer]
 

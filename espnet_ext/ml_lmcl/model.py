@@ -79,25 +79,18 @@ class ClassifyModel(ClassifyNetwork, AbsESPnetModel):
             if self.conf.teacher_refresh == "on_the_fly":
                 self.teacher.put(utt_id, named_logits(views))
         if not self.training:
-            stats |= self._accuracies(texts, labels)
+            stats["acc"] = self._accuracy(texts["asr"], views, labels)
         return force_gatherable((loss, stats, len(labels)), loss.device)
 
-    def _accuracies(self, texts: Texts, labels: Tensor) -> dict[str, Tensor]:
-        """Return joint accuracies on ASR transcripts: ``acc`` of the model that infers."""
-        names = [*self.names, "average"] if len(self.names) > 1 else [*self.names]
-        found = {}
-        for name in names:
-            p = self.posteriors(*texts["asr"], which=name)
-            best = torch.stack([p[head].argmax(-1) for head in self.classes], dim=1)
-            found[name] = (best == labels).all(1).float().mean()
-        manual = self.posteriors(*texts["manual"], which=names[0])
-        best = torch.stack([manual[head].argmax(-1) for head in self.classes], dim=1)
-        by_name = {f"acc_{name}": value for name, value in found.items()}
-        return {
-            "acc": found[self.conf.inference_model],
-            **(by_name if len(found) > 1 else {}),
-            "acc_manual": (best == labels).all(1).float().mean(),
-        }
+    def _accuracy(self, asr: tuple[Tensor, Tensor], views: list, labels: Tensor) -> Tensor:
+        """Return the share of ASR transcripts that the inference model gets wholly right."""
+        which = self.conf.inference_model
+        if (which, "asr") in self.conf.views:  # classified already
+            scores = views[self.conf.views.index((which, "asr"))][1]
+        else:
+            scores = self.posteriors(*asr, which=which)
+        best = torch.stack([scores[head].argmax(-1) for head in self.classes], dim=1)
+        return (best == labels).all(1).float().mean()
 
     def collect_feats(self, **batch: Tensor) -> dict[str, Tensor]:
         """Text has no features."""
