@@ -6,12 +6,13 @@ name on the hub where there is a network), maybe with its lowest layers only; or
 small RoBERTa with random weights and a byte-level BPE learnt from the training text.
 """
 
+import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from espnet_ext.data.tables import iter_table
-from espnet_ext.errors import DataError, SetupError
+from espnet_ext.errors import DataError, SetupError, UsageError
 from espnet_ext.files import atomic_dir, write_json
 from espnet_ext.ml_lmcl.source import VARIABLE, encoder_source
 from espnet_ext.ml_lmcl.tokenizer import ABOUT, EMPTY, About
@@ -45,9 +46,25 @@ class EncoderArgs:
     seed: int = 1
 
 
+def encoder_args(ctx: Context) -> EncoderArgs:
+    """Return the checked settings.
+
+    Raises:
+        UsageError: A key or value is not possible.
+    """
+    args = build(EncoderArgs, ctx.recipe.tokens.args, "recipe.yaml", "tokens.args")
+    for key in ("keep_layers", "vocab_size", "hidden_size", "layers", "heads", "max_tokens"):
+        if (value := getattr(args, key)) is not None and value < 1:
+            raise UsageError(f"{key} is {value}", f"tokens.args.{key}", "give 1 or more")
+    if args.hidden_size % args.heads:
+        what = f"hidden_size {args.hidden_size} is no multiple of heads {args.heads}"
+        raise UsageError(what, "tokens.args.hidden_size", f"{args.heads * 64}, for example")
+    return args
+
+
 def plan(ctx: Context) -> Plan:
     """See :class:`Plan`."""
-    args = build(EncoderArgs, ctx.recipe.tokens.args, "recipe.yaml", "tokens.args")
+    args = encoder_args(ctx)
     source = encoder_source()
     texts = [DUMP / ctx.recipe.data.train / f"text_{kind}" for kind in ("manual", "asr")]
     inputs = [] if source else texts
@@ -64,10 +81,12 @@ def plan(ctx: Context) -> Plan:
 
 def run(ctx: Context, plan: Plan) -> None:
     """Write the folder; say which encoder it is and how large."""
-    args = build(EncoderArgs, ctx.recipe.tokens.args, "recipe.yaml", "tokens.args")
+    args = encoder_args(ctx)
     from espnet_ext.ml_lmcl.encoder import quiet
 
     source = plan.settings["source"]
+    if source and not Path(source).is_absolute():
+        os.environ.setdefault("HF_HUB_OFFLINE", "0")  # is read once, by the import in quiet()
     quiet()
     if source:
         model, tokenizer = _pretrained(source, args)
@@ -110,16 +129,14 @@ def _pretrained(source: str, args: EncoderArgs) -> tuple[Any, Any]:
         SetupError: The name is not at hand and cannot be fetched.
         DataError: The folder is not of the form that is needed.
     """
-    import os
-
     import torch
 
     local = Path(source).is_absolute()
     if local:
         _check_folder(Path(source))
-    else:
-        os.environ["HF_HUB_OFFLINE"] = "0"
     from transformers import AutoConfig, AutoModelForMaskedLM, AutoTokenizer
+
+    from espnet_ext.ml_lmcl.encoder import masked_lm_head
 
     torch.manual_seed(args.seed)  # a masked-LM head that the folder lacks starts at random
     options = {"local_files_only": local}
@@ -140,6 +157,10 @@ def _pretrained(source: str, args: EncoderArgs) -> tuple[Any, Any]:
             f"give a local folder: {VARIABLE}=/path/to/folder (config.json, tokenizer.json, "
             f"model.safetensors), or {VARIABLE}=none for a small one of our own",
         ) from None
+    masked_lm_head(model)
+    if None in (tokenizer.pad_token_id, tokenizer.mask_token_id):
+        how = "use an encoder of the BERT or RoBERTa family"
+        raise DataError("the tokenizer has no padding or no mask sub-word", source, how)
     return model, tokenizer
 
 
