@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Run baselines, the method and its ablations of a ML-LMCL recipe over seeds, in one process.
 
-    python ../../../local/intent_evidence.py [--systems NAME,...] [--seeds 1,2,...] [options of run.sh]
+    python local/intent_evidence.py [--systems NAME,...] [--seeds 1,2,...] [options of run.sh]
 
 In the recipe's folder; finished runs are up to date, so started again it goes on. An ablation of
 stage 2 alone starts from stage 1 of ``ml_lmcl`` with the same seed, whose cost its record tells.
@@ -54,7 +54,10 @@ def argv_of(system: str, seed: int) -> list[str]:
 
 def main() -> int:
     """Run; return the exit code of the first run that fails."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(
+        description=__doc__.partition("\n")[0], allow_abbrev=False,
+        epilog="no_mutual to one_way start from stage 1 of ml_lmcl: run that before.",
+    )  # fmt: skip
     parser.add_argument("--systems", default=",".join(SYSTEMS), help=", ".join(SYSTEMS))
     parser.add_argument("--seeds", default="1,2,3,4,5")
     args, further = parser.parse_known_args()

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from espnet_ext.ml_lmcl import annealing
 from espnet_ext.ml_lmcl.contrastive import ContrastiveNetwork
-from espnet_ext.ml_lmcl.network import UNKNOWN, ClassifyNetwork, Texts
+from espnet_ext.ml_lmcl.network import ClassifyNetwork, Texts
 from espnet_ext.ml_lmcl.teacher import TeacherStore
 
 Returned = tuple[Tensor, dict[str, Tensor], Tensor]
@@ -100,6 +100,3 @@ class ClassifyModel(ClassifyNetwork, AbsESPnetModel):
 def named_logits(views: list[tuple[Tensor, dict[str, Tensor]]]) -> dict[str, Tensor]:
     """Return logits by the names that the teacher store knows them by."""
     return {f"{n}.{head}": z for n, (_, of) in enumerate(views) for head, z in of.items()}
-
-
-__all__ = ["UNKNOWN", "ClassifyModel", "ContrastiveModel", "named_logits", "texts_of"]

@@ -18,11 +18,11 @@ from espnet_ext.ml_lmcl.distillation_loss import distillation_loss
 from espnet_ext.ml_lmcl.encoder import build_encoder, encode, text_mask
 from espnet_ext.ml_lmcl.mutual_loss import mutual_loss
 from espnet_ext.ml_lmcl.options import MlLmclConf
+from espnet_ext.ml_lmcl.preprocess import UNKNOWN
 from espnet_ext.ml_lmcl.supcon_loss import supervised_contrastive_loss
 from espnet_ext.ml_lmcl.teacher import TeacherStore
 
 Texts = dict[str, tuple[Tensor, Tensor]]  # kind -> ids (B, T), lengths (B,)
-UNKNOWN = -1  # label that the training set lacks
 
 
 class Classifier(nn.Module):
@@ -121,9 +121,10 @@ class ClassifyNetwork(nn.Module):
             utts: Utterance ids, which the teacher is asked by.
         """
         conf, terms = self.conf, {}
+        # Pooled texts are one batch: a mean over both, where two classifiers have a sum.
         share = 1 / len(views) if conf.train_text == "pooled" else 1.0
         terms["ce"] = share * sum(
-            nn.functional.cross_entropy(z[head], labels[:, i], ignore_index=UNKNOWN)
+            cross_entropy(z[head], labels[:, i])
             for _, z in views
             for i, head in enumerate(self.classes)
         )
@@ -136,10 +137,10 @@ class ClassifyNetwork(nn.Module):
             total = total + conf.alpha * terms["mutual"]
         soft = self._teachers(views, labels, teacher, utts) if teacher is not None else None
         if conf.beta > 0:
-            terms["contrastive"] = self._contrastive(views, labels, soft)
+            terms["contrastive"] = share * self._contrastive(views, labels, soft)
             total = total + conf.beta * terms["contrastive"]
         if soft is not None and gamma > 0:
-            terms["distillation"] = self._distillation(views, soft)
+            terms["distillation"] = share * self._distillation(views, soft)
             total = total + gamma * terms["distillation"]
         return total, terms
 
@@ -199,6 +200,12 @@ class ClassifyNetwork(nn.Module):
         with self.autocast(ids):
             h = [self.models[n].represent(ids, lengths) for n in names]
         return torch.stack(h).float().mean(0)
+
+
+def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return the mean over rows with a known label; 0 where there is none."""
+    total = nn.functional.cross_entropy(logits, labels, ignore_index=UNKNOWN, reduction="sum")
+    return total / (labels != UNKNOWN).sum().clamp(min=1)
 
 
 def redraw_token_types(encoder: nn.Module) -> None:

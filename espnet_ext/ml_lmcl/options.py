@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from espnet_ext.errors import UsageError, nearest
+from espnet_ext.ml_lmcl.annealing import SHORTEST_PERIOD
 from espnet_ext.settings import build
 
 CHOICES: dict[str, tuple[str, ...]] = {
@@ -168,7 +169,10 @@ class MlLmclConf:
         return (self.gamma_mode != "zero" and self.gamma_weight > 0) or self.soft_positives
 
 
-ABOVE_0 = {"tau_sc", "tau_c", "tau_d", "gamma_period", "gamma_period_fraction", "train_samples"}
+ABOVE_0 = {
+    "tau_sc", "tau_c", "tau_d", "gamma_period_fraction", "train_samples", "mask_ratio",
+    "gamma_ratio",
+}  # fmt: skip
 FROM_0 = {"lambda_reg", "mlm_weight", "alpha", "beta", "soft_weight", "gamma_weight"}
 SHARES = {"lambda_pt", "mask_ratio", "gamma_ratio", "gamma_period_fraction"}
 
@@ -195,6 +199,7 @@ def resolve(section: dict[str, Any] | None) -> MlLmclConf:
         (FROM_0, 0, math.inf, "0 or more"),
         (SHARES, 0, 1, "from 0 to 1"),
         ({"max_tokens"}, 4, math.inf, "4 or more"),
+        ({"gamma_period"}, SHORTEST_PERIOD, math.inf, f"of {SHORTEST_PERIOD} updates or more"),
     ):
         for key in sorted(keys):
             value = getattr(conf, key)
@@ -202,6 +207,9 @@ def resolve(section: dict[str, Any] | None) -> MlLmclConf:
                 raise UsageError(f"{key} is {value:g}", f"ml_lmcl.{key}", f"give a value {text}")
     if not 0 < conf.d_low < conf.d_high < 1:
         raise UsageError("the borders must be 0 < d_low < d_high < 1", "ml_lmcl.d_low, d_high")
+    if conf.contrastive_layer not in (-1, 0):
+        what = f"layer {conf.contrastive_layer} cannot represent a text"
+        raise UsageError(what, "ml_lmcl.contrastive_layer", "-1 (the last) or 0 (embeddings)")
     if conf.inference_model != "asr" and conf.train_text != "both":
         raise UsageError(
             f"there is one classifier only, called asr, not {conf.inference_model}",

@@ -8,7 +8,7 @@ import numpy as np
 from espnet_ext.errors import DataError
 from espnet_ext.ml_lmcl.tokenizer import TextTokenizer
 
-UNKNOWN = -1
+UNKNOWN = -1  # label that the training set lacks
 
 
 def read_label_lists(folder: Path | str) -> dict[str, list[str]]:

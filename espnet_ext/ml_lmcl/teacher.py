@@ -26,6 +26,7 @@ class TeacherStore:
             raise ValueError("an utterance stands twice")
         self.logits = {name: torch.zeros(len(utts), width) for name, width in widths.items()}
         self.known = torch.zeros(len(utts), dtype=torch.bool)
+        self.fresh = self.known.clone()  # put by this process since the last exchange
         self.epoch = 0  # whose logits these are
 
     def rows(
@@ -56,23 +57,28 @@ class TeacherStore:
         for name, z in logits.items():
             self.logits[name][index] = z.detach().float().cpu()
         self.known[index] = True
+        self.fresh[index] = True
 
     def gather(self, device: torch.device | str) -> None:
         """Exchange rows among the processes of a distributed training; each has put its own."""
         if not torch.distributed.is_initialized():
             return
-        own = self.known.clone()
-        count = own.to(device, torch.float32)
+        count = self.fresh.to(device, torch.float32)
         torch.distributed.all_reduce(count)
+        anywhere = (count > 0).cpu()
         for stored in self.logits.values():
-            rows = torch.where(own[:, None], stored, 0.0).to(device)
+            rows = torch.where(self.fresh[:, None], stored, 0.0).to(device)
             torch.distributed.all_reduce(rows)
-            stored.copy_((rows / count.clamp(min=1)[:, None]).cpu())
-        self.known = (count > 0).cpu()
+            # An utterance may have been with two processes, to fill up the last batch.
+            mean = (rows / count.clamp(min=1)[:, None]).cpu()
+            stored.copy_(torch.where(anywhere[:, None], mean, stored))
+        self.known |= anywhere
+        self.fresh.zero_()
 
     def forget(self) -> None:
         """Mark all rows as unknown."""
         self.known.zero_()
+        self.fresh.zero_()
 
     def save(self, path: Path) -> None:
         """Write the store atomically."""

@@ -207,8 +207,39 @@ def test_bfloat16_is_near_float32(make):
         ({"mutual": "kl"}, "kl_clean_to_asr"),
         ({"preset": "pooled", "inference_model": "clean"}, "one classifier"),
         ({"train_text": "asr"}, "two classifiers"),
+        ({"mask_ratio": 0}, "above 0"),
+        ({"gamma_period": 1}, "2 updates or more"),
+        ({"contrastive_layer": 7}, "the last"),
     ],
 )
 def test_impossible_options_are_named(section, words):
     with pytest.raises(UsageError, match=words):
         resolve(section)
+
+
+def test_a_batch_of_unknown_labels_has_no_error_and_no_gradient(make):
+    network, texts = make(2, preset="roberta_asr")
+    loss, _ = network.loss(network.views(texts), torch.full((3, 2), -1), 0.0)
+    loss.backward()
+    assert loss == 0 and all(not p.grad.any() for p in network.models["asr"].heads.parameters())
+
+
+def test_processes_exchange_fresh_rows_only(monkeypatch):
+    """Two processes: an utterance that the other one has put anew is not mixed with the old row."""
+    stores = [TeacherStore(["a", "b"], {"0.x": 2}) for _ in range(2)]
+    for s in stores:
+        s.put(["a", "b"], {"0.x": torch.zeros(2, 2)})
+        s.fresh.zero_()
+    new = torch.tensor([[20.0, 4.0]])
+    stores[0].put(["a"], {"0.x": new})
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    for s, other in ((stores[1], stores[0]), (stores[0], None)):
+        summands = iter([stores[0].fresh.float(), torch.cat([new, torch.zeros(1, 2)])])
+
+        def all_reduce(tensor, other=other, summands=summands):
+            added = next(summands)
+            tensor.add_(added if other is not None else 0.0)
+
+        monkeypatch.setattr(torch.distributed, "all_reduce", all_reduce)
+        s.gather("cpu")
+        assert s.logits["0.x"].tolist() == [[20.0, 4.0], [0.0, 0.0]] and not s.fresh.any()

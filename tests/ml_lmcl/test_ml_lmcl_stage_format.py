@@ -152,7 +152,7 @@ def test_lines_need_a_label_for_each_head(corpus, name, label, count):
 
 def test_a_head_with_one_label_has_nothing_to_learn(corpus):
     write("train", [r for r in TRAIN if r[3].endswith("ask")])
-    with pytest.raises(DataError, match="'act' has 1 label"):
+    with pytest.raises(DataError, match="'act' has one label only"):
         corpus()
 
 

@@ -15,6 +15,7 @@ from espnet_ext.recipe.stages import Context, Plan
 from espnet_ext.recipe.steps import launch
 from espnet_ext.recipe.steps.decode import last_phase, sets_of
 from espnet_ext.recipe.steps.format import DUMP
+from espnet_ext.recipe.steps.prepare import DATA
 from espnet_ext.recipe.steps.train import model_file
 from espnet_ext.settings import build
 
@@ -120,7 +121,7 @@ def _vectors(ctx: Context) -> list[str]:
 
 
 def _command(ctx: Context, which: str, name: str) -> str:
-    table = DUMP / name / f"text_{decode_args(ctx).input}"
+    table = DATA / name / f"text_{decode_args(ctx).input}"
     argv = ["espnet-ext", "decode", "--model", str(ctx.phase_dir(last_phase(ctx)))]
     return shlex.join([*argv, "--inference-model", which, "--table", str(table)])
 

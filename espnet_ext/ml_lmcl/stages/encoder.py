@@ -69,7 +69,7 @@ def plan(ctx: Context) -> Plan:
     texts = [DUMP / ctx.recipe.data.train / f"text_{kind}" for kind in ("manual", "asr")]
     inputs = [] if source else texts
     if Path(source).is_absolute():
-        inputs = [Path(source) / "config.json"]
+        inputs = [Path(source) / name for name in ("config.json", "model.safetensors")]
     return Plan(
         needs=texts,
         inputs=inputs,

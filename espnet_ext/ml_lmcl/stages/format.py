@@ -71,7 +71,7 @@ def plan(ctx: Context) -> Plan:
     made = [DUMP / s / f for s in sets(ctx) for f in (*FILES, "asr_errors")]
     return Plan(
         needs=[DATA / s / f for s in sets(ctx) for f in FILES],
-        makes=[*made, *(LABELS / f"{head}.txt" for head in args.heads)],
+        makes=[*made, *(LABELS / f"{name}.txt" for name in ("heads", *args.heads))],
         settings=asdict(args),
         disk_mb=5,
     )
@@ -135,7 +135,11 @@ def _write_labels(known: dict[str, list[str]]) -> None:
         write_text(tmp / "heads.txt", "".join(f"{head}\n" for head in known))
         for head, names in known.items():
             if len(names) < 2:
-                raise DataError(f"'{head}' has {len(names)} label in the training set", "label")
+                raise DataError(
+                    f"'{head}' has one label only in the training set, '{names[0]}'",
+                    "data: label",
+                    "leave this head out of format.args.heads and of the tables",
+                )
             write_text(tmp / f"{head}.txt", "".join(f"{name}\n" for name in names))
 
 
