@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-# ESPNET_EXT_VENV moves the environment, ARGS goes to pytest: make test ARGS="tests/shell -k env"
+# ESPNET_EXT_VENV moves the environment; make test ARGS="tests/shell -k env" JOBS=0 (no processes)
 VENV := $(abspath $(or $(ESPNET_EXT_VENV),.venv))
 ARGS ?=
+JOBS ?= 2
 # Parallel jobs bring their own processes; threads on top of them only fight for the cores.
 export OMP_NUM_THREADS ?= 1
 
@@ -15,7 +16,7 @@ env: ## the environment in .venv, by uv; at once when nothing changed
 	@utils/env.sh
 
 test: env ## all tests
-	@$(VENV)/bin/python -m pytest $(ARGS)
+	@$(VENV)/bin/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
 
 demo: env ## synthetic corpus, training, decoding and scores in minutes, nothing to download
 	@cd egs2/synth/asr1 && ESPNET_EXT_VENV="$(VENV)" ./run.sh

