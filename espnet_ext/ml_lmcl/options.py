@@ -189,7 +189,10 @@ def resolve(section: dict[str, Any] | None) -> MlLmclConf:
         raise UsageError(
             f"there is no preset '{preset}'", "ml_lmcl.preset", nearest(preset, PRESETS)
         )
-    conf = build(MlLmclConf, {**PRESETS[preset], **section}, "training configuration", "ml_lmcl")
+    words = {None: "none", True: "true"}  # as YAML and the command line read these two names
+    named = {k: words.get(v, v) for k, v in section.items() if k in CHOICES}
+    values = {**PRESETS[preset], **section, **named}
+    conf = build(MlLmclConf, values, "training configuration", "ml_lmcl")
     for key, allowed in CHOICES.items():
         if (value := getattr(conf, key)) not in allowed:
             how = f"{nearest(value, allowed)} ({', '.join(allowed)})"

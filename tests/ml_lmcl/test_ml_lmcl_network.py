@@ -243,3 +243,35 @@ def test_processes_exchange_fresh_rows_only(monkeypatch):
         monkeypatch.setattr(torch.distributed, "all_reduce", all_reduce)
         s.gather("cpu")
         assert s.logits["0.x"].tolist() == [[20.0, 4.0], [0.0, 0.0]] and not s.fresh.any()
+
+
+@pytest.mark.parametrize("known", [False, True], ids=["labels teach", "logits teach"])
+def test_spokencse_as_published_from_its_described_parts(make, known):
+    """CE + 10 KL(softmax(p / 5) || softmax(z / 5)) 25 + 0.1 sum_ij w_ij l_ij / N, by loops."""
+    network, texts = make(2, preset="spokencse_asis")
+    network.classes = {"topic": 3}
+    [(h, z)], labels = network.views(texts), LABELS[:, :1]
+    teachers = store(network)
+    p = torch.nn.functional.one_hot(labels[:, 0], 3).float()
+    if known:
+        logits = torch.tensor([[2.0, 0.0, 1.0], [0.5, 1.5, -1.0], [0.0, 3.0, 0.2]])
+        teachers.put("abc", {"0.topic": logits})
+        p = logits.softmax(-1)
+    loss, _ = network.loss([(h, z)], labels, network.conf.gamma_weight, teachers, "abc")
+    z, n = z["topic"], len(h)
+    log_p = z.log_softmax(-1)
+    expected = -sum(log_p[i, labels[i, 0]] for i in range(n)) / n
+    soft, log_soft = (p / 5).softmax(-1), (z / 5).log_softmax(-1)
+    expected += 10 * 25 / n * (soft * (soft.log() - log_soft)).sum()
+    unit = h / h.norm(dim=1, keepdim=True)
+    like = torch.exp(unit @ unit.T / 0.2)
+    for i, j in itertools.product(range(n), repeat=2):
+        weight = float(i != j and labels[i, 0] == labels[j, 0]) + 10 * (p[i] @ p[j])
+        others = sum(like[i, k] for k in range(n) if k != i)
+        expected = expected - 0.1 / n * weight * torch.log(like[i, j] / others)
+    assert torch.allclose(loss, expected, rtol=1e-4)
+
+
+def test_names_that_yaml_reads_as_something_else():
+    conf = resolve({"stage1": None, "distance": True})
+    assert (conf.stage1, conf.distance) == ("none", "true")
