@@ -81,7 +81,7 @@ class Beam:
             if "unexpected keyword" not in str(e):
                 raise
             how = "give options of espnet2.bin.asr_inference.Speech2Text"
-            raise UsageError(str(e).rpartition(".")[2], "beam search", how) from None
+            raise UsageError(f"beam search: {e}", "beam_args", how) from None
         self.fs = _sampling_rate(self._recognise.asr_train_args)
 
     def __call__(self, speech: list[np.ndarray]) -> list[list[Hypothesis]]:

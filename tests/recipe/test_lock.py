@@ -69,8 +69,9 @@ def test_a_child_that_outlives_a_killed_run_does_not_hold_the_lock(tmp_path):
     code = (
         "import os, sys, time; from pathlib import Path; from espnet_ext.recipe import lock\n"
         "with lock.hold(Path(sys.argv[1]), print):\n"
-        "    if os.fork() == 0: time.sleep(20); os._exit(0)\n"
-        "    print('held', flush=True); os.kill(os.getpid(), 9)\n"
+        "    ours, theirs = os.pipe()\n"
+        "    if os.fork() == 0: os.write(theirs, b'x'); time.sleep(20); os._exit(0)\n"
+        "    os.read(ours, 1); print('held', flush=True); os.kill(os.getpid(), 9)\n"
     )
     process = subprocess.Popen(
         [sys.executable, "-c", code, str(tmp_path / "lock")], stdout=subprocess.PIPE,
