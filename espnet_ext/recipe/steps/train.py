@@ -135,7 +135,7 @@ def plan(ctx: Context) -> Plan:
             "model": phase.model,
         },
         inputs=[p for p in needs if str(p) != phase.config],
-        disk_mb=_disk_mb(config),
+        disk_mb=_disk_mb(config, phase.needs),
         stock=stock,
     )
 
@@ -145,10 +145,13 @@ def _settings(s: Stream) -> dict:
     return {k: v for k, v in vars(s).items() if k != "batch" or not v}
 
 
-def _disk_mb(config: dict) -> float:
-    """Estimate the space of all checkpoints from the sizes of encoder and decoder."""
-    params = 0
+def _disk_mb(config: dict, needs: list[str]) -> float:
+    """Estimate the space of all checkpoints: of encoder, decoder and given weights."""
+    weights = [p for p in map(Path, needs) if p.suffix == ".safetensors" and p.exists()]
+    params = sum(p.stat().st_size for p in weights) / 4
     for part in ("encoder_conf", "decoder_conf"):
+        if not config.keys() & {part, part.removesuffix("_conf")}:
+            continue  # a model of another kind
         conf = config.get(part) or {}
         d = (config.get("encoder_conf") or {}).get("output_size", 256)
         layer = 8 * d * d + 4 * d * conf.get("linear_units", 2048)
