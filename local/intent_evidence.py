@@ -8,7 +8,6 @@ stage 2 alone starts from stage 1 of ``ml_lmcl`` with the same seed, whose cost 
 """
 
 import argparse
-import gc
 import os
 import sys
 
@@ -70,7 +69,6 @@ def main() -> int:
         for seed in args.seeds.split(","):
             if code := runner.main([*argv_of(system, int(seed)), *further]):
                 return code
-            gc.collect()  # models hold themselves in circles, and their memory adds up
     return 0
 
 

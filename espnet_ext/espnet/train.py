@@ -7,6 +7,7 @@ several processes that torchrun, Slurm or espnet2.bin.launch start.
 
 import argparse
 import contextlib
+import gc
 import io
 import json
 import logging
@@ -46,6 +47,7 @@ def run(task_name: str, argv: list[str]) -> None:
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
     task.main(args=args)
+    gc.collect()  # models hold themselves in circles; several trainings of a process would add up
     if torch.distributed.is_initialized():
         # ESPnet leaves gloo's threads to the end of the interpreter, which may abort on them.
         torch.distributed.destroy_process_group()
