@@ -1,26 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Run records of classified utterances, and that word scores still need all their parts."""
 
-import copy
-
 import pytest
+from record_pages import changed
 
 from espnet_ext.errors import DataError
 from espnet_ext.scoring.record import load_record
 
 INTENT = ("sets", "test", "asr", "intent")
-
-
-def changed(record, keys, value):
-    record = copy.deepcopy(record)
-    inner = record
-    for key in keys[:-1]:
-        inner = inner[key]
-    if value is None:
-        del inner[keys[-1]]
-    else:
-        inner[keys[-1]] = value
-    return record
 
 
 def test_a_record_of_intents_is_read(recipe_dir, intent_record):

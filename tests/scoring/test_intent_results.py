@@ -2,10 +2,10 @@
 """RESULTS.md of recipes that classify utterances, and that the other pages stay as they are."""
 
 import copy
-import re
 from pathlib import Path
 
 import pytest
+from record_pages import tables
 
 from espnet_ext.errors import DataError
 from espnet_ext.scoring.intent import score_intents, wilson_interval
@@ -15,18 +15,6 @@ from espnet_ext.scoring.significance import paired_bootstrap
 ROOT = Path(__file__).resolve().parents[2]
 BASE = [(1, 1, 0, 1), (1, 0, 1, 1), (0, 1, 1, 1)]
 BETTER = [(0, 0, 0, 1), (0, 0, 0, 0), (0, 0, 1, 0)]
-
-
-def tables(text):
-    """Return every table as a list of rows (dicts by header), in order."""
-    found, rows = [], []
-    for line in [*text.splitlines(), ""]:
-        if line.startswith("| "):
-            rows.append([c.strip() for c in re.split(r"(?<!\\)\|", line)[1:-1]])
-        elif rows:
-            found.append([dict(zip(rows[0], r, strict=True)) for r in rows[2:]])
-            rows = []
-    return found
 
 
 def two_groups(recipe_dir, intent_record, base=BASE, new=BETTER, **other):

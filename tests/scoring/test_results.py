@@ -2,9 +2,9 @@
 """RESULTS.md: what stands in it, and when it refuses to compare."""
 
 import json
-import re
 
 import pytest
+from record_pages import tables
 
 from espnet_ext.errors import DataError
 from espnet_ext.scoring.markdown import cell, code
@@ -13,18 +13,6 @@ from espnet_ext.scoring.significance import bootstrap_interval, paired_bootstrap
 
 BASE = [(2, 1, 3), (2, 2, 3), (3, 1, 3)]
 BETTER = [(1, 0, 1), (1, 1, 1), (1, 0, 2)]
-
-
-def tables(text):
-    """Return every table as a list of rows (dicts by header), in order."""
-    found, rows = [], []
-    for line in [*text.splitlines(), ""]:
-        if line.startswith("| "):
-            rows.append([c.strip() for c in re.split(r"(?<!\\)\|", line)[1:-1]])
-        elif rows:
-            found.append([dict(zip(rows[0], r, strict=True)) for r in rows[2:]])
-            rows = []
-    return found
 
 
 def two_groups(recipe_dir, record_dict, seeds=3, **other):

@@ -1,28 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a run record must hold, and that a bad one names its file and field."""
 
-import copy
 import json
 
 import pytest
+from record_pages import changed
 
 from espnet_ext.errors import DataError
 from espnet_ext.scoring.record import load_record, load_records
 
 DECODED = ("sets", "test", "greedy_ctc")
-
-
-def changed(record, keys, value=None):
-    """Return a copy in which the value at ``keys`` is replaced, or removed for ``None``."""
-    record = copy.deepcopy(record)
-    inner = record
-    for key in keys[:-1]:
-        inner = inner[key]
-    if value is None:
-        del inner[keys[-1]]
-    else:
-        inner[keys[-1]] = value
-    return record
 
 
 def test_a_record_is_read(recipe_dir, record_dict):
