@@ -39,7 +39,7 @@ from ml_lmcl_step import (
 from torch import Tensor, nn
 
 from espnet_ext.ml_lmcl.contrastive import ContrastiveNetwork
-from espnet_ext.ml_lmcl.encoder import build_encoder, encode, join, text_mask
+from espnet_ext.ml_lmcl.encoder import autocast, build_encoder, encode, join, text_mask
 from espnet_ext.ml_lmcl.network import Texts
 from espnet_ext.ml_lmcl.options import resolve
 from espnet_ext.ml_lmcl.tokenizer import read_about
@@ -75,7 +75,7 @@ class Apart(ContrastiveNetwork):
     """One forward for each kind of text."""
 
     def _states(self, pairs: list, guessed: list) -> tuple[Tensor, Tensor]:
-        with self.autocast(next(self.parameters())):
+        with autocast(self.conf.precision, next(self.parameters())):
             each = [encode(self.encoder, *text, self.about.pad_id) for text in pairs + guessed]
         width = max(states.shape[1] for states in each)
         padded = [nn.functional.pad(s, (0, 0, 0, width - s.shape[1])) for s in each]

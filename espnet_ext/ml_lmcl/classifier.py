@@ -17,8 +17,7 @@ import numpy as np
 
 from espnet_ext.errors import DataError, EspnetExtError, SetupError, UsageError, nearest
 from espnet_ext.ml_lmcl.normalize import normalize
-
-INFERENCE_MODELS = ("asr", "clean", "average")
+from espnet_ext.ml_lmcl.options import INFERENCE_MODELS
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ is plain masked-LM training, which gives an encoder with random weights its star
 import torch
 from torch import Tensor, nn
 
-from espnet_ext.ml_lmcl.encoder import build_masked_lm, encode, join, text_mask
+from espnet_ext.ml_lmcl.encoder import autocast, build_masked_lm, encode, join, text_mask
 from espnet_ext.ml_lmcl.network import Texts, redraw_token_types
 from espnet_ext.ml_lmcl.nt_xent_loss import nt_xent_loss
 from espnet_ext.ml_lmcl.options import MlLmclConf
@@ -82,7 +82,7 @@ class ContrastiveNetwork(nn.Module):
     def _states(self, pairs: list, guessed: list) -> tuple[Tensor | None, Tensor | None]:
         """Return hidden states of texts that are compared and of those that are guessed."""
         pad, layer = self.about.pad_id, self.conf.contrastive_layer
-        with self.autocast(next(self.parameters())):
+        with autocast(self.conf.precision, next(self.parameters())):
             if layer == -1:  # all in one pass
                 states = encode(self.encoder, *join([*pairs, *guessed]), pad)
                 count = sum(len(ids) for ids, _ in pairs)
@@ -91,11 +91,6 @@ class ContrastiveNetwork(nn.Module):
                 encode(self.encoder, *join(pairs), pad, layer) if pairs else None,
                 encode(self.encoder, *join(guessed), pad) if guessed else None,
             )
-
-    def autocast(self, like: Tensor) -> torch.autocast:
-        """Return the context of the encoder's products."""
-        enabled = self.conf.precision == "bfloat16"
-        return torch.autocast(like.device.type, torch.bfloat16, enabled=enabled)
 
     def masked(
         self, ids: Tensor, mask: Tensor, generator: torch.Generator | None
@@ -128,7 +123,7 @@ class ContrastiveNetwork(nn.Module):
         if len(wanted) == 0:  # nothing but special sub-words
             zero = states.sum() * 0.0
             return {"mlm": zero, "mlm_acc": zero.detach()}
-        with self.autocast(states):
+        with autocast(self.conf.precision, states):
             logits = self.lm_head(states[chosen]).float()
         accuracy = (logits.argmax(-1) == wanted).float().mean()
         return {"mlm": nn.functional.cross_entropy(logits, wanted), "mlm_acc": accuracy}

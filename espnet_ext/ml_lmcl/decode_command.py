@@ -37,7 +37,8 @@ from typing import Any, BinaryIO
 
 from espnet_ext.data.tables import iter_table
 from espnet_ext.errors import DataError, UsageError, nearest
-from espnet_ext.ml_lmcl.classifier import INFERENCE_MODELS, IntentClassifier, Prediction
+from espnet_ext.ml_lmcl.classifier import IntentClassifier, Prediction
+from espnet_ext.ml_lmcl.options import INFERENCE_MODELS
 from espnet_ext.progress import progress_log
 
 _BLOCK = 1 << 16

@@ -88,6 +88,12 @@ def encode(encoder: nn.Module, ids: Tensor, mask: Tensor, pad_id: int, layer: in
     return out.last_hidden_state if layer == -1 else out.hidden_states[layer]
 
 
+def autocast(precision: str, like: Tensor) -> torch.autocast:
+    """Return the context of the encoder's products on the device of ``like``."""
+    enabled = precision == "bfloat16"
+    return torch.autocast(like.device.type, torch.bfloat16, enabled=enabled)
+
+
 def join(texts: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
     """Stack batches of texts ``(ids (B, T), mask (B, T))`` of any width into one."""
     width = max(ids.shape[1] for ids, _ in texts)

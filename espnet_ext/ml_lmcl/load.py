@@ -3,10 +3,10 @@
 
 from pathlib import Path
 
-import torch
-import yaml
-
 from espnet_ext.errors import DataError
+from espnet_ext.espnet.checkpoint import load
+from espnet_ext.ml_lmcl.archive import read_yaml
+from espnet_ext.ml_lmcl.model_files import is_intent_config
 from espnet_ext.ml_lmcl.network import ClassifyNetwork
 from espnet_ext.ml_lmcl.options import resolve
 from espnet_ext.ml_lmcl.preprocess import read_label_lists
@@ -27,8 +27,8 @@ def load_classifier(
     Raises:
         DataError: The files are not those of a classifier of transcripts.
     """
-    args = yaml.safe_load(Path(config).read_text(encoding="utf-8"))
-    if not isinstance(args, dict) or not {"text_encoder", "labels", "ml_lmcl"} <= args.keys():
+    args = read_yaml(Path(config), "the configuration")
+    if not is_intent_config(args):
         raise DataError(
             "it is not the configuration of a classifier of transcripts", config,
             "train one with a recipe egs2/<corpus>/ml_lmcl1",
@@ -38,7 +38,7 @@ def load_classifier(
     tokenizer = TextTokenizer(folder, conf.max_tokens)
     classes = {head: len(names) for head, names in lists.items()}
     network = ClassifyNetwork(conf, str(folder), classes, tokenizer.about.pad_id, weights=False)
-    state = torch.load(model_file, map_location="cpu", weights_only=True)
+    state = load(model_file)
     try:
         network.load_state_dict(state)
     except RuntimeError as e:

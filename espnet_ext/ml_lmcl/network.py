@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from espnet_ext.ml_lmcl.distillation_loss import distillation_loss
-from espnet_ext.ml_lmcl.encoder import build_encoder, encode, text_mask
+from espnet_ext.ml_lmcl.encoder import autocast, build_encoder, encode, text_mask
 from espnet_ext.ml_lmcl.mutual_loss import mutual_loss
 from espnet_ext.ml_lmcl.options import MlLmclConf
 from espnet_ext.ml_lmcl.preprocess import UNKNOWN
@@ -92,16 +92,11 @@ class ClassifyNetwork(nn.Module):
         out = []
         for name, kind in self.conf.views:
             model = self.models[name]
-            with self.autocast(texts[kind][0]):
+            with autocast(self.conf.precision, texts[kind][0]):
                 h = model.represent(*texts[kind])
             h = h.float()
             out.append((h, model.logits(h)))
         return out
-
-    def autocast(self, like: Tensor) -> torch.autocast:
-        """Return the context of the encoders' products."""
-        enabled = self.conf.precision == "bfloat16"
-        return torch.autocast(like.device.type, torch.bfloat16, enabled=enabled)
 
     def loss(
         self,
@@ -197,7 +192,7 @@ class ClassifyNetwork(nn.Module):
     def represent(self, ids: Tensor, lengths: Tensor, which: str = "asr") -> Tensor:
         """Return the last-layer state of the first token ``(B, D)``; of ``average``, the mean."""
         names = self.names if which == "average" else (which,)
-        with self.autocast(ids):
+        with autocast(self.conf.precision, ids):
             h = [self.models[n].represent(ids, lengths) for n in names]
         return torch.stack(h).float().mean(0)
 

@@ -13,10 +13,11 @@ from espnet_ext.errors import UsageError, nearest
 from espnet_ext.ml_lmcl.annealing import SHORTEST_PERIOD
 from espnet_ext.settings import build
 
+INFERENCE_MODELS = ("asr", "clean", "average")
 CHOICES: dict[str, tuple[str, ...]] = {
     "stage1": ("contrastive", "none"),
     "train_text": ("both", "asr", "manual", "pooled"),
-    "inference_model": ("asr", "clean", "average"),
+    "inference_model": INFERENCE_MODELS,
     "distance": ("paper", "true"),
     "reg_pairs": ("all", "cross"),
     "reg_reduction": ("sum", "mean"),

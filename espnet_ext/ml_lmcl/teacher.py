@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from espnet_ext.files import atomic_path
+from espnet_ext.espnet import checkpoint
 
 
 class TeacherStore:
@@ -82,12 +82,12 @@ class TeacherStore:
 
     def save(self, path: Path) -> None:
         """Write the store atomically."""
-        with atomic_path(path) as tmp:
-            torch.save({"epoch": self.epoch, "known": self.known, "logits": self.logits}, tmp)
+        state = {"epoch": self.epoch, "known": self.known, "logits": self.logits}
+        checkpoint.atomic_save(state, path)
 
     def load(self, path: Path) -> None:
         """Read what :meth:`save` wrote for the same utterances and classes."""
-        state = torch.load(path, weights_only=True)
+        state = checkpoint.load(path)
         shapes = {n: z.shape for n, z in state["logits"].items()}
         if shapes != {n: z.shape for n, z in self.logits.items()}:
             raise ValueError(f"{path} holds teachers of other data")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from espnet_ext.data.tables import read_table, write_table
 from espnet_ext.errors import DataError, UsageError, nearest
 from espnet_ext.files import atomic_dir, write_json, write_text
+from espnet_ext.ml_lmcl.options import INFERENCE_MODELS
 from espnet_ext.recipe.console import say
 from espnet_ext.recipe.stages import Context, Plan
 from espnet_ext.recipe.steps import launch
@@ -22,7 +23,6 @@ from espnet_ext.settings import build
 if TYPE_CHECKING:
     from espnet_ext.ml_lmcl.classifier import IntentClassifier
 
-MODELS = ("asr", "clean", "average")
 TEXTS = ("asr", "manual")
 
 
@@ -51,7 +51,7 @@ def decode_args(ctx: Context) -> DecodeArgs:
         UsageError: A key or value is not possible.
     """
     args = build(DecodeArgs, ctx.recipe.decode.args, "recipe.yaml", "decode.args")
-    for key, allowed in (("inference_model", (*MODELS, "all")), ("input", TEXTS)):
+    for key, allowed in (("inference_model", (*INFERENCE_MODELS, "all")), ("input", TEXTS)):
         if (value := getattr(args, key)) not in allowed:
             how = nearest(value, allowed)
             raise UsageError(f"{key} cannot be '{value}'", f"decode.args.{key}", how)
@@ -78,7 +78,7 @@ def models_of(ctx: Context) -> tuple[str, ...]:
     phase = dataclasses.replace(ctx, stage=find(last_phase(ctx)))
     both = len(resolve(training_config(phase).get("ml_lmcl")).model_names) > 1
     if asked == "all":
-        return MODELS if both else ("asr",)
+        return INFERENCE_MODELS if both else ("asr",)
     if asked != "asr" and not both:
         what = f"the model has one classifier only, called asr, not {asked}"
         raise UsageError(what, "decode.args.inference_model", "asr")

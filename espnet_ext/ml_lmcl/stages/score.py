@@ -9,7 +9,8 @@ from typing import Any
 from espnet_ext.data.tables import read_table
 from espnet_ext.errors import DataError, SetupError
 from espnet_ext.files import sha256_file, write_json, write_text
-from espnet_ext.ml_lmcl.stages.decode import MODELS, decode_args, models_of
+from espnet_ext.ml_lmcl.options import INFERENCE_MODELS
+from espnet_ext.ml_lmcl.stages.decode import decode_args, models_of
 from espnet_ext.ml_lmcl.stages.format import LABELS, format_args, read_labels
 from espnet_ext.recipe import records
 from espnet_ext.recipe.console import say
@@ -117,7 +118,7 @@ def _decoded(ctx: Context) -> dict[str, list[str]]:
     if not model.exists():
         return asked
     trained_s = model.stat().st_mtime
-    for method in (f"{which}{s}" for s in ("", MANUAL) for which in MODELS):
+    for method in (f"{which}{s}" for s in ("", MANUAL) for which in INFERENCE_MODELS):
         current = [
             name
             for name in sets_of(ctx)
