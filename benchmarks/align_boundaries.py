@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from espnet_ext.align.compare import compare
+from espnet_ext.align.evaluate.compare import compare
 from espnet_ext.align.options import from_dict
 from espnet_ext.align.run import apply_aligner, save_model, train_aligner
 from espnet_ext.data.synth.corpus import make_corpus

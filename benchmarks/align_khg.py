@@ -16,9 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from espnet_ext.align.gmm import Gmm
-from espnet_ext.align.gmm_stats import GmmStats
-from espnet_ext.align.graph import Graph
+from espnet_ext.align.gmm.model import Gmm
+from espnet_ext.align.gmm.stats import GmmStats
+from espnet_ext.align.search.graph import Graph
 
 NAME = "kaldi-hmm-gmm"
 INSTALL = "pip install --no-deps kaldi-hmm-gmm==1.1.4 kaldifst==1.7.17"

@@ -16,10 +16,16 @@ import align_khg
 import numpy as np
 import torch
 
-from espnet_ext.align import passes
-from espnet_ext.align.adapt_passes import fmllr_shard, lda_shard, mllt_shard
 from espnet_ext.align.corpus import Corpus, feature_options, prepare
-from espnet_ext.align.engine import (
+from espnet_ext.align.features.frontend import save_transform
+from espnet_ext.align.features.store import FeatureStore
+from espnet_ext.align.gmm.model import Gmm
+from espnet_ext.align.hybrid.network import train
+from espnet_ext.align.options import AlignOptions
+from espnet_ext.align.passes import gmm as passes
+from espnet_ext.align.passes.adapt import fmllr_shard, lda_shard, mllt_shard
+from espnet_ext.align.passes.hybrid import fbank_options, hybrid_shard
+from espnet_ext.align.passes.shard import (
     BATCH_FRAMES,
     align_shard,
     frontend,
@@ -29,19 +35,13 @@ from espnet_ext.align.engine import (
     tree_shard,
     utterances,
 )
-from espnet_ext.align.frontend import save_transform
-from espnet_ext.align.gmm import Gmm
-from espnet_ext.align.hybrid import train
-from espnet_ext.align.hybrid_pass import fbank_options, hybrid_shard
-from espnet_ext.align.options import AlignOptions
-from espnet_ext.align.questions import automatic_questions
 from espnet_ext.align.run import train_aligner
-from espnet_ext.align.segfile import load as load_segs
+from espnet_ext.align.search.segfile import load as load_segs
+from espnet_ext.align.search.viterbi import viterbi
 from espnet_ext.align.session import Model, Session
-from espnet_ext.align.store import FeatureStore
-from espnet_ext.align.tree import build_tree
-from espnet_ext.align.tree_stats import TriphoneStats
-from espnet_ext.align.viterbi import viterbi
+from espnet_ext.align.tree.questions import automatic_questions
+from espnet_ext.align.tree.stats import TriphoneStats
+from espnet_ext.align.tree.tree import build_tree
 from espnet_ext.data.tables import read_table, write_table
 
 COMPONENTS = 12  # Gaussians for each tied state

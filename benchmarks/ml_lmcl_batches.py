@@ -39,10 +39,10 @@ from ml_lmcl_step import (
 from torch import Tensor, nn
 
 from espnet_ext.ml_lmcl.contrastive import ContrastiveNetwork
-from espnet_ext.ml_lmcl.encoder import autocast, build_encoder, encode, join, text_mask
 from espnet_ext.ml_lmcl.network import Texts
 from espnet_ext.ml_lmcl.options import resolve
-from espnet_ext.ml_lmcl.tokenizer import read_about
+from espnet_ext.text.encoder import autocast, build_encoder, encode, join, text_mask
+from espnet_ext.text.tokenizer import read_about
 
 TABLES = ("padding", "stage1", "stacked")
 

@@ -22,7 +22,7 @@ from ml_lmcl_step import Corpus, Report, Row, Stage2, options, run, stage1_stepp
 
 from espnet_ext.ml_lmcl.contrastive import ContrastiveNetwork
 from espnet_ext.ml_lmcl.options import PRESETS, resolve
-from espnet_ext.ml_lmcl.tokenizer import read_about
+from espnet_ext.text.tokenizer import read_about
 
 TABLES = ("memory",)
 PRELOAD = ["ml_lmcl_step", "transformers.models.roberta.modeling_roberta"]

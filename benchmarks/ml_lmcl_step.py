@@ -36,11 +36,11 @@ from torch import Tensor, nn
 
 from espnet_ext.errors import DataError
 from espnet_ext.espnet.buckets import BucketSampler
-from espnet_ext.ml_lmcl.encoder import quiet
 from espnet_ext.ml_lmcl.network import ClassifyNetwork, Texts
 from espnet_ext.ml_lmcl.options import resolve
 from espnet_ext.ml_lmcl.teacher import TeacherStore
-from espnet_ext.ml_lmcl.tokenizer import TextTokenizer, read_about
+from espnet_ext.text.encoder import quiet
+from espnet_ext.text.tokenizer import TextTokenizer, read_about
 
 # Layers, width, attention heads, rows of the embedding (0: as many as the tokenizer learns).
 SIZES = {"small": (2, 128, 2, 0), "mini": (4, 256, 4, 30522), "minilm": (6, 384, 12, 30522),

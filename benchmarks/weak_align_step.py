@@ -29,7 +29,7 @@ from typing import Any
 import torch
 import yaml
 
-from espnet_ext.align.directory import Header
+from espnet_ext.align.formats.directory import Header
 from espnet_ext.espnet import fastimport
 from espnet_ext.espnet.compat import provide_editdistance, quiet_import
 

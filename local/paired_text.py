@@ -13,10 +13,10 @@ from pathlib import Path
 
 from espnet_ext.data.tables import write_table
 from espnet_ext.errors import DataError
-from espnet_ext.ml_lmcl.normalize import normalize
 from espnet_ext.ml_lmcl.simulate.confusion import ConfusionModel
 from espnet_ext.ml_lmcl.simulate.estimate import estimate
 from espnet_ext.ml_lmcl.simulate.generate import make_degraded
+from espnet_ext.text.normalize import normalize
 
 RULES = {"none": "as is", "lower": "lower-cased", "words": "no punctuation"}
 

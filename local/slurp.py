@@ -29,9 +29,9 @@ from slurp_text import SPLITS, Sentence
 
 from espnet_ext.data.labelled import split_labelled
 from espnet_ext.errors import DataError, UsageError, exit_code
-from espnet_ext.ml_lmcl.normalize import normalize
 from espnet_ext.ml_lmcl.simulate.confusion import ConfusionModel
 from espnet_ext.ml_lmcl.simulate.generate import make_degraded
+from espnet_ext.text.normalize import normalize
 
 NAMES = {"train": "train", "devel": "valid", "test": "test"}
 RATE = 20.0  # percent, of simulated ASR text where there is no real one to follow

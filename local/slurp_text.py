@@ -14,7 +14,7 @@ from espnet_ext.data.download import fetch
 from espnet_ext.data.tables import write_table
 from espnet_ext.errors import DataError, UsageError, nearest
 from espnet_ext.files import sha256_file
-from espnet_ext.ml_lmcl.normalize import normalize
+from espnet_ext.text.normalize import normalize
 
 SPLITS = ("train", "devel", "test")
 SOURCE = "https://github.com/pswietojanski/slurp"

@@ -94,7 +94,7 @@ def train(argv: list[str]) -> int:
         help="an option, e.g. passes=[mono,tri] or hybrid.epochs=4 (repeatable)",
     )  # fmt: skip
     args = _parse(p, argv)
-    from espnet_ext.align.report import write_report
+    from espnet_ext.align.evaluate.report import write_report
     from espnet_ext.align.run import report_extra, save_model, train_aligner, write_pass
     from espnet_ext.recipe.lock import hold
 
@@ -121,10 +121,10 @@ def apply(argv: list[str]) -> int:
     p.add_argument("out", type=Path, help="folder to write: alignment/, work/")
     p.add_argument("--lexicon", help="another lexicon with the same phones")
     args = _parse(p, argv)
+    from espnet_ext.align.evaluate.report import write_report
+    from espnet_ext.align.features.store import FeatureStore
     from espnet_ext.align.model import load
-    from espnet_ext.align.report import write_report
     from espnet_ext.align.run import apply_aligner
-    from espnet_ext.align.store import FeatureStore
     from espnet_ext.recipe.lock import hold
 
     folder = args.model / "model" if (args.model / "model").is_dir() else args.model
@@ -145,7 +145,7 @@ def apply(argv: list[str]) -> int:
 
 
 def _compare(argv: list[str]) -> int:
-    from espnet_ext.align.compare import main_compare
+    from espnet_ext.align.evaluate.compare import main_compare
 
     return main_compare([_alignment(a) for a in argv])
 
@@ -158,7 +158,7 @@ def _alignment(path: str) -> str:
 
 def _import(name: str) -> Callable[[list[str]], Any]:
     def run(argv: list[str]) -> Any:
-        from espnet_ext.align import import_cli
+        from espnet_ext.align.formats import import_command as import_cli
 
         return getattr(import_cli, f"main_import_{name}")(argv)
 
@@ -224,7 +224,7 @@ def _executor(args: argparse.Namespace) -> Any:
 
 
 def _show(report: Path) -> None:
-    from espnet_ext.align.report import summary_lines
+    from espnet_ext.align.evaluate.report import summary_lines
 
     path = report.with_suffix(".json")
     for line in summary_lines(json.loads(path.read_text(encoding="utf-8"))):

@@ -18,15 +18,15 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from espnet_ext.align.features import FeatureOptions
-from espnet_ext.align.lexicon import Lexicon
+from espnet_ext.align.features.features import FeatureOptions
+from espnet_ext.align.features.store import FeatureStore
 from espnet_ext.align.options import AlignOptions
-from espnet_ext.align.phones import PhoneSet
-from espnet_ext.align.pronounce import Pronunciations, pronounce
-from espnet_ext.align.store import FeatureStore
 from espnet_ext.data.tables import iter_table
 from espnet_ext.errors import DataError
 from espnet_ext.files import sha256_json, write_json, write_text
+from espnet_ext.lang.lexicon import Lexicon
+from espnet_ext.lang.phones import PhoneSet
+from espnet_ext.lang.pronounce import Pronunciations, pronounce
 
 SHARD_FRAMES = 20_000
 MAX_SHARDS = 64

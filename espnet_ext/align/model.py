@@ -14,10 +14,10 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from espnet_ext.align.options import GMM_PASSES, AlignOptions, from_dict
-from espnet_ext.align.phones import PhoneSet
 from espnet_ext.align.session import Model
 from espnet_ext.errors import DataError
 from espnet_ext.files import atomic_dir, write_json
+from espnet_ext.lang.phones import PhoneSet
 
 FORMAT = "espnet_ext aligner 1"
 FILES = ("gmm.npz", "tree.json")

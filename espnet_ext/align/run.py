@@ -10,19 +10,19 @@ from pathlib import Path
 from typing import Any
 
 from espnet_ext.align import model as model_files
-from espnet_ext.align import segfile
-from espnet_ext.align.adapt_passes import estimate_speakers, lda_mllt_pass, sat_pass
 from espnet_ext.align.corpus import MapFn, prepare, skip_lines
-from espnet_ext.align.directory import AlignmentDir
-from espnet_ext.align.engine import align_shard, load_tree
-from espnet_ext.align.hybrid import pick_device
-from espnet_ext.align.hybrid_pass import fbank_options, hybrid_pass, hybrid_shard
+from espnet_ext.align.features.store import FeatureStore
+from espnet_ext.align.formats.directory import AlignmentDir
+from espnet_ext.align.formats.write import FRAME_S, write_alignment
+from espnet_ext.align.hybrid.network import pick_device
 from espnet_ext.align.model import AlignModel
 from espnet_ext.align.options import AlignOptions
-from espnet_ext.align.passes import mono_pass, tri_pass
+from espnet_ext.align.passes.adapt import estimate_speakers, lda_mllt_pass, sat_pass
+from espnet_ext.align.passes.gmm import mono_pass, tri_pass
+from espnet_ext.align.passes.hybrid import fbank_options, hybrid_pass, hybrid_shard
+from espnet_ext.align.passes.shard import align_shard, load_tree
+from espnet_ext.align.search import segfile
 from espnet_ext.align.session import Model, Session, count, totals
-from espnet_ext.align.store import FeatureStore
-from espnet_ext.align.write import FRAME_S, write_alignment
 from espnet_ext.errors import DataError
 
 Say = Callable[[str], None]

@@ -131,7 +131,7 @@ def sum_stats(kind: type, results: list[dict]) -> Any:
 
     Args:
         kind: Class of the statistics, with ``load(path)`` and addition.
-        results: Each with ``stats``, see :func:`espnet_ext.align.engine.save_stats`.
+        results: Each with ``stats``, see :func:`espnet_ext.align.passes.shard.save_stats`.
 
     Returns:
         The sum; None if no shard has statistics.

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from espnet_ext.align.corpus import MapFn
-from espnet_ext.align.directory import AlignmentDir
+from espnet_ext.align.evaluate.report import summary_lines, write_report
+from espnet_ext.align.formats.directory import AlignmentDir
+from espnet_ext.align.formats.targets import write_targets
 from espnet_ext.align.model import AlignModel
 from espnet_ext.align.options import AlignOptions
-from espnet_ext.align.report import summary_lines, write_report
 from espnet_ext.align.run import (
     Say,
     apply_aligner,
@@ -25,7 +26,6 @@ from espnet_ext.align.run import (
     write_pass,
 )
 from espnet_ext.align.session import Session
-from espnet_ext.align.targets import write_targets
 from espnet_ext.data.tables import read_table, write_table
 from espnet_ext.errors import UsageError
 

@@ -18,7 +18,7 @@ def check_config(config: dict[str, Any]) -> None:
 def phase_off(task: str, config: dict[str, Any]) -> str:
     """Tell why a training phase has nothing to do, or return an empty text."""
     from espnet_ext.ml_lmcl.options import resolve
-    from espnet_ext.ml_lmcl.source import encoder_source
+    from espnet_ext.text.source import encoder_source
 
     conf, name = resolve(config.get("ml_lmcl")), task.rpartition(":")[2]
     if name == "PretrainTask" and (source := encoder_source()):

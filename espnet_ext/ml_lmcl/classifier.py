@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 
 from espnet_ext.errors import DataError, EspnetExtError, SetupError, UsageError, nearest
-from espnet_ext.ml_lmcl.normalize import normalize
 from espnet_ext.ml_lmcl.options import INFERENCE_MODELS
+from espnet_ext.text.normalize import normalize
 
 
 @dataclass(frozen=True)

@@ -10,13 +10,13 @@ is plain masked-LM training, which gives an encoder with random weights its star
 import torch
 from torch import Tensor, nn
 
-from espnet_ext.ml_lmcl.encoder import autocast, build_masked_lm, encode, join, text_mask
 from espnet_ext.ml_lmcl.network import Texts, redraw_token_types
 from espnet_ext.ml_lmcl.nt_xent_loss import nt_xent_loss
 from espnet_ext.ml_lmcl.options import MlLmclConf
 from espnet_ext.ml_lmcl.polarization_loss import polarization_loss
 from espnet_ext.ml_lmcl.token_masking import mask_tokens
-from espnet_ext.ml_lmcl.tokenizer import About
+from espnet_ext.text.encoder import autocast, build_masked_lm, encode, join, text_mask
+from espnet_ext.text.tokenizer import About
 
 KINDS = ("manual", "asr")
 

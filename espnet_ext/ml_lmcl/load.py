@@ -10,7 +10,7 @@ from espnet_ext.ml_lmcl.model_files import is_intent_config
 from espnet_ext.ml_lmcl.network import ClassifyNetwork
 from espnet_ext.ml_lmcl.options import resolve
 from espnet_ext.ml_lmcl.preprocess import read_label_lists
-from espnet_ext.ml_lmcl.tokenizer import TextTokenizer
+from espnet_ext.text.tokenizer import TextTokenizer
 
 
 def load_classifier(

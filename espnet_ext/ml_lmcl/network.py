@@ -15,12 +15,12 @@ import torch
 from torch import Tensor, nn
 
 from espnet_ext.ml_lmcl.distillation_loss import distillation_loss
-from espnet_ext.ml_lmcl.encoder import autocast, build_encoder, encode, text_mask
 from espnet_ext.ml_lmcl.mutual_loss import mutual_loss
 from espnet_ext.ml_lmcl.options import MlLmclConf
 from espnet_ext.ml_lmcl.preprocess import UNKNOWN
 from espnet_ext.ml_lmcl.supcon_loss import supervised_contrastive_loss
 from espnet_ext.ml_lmcl.teacher import TeacherStore
+from espnet_ext.text.encoder import autocast, build_encoder, encode, text_mask
 
 Texts = dict[str, tuple[Tensor, Tensor]]  # kind -> ids (B, T), lengths (B,)
 

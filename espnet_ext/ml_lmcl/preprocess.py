@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from espnet_ext.errors import DataError
-from espnet_ext.ml_lmcl.tokenizer import TextTokenizer
+from espnet_ext.text.tokenizer import TextTokenizer
 
 UNKNOWN = -1  # label that the training set lacks
 

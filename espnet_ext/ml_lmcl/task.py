@@ -23,8 +23,8 @@ from espnet_ext.ml_lmcl.model import ClassifyModel, ContrastiveModel
 from espnet_ext.ml_lmcl.options import MlLmclConf, resolve
 from espnet_ext.ml_lmcl.preprocess import TextPreprocessor, read_label_lists
 from espnet_ext.ml_lmcl.teacher import TeacherStore
-from espnet_ext.ml_lmcl.tokenizer import read_about
 from espnet_ext.ml_lmcl.trainer import ClassifyTrainer
+from espnet_ext.text.tokenizer import read_about
 
 
 class TextOptions(AbsTask):

@@ -6,12 +6,12 @@ import pytest
 import scipy.linalg
 import torch
 
-from espnet_ext.align import adapt
-from espnet_ext.align.adapt import apply_affine, replace_row
-from espnet_ext.align.fmllr import FmllrStats, estimate_fmllr, fmllr_objective
-from espnet_ext.align.gmm import Gmm
-from espnet_ext.align.lda import LdaStats, estimate_lda
-from espnet_ext.align.mllt import MlltStats, estimate_mllt, mllt_objective, transform_gmm
+from espnet_ext.align.gmm.model import Gmm
+from espnet_ext.align.transforms import stats as adapt
+from espnet_ext.align.transforms.fmllr import FmllrStats, estimate_fmllr, fmllr_objective
+from espnet_ext.align.transforms.lda import LdaStats, estimate_lda
+from espnet_ext.align.transforms.mllt import MlltStats, estimate_mllt, mllt_objective, transform_gmm
+from espnet_ext.align.transforms.stats import apply_affine, replace_row
 from espnet_ext.errors import DataError, UsageError
 
 DIM = 3

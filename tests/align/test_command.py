@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from espnet_ext.align.directory import AlignmentDir
+from espnet_ext.align.formats.directory import AlignmentDir
 from espnet_ext.cli import main
 from espnet_ext.data.tables import read_table, write_table
 

@@ -7,10 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from espnet_ext.align.compare import compare, main_compare
-from espnet_ext.align.ctm import Interval, write_ctm
-from espnet_ext.align.directory import AlignmentWriter, Header
-from espnet_ext.align.manner import manners, plain
+from espnet_ext.align.evaluate.compare import compare, main_compare
+from espnet_ext.align.evaluate.manner import manners, plain
+from espnet_ext.align.formats.ctm import Interval, write_ctm
+from espnet_ext.align.formats.directory import AlignmentWriter, Header
 from espnet_ext.errors import DataError, UsageError
 
 NAMES = ("SIL", "AA", "S", "T", "N")

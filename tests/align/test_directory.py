@@ -16,9 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from omniio import kaldi
 
-from espnet_ext.align.ctm import Ctm, Interval, write_ctm
-from espnet_ext.align.directory import AlignmentDir, AlignmentWriter, Header
-from espnet_ext.align.textgrid import TextGridTier, read_textgrid, write_textgrid
+from espnet_ext.align.formats.ctm import Ctm, Interval, write_ctm
+from espnet_ext.align.formats.directory import AlignmentDir, AlignmentWriter, Header
+from espnet_ext.align.formats.textgrid import TextGridTier, read_textgrid, write_textgrid
 from espnet_ext.errors import DataError
 
 HEADER = Header("phone", 3, silence_ids=(0,), phones=("SIL", "a", "b"), source="test")
@@ -130,7 +130,7 @@ def test_a_killed_writer_leaves_no_alignment(tmp_path):
     program = """
         import os, signal, sys
         import numpy as np
-        from espnet_ext.align.directory import AlignmentWriter, Header
+        from espnet_ext.align.formats.directory import AlignmentWriter, Header
         with AlignmentWriter(sys.argv[1], Header("pdf", 1, phones=("SIL",))) as writer:
             writer.add("u", np.zeros(9, int), [], [])
             os.kill(os.getpid(), signal.SIGKILL)

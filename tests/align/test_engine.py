@@ -8,16 +8,17 @@ import numpy as np
 import pytest
 import torch
 
-from espnet_ext.align import engine, segfile
 from espnet_ext.align.corpus import Corpus
-from espnet_ext.align.gmm import Gmm
-from espnet_ext.align.gmm_stats import GmmStats
+from espnet_ext.align.gmm.model import Gmm
+from espnet_ext.align.gmm.stats import GmmStats
 from espnet_ext.align.options import from_dict
-from espnet_ext.align.passes import mono_pass, tri_pass
-from espnet_ext.align.phones import STATES
-from espnet_ext.align.pronounce import Pronunciations
+from espnet_ext.align.passes import shard as engine
+from espnet_ext.align.passes.gmm import mono_pass, tri_pass
+from espnet_ext.align.search import segfile
 from espnet_ext.align.session import Session
 from espnet_ext.files import write_json
+from espnet_ext.lang.phones import STATES
+from espnet_ext.lang.pronounce import Pronunciations
 
 DIM, PHONES = 6, ("SIL", "a", "b", "c", "d")
 WORDS = {"ab": "a b", "ca": "c a", "dbd": "d b d", "bac": "b a c", "d": "d"}

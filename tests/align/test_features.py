@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import torch
 
-from espnet_ext.align import features
-from espnet_ext.align.features import (
+from espnet_ext.align.features import features
+from espnet_ext.align.features.features import (
     FeatureOptions,
     add_deltas,
     compute,

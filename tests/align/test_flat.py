@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from espnet_ext.align.flat import PAUSE_FRAMES, flat_start, sounding
+from espnet_ext.align.search.flat import PAUSE_FRAMES, flat_start, sounding
 from espnet_ext.errors import DataError
 
 

@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal
 
-from espnet_ext.align import gmm_stats
-from espnet_ext.align.gmm import Gmm
-from espnet_ext.align.gmm_split import split_targets
-from espnet_ext.align.gmm_stats import GmmStats
+from espnet_ext.align.gmm import stats as gmm_stats
+from espnet_ext.align.gmm.model import Gmm
+from espnet_ext.align.gmm.split import split_targets
+from espnet_ext.align.gmm.stats import GmmStats
 from espnet_ext.errors import DataError
 
 SIZES = (3, 1, 2, 5, 1, 3)
@@ -58,7 +58,7 @@ def test_loglik_equals_the_densities(how, offset):
 def test_loglik_in_chunks_and_empty(monkeypatch):
     gmm, x, pdfs = random_gmm(), torch.randn(300, 4), torch.arange(6)
     whole = gmm.loglik(x, pdfs)
-    monkeypatch.setattr("espnet_ext.align.gmm.CHUNK_VALUES", {"cpu": 1})
+    monkeypatch.setattr("espnet_ext.align.gmm.model.CHUNK_VALUES", {"cpu": 1})
     torch.testing.assert_close(gmm.loglik(x, pdfs), whole)
     assert bool((whole <= gmm.loglik(x, pdfs, "sum") + 1e-5).all())
     assert gmm.loglik(x[:0], pdfs).shape == (0, 6)

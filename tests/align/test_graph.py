@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from espnet_ext.align.graph import make_graph, make_lattice, to_segmentation
+from espnet_ext.align.search.graph import make_graph, make_lattice, to_segmentation
 from espnet_ext.errors import DataError, UsageError
 
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from espnet_ext.align import hybrid
-from espnet_ext.align.hybrid import PRIOR_COUNT, Blstm, is_held_out, pick_device, train
+from espnet_ext.align.hybrid import network as hybrid
+from espnet_ext.align.hybrid.network import PRIOR_COUNT, Blstm, is_held_out, pick_device, train
 from espnet_ext.align.options import Hybrid, from_dict
 from espnet_ext.align.run import apply_aligner, save_model, train_aligner, write_pass
 from espnet_ext.errors import DataError, SetupError

@@ -21,12 +21,12 @@ from kaldi_fixtures import (
     tree,
 )
 
-from espnet_ext.align.directory import AlignmentDir
-from espnet_ext.align.import_cli import main_import_kaldi
-from espnet_ext.align.import_kaldi import import_kaldi
-from espnet_ext.align.kaldi_ali import PathError, PhoneSplitter, iter_alignments
-from espnet_ext.align.kaldi_model import read_model
-from espnet_ext.align.kaldi_tree import KaldiTree
+from espnet_ext.align.formats.directory import AlignmentDir
+from espnet_ext.align.formats.import_command import main_import_kaldi
+from espnet_ext.align.kaldi.ali import PathError, PhoneSplitter, iter_alignments
+from espnet_ext.align.kaldi.importer import import_kaldi
+from espnet_ext.align.kaldi.model import read_model
+from espnet_ext.align.kaldi.tree import KaldiTree
 from espnet_ext.errors import DataError
 
 

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from espnet_ext.align.lexicon import Lexicon, spell
-from espnet_ext.align.phones import PhoneSet
-from espnet_ext.align.pronounce import Pronunciations, pronounce
 from espnet_ext.errors import DataError, SetupError, UsageError
+from espnet_ext.lang.lexicon import Lexicon, spell
+from espnet_ext.lang.phones import PhoneSet
+from espnet_ext.lang.pronounce import Pronunciations, pronounce
 
 
 @pytest.fixture

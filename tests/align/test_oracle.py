@@ -15,12 +15,12 @@ import numpy as np
 import pytest
 import torch
 
-from espnet_ext.align.engine import frontend, graph_of, labels, load_tree
-from espnet_ext.align.gmm import Gmm
+from espnet_ext.align.gmm.model import Gmm
 from espnet_ext.align.options import from_dict
+from espnet_ext.align.passes.shard import frontend, graph_of, labels, load_tree
 from espnet_ext.align.run import train_aligner
-from espnet_ext.align.segfile import load
-from espnet_ext.align.viterbi import transition_score, viterbi
+from espnet_ext.align.search.segfile import load
+from espnet_ext.align.search.viterbi import transition_score, viterbi
 
 UTTS = 12
 EXACT_BEAM = 1e6  # the aligner has no beam

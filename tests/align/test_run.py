@@ -9,9 +9,9 @@ import signal
 import numpy as np
 import pytest
 
-from espnet_ext.align import corpus, segfile
-from espnet_ext.align.compare import compare
-from espnet_ext.align.directory import AlignmentDir
+from espnet_ext.align import corpus
+from espnet_ext.align.evaluate.compare import compare
+from espnet_ext.align.formats.directory import AlignmentDir
 from espnet_ext.align.options import from_dict
 from espnet_ext.align.run import (
     apply_aligner,
@@ -20,6 +20,7 @@ from espnet_ext.align.run import (
     train_aligner,
     write_pass,
 )
+from espnet_ext.align.search import segfile
 from espnet_ext.data.tables import read_table, write_set
 from espnet_ext.recipe.executor import Local
 

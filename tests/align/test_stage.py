@@ -4,7 +4,7 @@
 import numpy as np
 import soundfile
 
-from espnet_ext.align.directory import AlignmentDir
+from espnet_ext.align.formats.directory import AlignmentDir
 from espnet_ext.align.options import from_dict
 from espnet_ext.align.stage import align_sets
 from espnet_ext.data.tables import read_table, write_table

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import soundfile
 
-from espnet_ext.align import store_build
-from espnet_ext.align.features import FeatureOptions, compute
-from espnet_ext.align.store import FeatureStore
+from espnet_ext.align.features import store_build
+from espnet_ext.align.features.features import FeatureOptions, compute
+from espnet_ext.align.features.store import FeatureStore
 from espnet_ext.errors import DataError, UsageError
 
 OPTIONS = FeatureOptions(fs=8000)

@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from espnet_ext.align.phones import STATES
-from espnet_ext.align.questions import agglomerate, automatic_questions
-from espnet_ext.align.segmentation import Segmentation
-from espnet_ext.align.tree import Tree, build_tree, describe, initial_gmm_stats, leaf_budget
-from espnet_ext.align.tree_grow import Grower
-from espnet_ext.align.tree_stats import TriphoneStats, log_likelihood
+from espnet_ext.align.search.segmentation import Segmentation
+from espnet_ext.align.tree.grow import Grower
+from espnet_ext.align.tree.questions import agglomerate, automatic_questions
+from espnet_ext.align.tree.stats import TriphoneStats, log_likelihood
+from espnet_ext.align.tree.tree import Tree, build_tree, describe, initial_gmm_stats, leaf_budget
 from espnet_ext.errors import DataError
+from espnet_ext.lang.phones import STATES
 
 NAMES = ("SIL", "A", "B", "D", "M", "N", "X")  # X never occurs
 SIL, A, B, D, M, N, X = range(7)
@@ -67,7 +67,7 @@ def grown(stats: TriphoneStats, phones: int = 6, **options) -> Tree:
 
 
 def test_collect_equals_a_loop_over_frames(monkeypatch):
-    monkeypatch.setattr("espnet_ext.align.tree_stats.BATCH_FRAMES", 200)
+    monkeypatch.setattr("espnet_ext.align.tree.stats.BATCH_FRAMES", 200)
     data = utterances(4)
     expected: dict[tuple[int, ...], list[np.ndarray]] = {}
     for segmentation, feats in data:
@@ -90,7 +90,7 @@ def test_collect_equals_a_loop_over_frames(monkeypatch):
 
 def test_batches_shards_and_their_order_change_nothing(monkeypatch, stats):
     data = utterances()
-    monkeypatch.setattr("espnet_ext.align.tree_stats.BATCH_FRAMES", 100)
+    monkeypatch.setattr("espnet_ext.align.tree.stats.BATCH_FRAMES", 100)
     shards = [TriphoneStats.collect(data[i::3]) for i in (2, 0, 1)]
     empty = TriphoneStats.collect([])
     for other in (TriphoneStats.collect(data[::-1]), empty.merge(*shards)):

@@ -10,10 +10,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from espnet_ext.align import viterbi as module
-from espnet_ext.align.graph import Graph, make_graph, make_lattice, to_segmentation
-from espnet_ext.align.segmentation import Segmentation
-from espnet_ext.align.viterbi import transition_score, viterbi
+from espnet_ext.align.search import viterbi as module
+from espnet_ext.align.search.graph import Graph, make_graph, make_lattice, to_segmentation
+from espnet_ext.align.search.segmentation import Segmentation
+from espnet_ext.align.search.viterbi import transition_score, viterbi
 from espnet_ext.errors import SetupError, UsageError
 
 BACKENDS = ["torch", *(["numba"] if importlib.util.find_spec("numba") else [])]
@@ -265,7 +265,7 @@ def test_works_without_numba(monkeypatch):
     e = [torch.zeros(5, len(graph.unique))]
     expected = viterbi([graph], e, backend="torch")
     module._numba_search.cache_clear()
-    monkeypatch.setitem(sys.modules, "espnet_ext.align.viterbi_numba", None)
+    monkeypatch.setitem(sys.modules, "espnet_ext.align.search.viterbi_numba", None)
     try:
         assert np.array_equal(viterbi([graph], e)[0][0], expected[0][0])
         with pytest.raises(SetupError, match="numba"):

@@ -9,11 +9,11 @@ import torch
 from espnet_ext.errors import UsageError
 from espnet_ext.ml_lmcl import contrastive as stage1
 from espnet_ext.ml_lmcl.contrastive import ContrastiveNetwork
-from espnet_ext.ml_lmcl.encoder import encode, text_mask
 from espnet_ext.ml_lmcl.network import ClassifyNetwork
 from espnet_ext.ml_lmcl.options import PRESETS, resolve
 from espnet_ext.ml_lmcl.teacher import TeacherStore
-from espnet_ext.ml_lmcl.tokenizer import TextTokenizer, read_about
+from espnet_ext.text.encoder import encode, text_mask
+from espnet_ext.text.tokenizer import TextTokenizer, read_about
 
 MANUAL = ["show me flights from boston to denver", "is it raining in dallas", "what does it cost"]
 ASR = ["show me lights from austin to denver", "", "what does it cost"]

@@ -11,12 +11,12 @@ import torch
 import yaml
 
 from espnet_ext.errors import DataError, SetupError, UsageError
-from espnet_ext.ml_lmcl.encoder import build_masked_lm
-from espnet_ext.ml_lmcl.source import RECORD, encoder_source
 from espnet_ext.ml_lmcl.stages import encoder as stage
-from espnet_ext.ml_lmcl.tokenizer import TextTokenizer, read_about
 from espnet_ext.recipe import config, options, records
 from espnet_ext.recipe.stages import Context, find
+from espnet_ext.text.encoder import build_masked_lm
+from espnet_ext.text.source import RECORD, encoder_source
+from espnet_ext.text.tokenizer import TextTokenizer, read_about
 
 TEXTS = ["show me flights from boston to denver", "is it raining in dallas", "<empty>"] * 4
 SMALL = {"vocab_size": 300, "hidden_size": 16, "max_tokens": 24}
@@ -200,7 +200,7 @@ def test_a_name_is_asked_for_on_the_network(recipe, monkeypatch, own, seen):
     monkeypatch.setenv("HF_HUB_OFFLINE", own or "")
     if own is None:
         monkeypatch.delenv("HF_HUB_OFFLINE")
-    monkeypatch.setattr("espnet_ext.ml_lmcl.encoder.quiet", stop)
+    monkeypatch.setattr("espnet_ext.text.encoder.quiet", stop)
     with pytest.raises(InterruptedError):
         recipe("nobody/no-such-encoder")
 

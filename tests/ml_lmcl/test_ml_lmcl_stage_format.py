@@ -10,9 +10,9 @@ import yaml
 from espnet_ext.data.tables import read_table
 from espnet_ext.errors import DataError, UsageError
 from espnet_ext.ml_lmcl.stages import format as stage
-from espnet_ext.ml_lmcl.tokenizer import EMPTY
 from espnet_ext.recipe import config, options
 from espnet_ext.recipe.stages import Context
+from espnet_ext.text.tokenizer import EMPTY
 
 TRAIN = [("a", "Hello there, World", "hello World", "greet ask"),
          ("b", "play JAZZ", "", "music play"),

@@ -10,7 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from espnet_ext.errors import DataError, UsageError
-from espnet_ext.ml_lmcl.normalize import MODES, normalize
 from espnet_ext.ml_lmcl.simulate.alignment import GAP, align
 from espnet_ext.ml_lmcl.simulate.clustering import fit
 from espnet_ext.ml_lmcl.simulate.confusion import ConfusionModel
@@ -18,6 +17,7 @@ from espnet_ext.ml_lmcl.simulate.estimate import estimate
 from espnet_ext.ml_lmcl.simulate.fluency import START, Bigrams, count_bigrams
 from espnet_ext.ml_lmcl.simulate.generate import Simulator, make_degraded, measure
 from espnet_ext.ml_lmcl.simulate.phones import Inventory, PhoneTable, converter, same_converter
+from espnet_ext.text.normalize import MODES, normalize
 
 LETTERS = ("letters", lambda words: {})
 CITIES = ("boston", "denver", "dallas", "atlanta", "oakland", "phoenix")

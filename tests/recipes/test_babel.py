@@ -7,9 +7,9 @@ from babel_tree import make_babel
 from recipe_tree import load_local
 from tedlium2_tree import shorten
 
-from espnet_ext.align.lexicon import Lexicon
 from espnet_ext.data.tables import read_table
 from espnet_ext.errors import DataError
+from espnet_ext.lang.lexicon import Lexicon
 
 babel = load_local("babel")
 Segment, SegmentedSet = babel.Segment, babel.SegmentedSet

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from espnet_ext.align.directory import Header
+from espnet_ext.align.formats.directory import Header
 from espnet_ext.espnet import fastimport
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from recipe_tree import load_local
 from tedlium2_tree import make_tedlium2, shorten
 
-from espnet_ext.align.lexicon import Lexicon
 from espnet_ext.data.tables import read_table
+from espnet_ext.lang.lexicon import Lexicon
 
 tedlium2 = load_local("tedlium2")
 Segment, SegmentedSet = tedlium2.Segment, tedlium2.SegmentedSet

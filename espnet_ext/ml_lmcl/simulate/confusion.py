@@ -17,9 +17,9 @@ import numpy as np
 
 from espnet_ext.errors import DataError
 from espnet_ext.files import write_text
-from espnet_ext.ml_lmcl.normalize import MODES
 from espnet_ext.ml_lmcl.simulate.clustering import Clustering
 from espnet_ext.ml_lmcl.simulate.phones import SOURCES, PhoneTable
+from espnet_ext.text.normalize import MODES
 
 FORMAT, VERSION = "espnet_ext ml_lmcl confusion model", 1
 RARE = 5  # words seen at most so often tell the rates of unseen ones

@@ -8,12 +8,12 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from espnet_ext.errors import DataError
-from espnet_ext.ml_lmcl.normalize import normalize
 from espnet_ext.ml_lmcl.simulate.alignment import Block, align
 from espnet_ext.ml_lmcl.simulate.clustering import fit
 from espnet_ext.ml_lmcl.simulate.confusion import KINDS, SOUND, ConfusionModel
 from espnet_ext.ml_lmcl.simulate.fluency import END, START, Bigrams, count_bigrams, fit_weight
 from espnet_ext.ml_lmcl.simulate.phones import Convert, Inventory, PhoneTable, converter
+from espnet_ext.text.normalize import normalize
 
 _SAMPLE = 300  # substitutions that tell how much a word's sound and its frequency weigh
 _SAMPLE_FLUENCY = 100
@@ -38,7 +38,7 @@ def estimate(
         asr: Utterance id to ASR transcript, of the same utterances; may be empty.
         phones: Source and function of
             :func:`~espnet_ext.ml_lmcl.simulate.phones.converter`; None takes its default.
-        mode: Normalisation of both sides, see :func:`~espnet_ext.ml_lmcl.normalize.normalize`.
+        mode: Normalisation of both sides, see :func:`~espnet_ext.text.normalize.normalize`.
 
     Raises:
         DataError: An utterance stands on one side only, or there is no word to learn from.

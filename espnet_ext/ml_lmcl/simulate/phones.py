@@ -18,10 +18,10 @@ import numpy as np
 from rapidfuzz import process
 from rapidfuzz.distance import Levenshtein
 
-from espnet_ext.align.lexicon import Lexicon
-from espnet_ext.align.pronounce import pronounce
 from espnet_ext.data.synth.events import SILENCE
 from espnet_ext.errors import SetupError, UsageError
+from espnet_ext.lang.lexicon import Lexicon
+from espnet_ext.lang.pronounce import pronounce
 
 Phones = dict[str, tuple[str, ...]]
 Convert = Callable[[Iterable[str]], Phones]

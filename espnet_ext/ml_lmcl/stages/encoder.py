@@ -14,12 +14,12 @@ from typing import Any
 from espnet_ext.data.tables import iter_table
 from espnet_ext.errors import DataError, SetupError, UsageError
 from espnet_ext.files import atomic_dir, write_json
-from espnet_ext.ml_lmcl.source import VARIABLE, encoder_source
-from espnet_ext.ml_lmcl.tokenizer import ABOUT, EMPTY, About
 from espnet_ext.recipe.console import say
 from espnet_ext.recipe.stages import Context, Plan
 from espnet_ext.recipe.steps.format import DUMP
 from espnet_ext.settings import build
+from espnet_ext.text.source import VARIABLE, encoder_source
+from espnet_ext.text.tokenizer import ABOUT, EMPTY, About
 
 FOLDER = DUMP / "text_encoder"
 SPECIAL = ("<s>", "<pad>", "</s>", "<unk>", "<mask>")
@@ -82,7 +82,7 @@ def plan(ctx: Context) -> Plan:
 def run(ctx: Context, plan: Plan) -> None:
     """Write the folder; say which encoder it is and how large."""
     args = encoder_args(ctx)
-    from espnet_ext.ml_lmcl.encoder import quiet
+    from espnet_ext.text.encoder import quiet
 
     source = plan.settings["source"]
     if source and not Path(source).is_absolute():
@@ -136,7 +136,7 @@ def _pretrained(source: str, args: EncoderArgs) -> tuple[Any, Any]:
         _check_folder(Path(source))
     from transformers import AutoConfig, AutoModelForMaskedLM, AutoTokenizer
 
-    from espnet_ext.ml_lmcl.encoder import masked_lm_head
+    from espnet_ext.text.encoder import masked_lm_head
 
     torch.manual_seed(args.seed)  # a masked-LM head that the folder lacks starts at random
     options = {"local_files_only": local}

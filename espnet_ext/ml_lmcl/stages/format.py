@@ -15,13 +15,13 @@ from pathlib import Path
 from espnet_ext.data.tables import read_table, write_table
 from espnet_ext.errors import DataError, UsageError, nearest
 from espnet_ext.files import atomic_dir, write_text
-from espnet_ext.ml_lmcl.normalize import MODES, normalize
-from espnet_ext.ml_lmcl.tokenizer import EMPTY
 from espnet_ext.recipe.console import say
 from espnet_ext.recipe.stages import Context, Plan
 from espnet_ext.recipe.steps.format import DUMP
 from espnet_ext.recipe.steps.prepare import DATA, check_tables, sets
 from espnet_ext.settings import build
+from espnet_ext.text.normalize import MODES, normalize
+from espnet_ext.text.tokenizer import EMPTY
 
 FILES = ("text_manual", "text_asr", "label")
 LABELS = DUMP / "labels"

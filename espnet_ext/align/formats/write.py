@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From segmentations to an alignment directory, and to the labels that training reads."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+
+from espnet_ext.align.corpus import Corpus
+from espnet_ext.align.formats.directory import AlignmentDir, AlignmentWriter, Header, Interval
+from espnet_ext.align.search import segfile
+from espnet_ext.align.search.segmentation import Segmentation
+from espnet_ext.align.tree.tree import Tree
+from espnet_ext.lang.phones import PhoneSet
+
+FRAME_S = 0.01
+
+
+def write_alignment(
+    corpus: Corpus,
+    segs: Path,
+    tree: Tree,
+    phones: PhoneSet,
+    out: Path,
+    *,
+    source: str,
+    trained_on: str,
+    failures: Iterable[tuple[str, str, str]] = (),
+    textgrid: bool = True,
+) -> AlignmentDir:
+    """Write the alignments of all shards, in byte order of the utterances."""
+    found: dict[str, Segmentation] = {}
+    words: dict[str, list[str]] = {}
+    for i in range(corpus.shards):
+        shard = corpus.shard(i)
+        words |= dict(zip(shard["utts"], shard["words"], strict=True))
+        found |= segfile.load(segs / f"{i}.npz")
+    header = Header(
+        unit="senone" if tree.context else "phone_state",
+        num_classes=tree.num_pdfs,
+        frame_shift_s=FRAME_S,
+        first_frame_centre_s=FRAME_S / 2,
+        silence_ids=tuple(tree.silence_pdfs),
+        source=source,
+        source_train_data=trained_on,
+        phones=phones.names,
+    )
+    with AlignmentWriter(out, header, textgrid=textgrid) as writer:
+        for utt in sorted(found, key=str.encode):
+            seg = found[utt]
+            writer.add(
+                utt,
+                seg.pdfs(tree.pdf),
+                phone_intervals(seg, phones),
+                word_intervals(seg, words[utt]),
+                frame_phones=seg.frame_phones().astype(np.int32),
+                frame_words=seg.frame_words().astype(np.int32),
+                score=seg.loglik / seg.frames,
+            )
+        for utt, reason, detail in [*corpus.skipped, *failures]:
+            writer.skip(utt, reason, detail)
+    return AlignmentDir(out)
+
+
+def phone_intervals(seg: Segmentation, phones: PhoneSet) -> list[Interval]:
+    """Return the phones in time, silence as SIL."""
+    b = seg.boundaries() * FRAME_S
+    return [
+        Interval(float(b[i]), float(b[i + 1]), phones.names[p]) for i, p in enumerate(seg.phones)
+    ]
+
+
+def word_intervals(seg: Segmentation, words: list[str]) -> list[Interval]:
+    """Return the words in time."""
+    b, out = seg.boundaries() * FRAME_S, []
+    for w in range(len(words)):
+        own = np.flatnonzero(seg.words == w)
+        out.append(Interval(float(b[own[0]]), float(b[own[-1] + 1]), words[w]))
+    return out

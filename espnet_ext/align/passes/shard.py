@@ -1,0 +1,276 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The work of one shard: aligning, and collecting statistics. Functions of plain data.
+
+A job names files: ``work`` (see corpus.py), ``shard``, ``gmm``, ``tree``, ``transform``, and
+``segs`` (folder of alignments, ``N.npz`` per shard). Features are read utterance by utterance and
+handled in batches, so memory does not grow with the corpus.
+"""
+
+import json
+import time
+from collections.abc import Iterable, Iterator
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from espnet_ext.align.corpus import load_pronunciations, load_shard
+from espnet_ext.align.features.frontend import Frontend
+from espnet_ext.align.gmm.model import Gmm, GmmStats
+from espnet_ext.align.search import segfile
+from espnet_ext.align.search.flat import flat_start
+from espnet_ext.align.search.graph import Graph, make_graph, make_lattice, to_segmentation
+from espnet_ext.align.search.segmentation import Segmentation
+from espnet_ext.align.search.viterbi import viterbi
+from espnet_ext.align.tree.stats import TriphoneStats
+from espnet_ext.align.tree.tree import Tree
+from espnet_ext.errors import DataError
+
+BATCH_FRAMES = 20_000  # of one search
+CHUNK_FRAMES = 50_000  # of one accumulation
+SEARCH_BYTES = 1 << 31  # of one utterance; about 8 minutes of speech
+TOO_LONG = "too long"
+Failures = list[tuple[str, str, str]]
+
+
+def frontend(job: dict[str, Any]) -> Frontend:
+    """Return the features of the job's pass."""
+    fmllr = job.get("fmllr") or ""
+    own = str(Path(fmllr) / f"{job['shard']}.npz") if fmllr else ""
+    store = str(Path(job["work"]) / "feats")
+    return Frontend(store, job["deltas"], job.get("transform") or "", own)
+
+
+@lru_cache(maxsize=4)
+def _tree(path: str, version: int) -> Tree:
+    try:
+        return Tree.from_json(json.loads(Path(path).read_text(encoding="utf-8")))
+    except (ValueError, KeyError, TypeError) as e:
+        raise DataError(f"the decision tree cannot be read ({e})", path, "train it again") from None
+
+
+def load_tree(path: str) -> Tree:
+    """Read a tree, once per process and version of the file."""
+    return _tree(path, Path(path).stat().st_mtime_ns)
+
+
+def utterances(job: dict[str, Any]) -> Iterator[tuple[str, list[str]]]:
+    """Yield ``(utterance, words)`` of the shard, up to ``max_frames`` long if that is given."""
+    shard, limit = load_shard(Path(job["work"]), job["shard"]), job.get("max_frames")
+    store = frontend(job).store
+    for utt, words in zip(shard["utts"], shard["words"], strict=True):
+        if limit is None or store.frames(utt) <= limit:
+            yield utt, words
+
+
+def graph_of(words: list[str], job: dict[str, Any], tree: Tree) -> Graph:
+    """Compile the state graph of a transcript."""
+    pron = load_pronunciations(job["work"])
+    lattice = make_lattice(
+        [pron.ids(w) for w in words],
+        sil_prob=job["sil_prob"],
+    )
+    return make_graph(lattice, tree.pdf, context=tree.context)
+
+
+def align_batches(
+    items: Iterable[tuple[str, list[str]]],
+    job: dict[str, Any],
+    tree: Tree,
+    score: Any,
+    frames_of: Any,
+) -> Iterator[tuple[str, Segmentation | None, str]]:
+    """Yield ``(utterance, alignment or None, why not)``.
+
+    Args:
+        items: Utterances and their words, similar lengths near each other.
+        job: See above.
+        tree: Maps triphone states to tied states.
+        score: ``score(utts, graphs) -> [(T, U) emissions]``.
+        frames_of: ``frames_of(utt) -> T``.
+    """
+    batch: list[tuple[str, Graph]] = []
+    frames = 0
+    for utt, words in items:
+        graph, t = graph_of(words, job, tree), frames_of(utt)
+        if t < graph.min_frames:
+            yield utt, None, f"{t} frames, its shortest pronunciation needs {graph.min_frames}"
+            continue
+        need = t * (len(graph.pdf) + 4 * len(graph.unique))  # back pointers, emissions
+        if need > SEARCH_BYTES:
+            why = f"{t * 0.01:.0f} s of speech take {need / 2**30:.1f} GiB to search: cut it"
+            yield utt, None, f"{TOO_LONG}: {why} into segments"
+            continue
+        batch.append((utt, graph))
+        frames += t
+        if frames >= BATCH_FRAMES:
+            yield from _search(batch, score)
+            batch, frames = [], 0
+    yield from _search(batch, score)
+
+
+def _search(
+    batch: list[tuple[str, Graph]], score: Any
+) -> Iterator[tuple[str, Segmentation | None, str]]:
+    if not batch:
+        return
+    utts, graphs = [u for u, _ in batch], [g for _, g in batch]
+    found = viterbi(graphs, score(utts, graphs))
+    for utt, graph, (path, loglik) in zip(utts, graphs, found, strict=True):
+        ok = path is not None
+        yield utt, to_segmentation(graph, path, loglik) if ok else None, "no path has a likelihood"
+
+
+def align_shard(job: dict[str, Any]) -> dict[str, Any]:
+    """Align by the GMM; writes ``segs_out/N.npz``.
+
+    Returns:
+        Counts ``frames``, ``aligned``, ``failed``, sum ``loglik``, frames ``changed`` of ``shared``
+        ones against ``segs`` (if given), and ``cpu_s``.
+    """
+    start = time.process_time()
+    torch.set_num_threads(1)
+    front, tree = frontend(job), load_tree(job["tree"])
+    gmm = Gmm.load(Path(job["gmm"])).to(job["device"])
+
+    def score(utts: list[str], graphs: list[Graph]) -> list[torch.Tensor]:
+        return [
+            gmm.loglik(front.read(u).to(job["device"]), torch.from_numpy(g.unique))
+            for u, g in zip(utts, graphs, strict=True)
+        ]
+
+    found = align_batches(utterances(job), job, tree, score, front.store.frames)
+    return collect(found, job, start)
+
+
+def collect(
+    found: Iterable[tuple[str, Segmentation | None, str]], job: dict[str, Any], start: float
+) -> dict[str, Any]:
+    """Write the alignments of a shard and return its counts; see :func:`align_shard`."""
+    segs, failed = {}, []
+    for utt, seg, why in found:
+        if seg is None:
+            failed.append((utt, *_reason(why)))
+        else:
+            segs[utt] = seg
+    result = {
+        "frames": sum(s.frames for s in segs.values()),
+        "aligned": len(segs),
+        "failed": failed,
+        "loglik": sum(s.loglik for s in segs.values()),
+        "silence": sum(int((s.frame_phones() == 0).sum()) for s in segs.values()),
+    }
+    if job.get("segs"):
+        result |= _changes(segfile.load(Path(job["segs"]) / f"{job['shard']}.npz"), segs)
+    segfile.save(Path(job["segs_out"]) / f"{job['shard']}.npz", segs)
+    return {**result, "cpu_s": time.process_time() - start}
+
+
+def _reason(why: str) -> tuple[str, str]:
+    """Return reason and detail for ``skipped.tsv``."""
+    if why.startswith(TOO_LONG):
+        return TOO_LONG, why.removeprefix(f"{TOO_LONG}: ")
+    return ("too short" if "needs" in why else "no alignment"), why
+
+
+def _changes(before: dict[str, Segmentation], now: dict[str, Segmentation]) -> dict[str, int]:
+    shared = changed = 0
+    for utt, seg in now.items():
+        if utt in before and before[utt].frames == seg.frames:
+            shared += seg.frames
+            changed += int((seg.frame_phones() != before[utt].frame_phones()).sum())
+    return {"shared": shared, "changed": changed}
+
+
+def flat_shard(job: dict[str, Any]) -> dict[str, Any]:
+    """Start with states of equal length where it sounds; see flat.py."""
+    start = time.process_time()
+    pron, front = load_pronunciations(job["work"]), frontend(job)
+
+    def found() -> Iterator[tuple[str, Segmentation | None, str]]:
+        for utt, words in utterances(job):
+            energy = front.store.read(utt, cmvn=False)[:, 0]  # C0
+            seg = flat_start([pron.ids(w) for w in words], energy)
+            yield utt, seg, "fewer frames than the states of its words needs"
+
+    return collect(found(), job, start)
+
+
+def chunks(job: dict[str, Any], read: Any = None) -> Iterator[tuple[torch.Tensor, list]]:
+    """Yield ``(features (N, D), [(utterance, alignment), ...])`` of about CHUNK_FRAMES frames."""
+    front = frontend(job)
+    read = read or front.read
+    held: list[tuple[str, Segmentation]] = []
+    xs: list[torch.Tensor] = []
+    size = 0
+    limit = job.get("max_frames")
+    for utt, seg in segfile.load(Path(job["segs"]) / f"{job['shard']}.npz").items():
+        if limit is not None and seg.frames > limit:
+            continue
+        xs.append(read(utt))
+        held.append((utt, seg))
+        size += seg.frames
+        if size >= CHUNK_FRAMES:
+            yield torch.cat(xs), held
+            held, xs, size = [], [], 0
+    if held:
+        yield torch.cat(xs), held
+
+
+def labels(held: list[tuple[str, Segmentation]], tree: Tree) -> torch.Tensor:
+    """Return ``(N,)`` tied states of a chunk."""
+    return torch.from_numpy(
+        np.concatenate([seg.pdfs(tree.pdf) for _, seg in held]).astype(np.int64)
+    )
+
+
+def save_stats(total: Any, job: dict[str, Any]) -> dict[str, str]:
+    """Write a shard's statistics to ``stats`` + ``.N.npz``; tell where, "" if there are none."""
+    if total is None:
+        return {"stats": ""}
+    path = f"{job['stats']}.{job['shard']}.npz"
+    total.save(path)
+    return {"stats": path}
+
+
+def accumulate_shard(job: dict[str, Any]) -> dict[str, Any]:
+    """Collect the statistics of one EM update; writes ``stats`` + ``.N.npz``."""
+    start = time.process_time()
+    torch.set_num_threads(1)
+    tree, gmm = load_tree(job["tree"]), Gmm.load(Path(job["gmm"])).to(job["device"])
+    total: GmmStats | None = None
+    for x, held in chunks(job):
+        pdfs = labels(held, tree).to(job["device"])
+        stats = gmm.accumulate(x.to(job["device"]), pdfs)
+        total = stats if total is None else total + stats
+    saved = save_stats(total, job)
+    frames, loglik = (0, 0.0) if total is None else (total.frames, total.loglik)
+    spent = time.process_time() - start
+    return {**saved, "frames": frames, "loglik": loglik, "cpu_s": spent}
+
+
+def moments_shard(job: dict[str, Any]) -> dict[str, Any]:
+    """Return ``count``, ``sum`` (D,) and ``squares`` (D,) of the features."""
+    count, total, squares = 0, 0.0, 0.0
+    for x, _ in chunks(job):
+        x64 = x.double()
+        count, total, squares = count + len(x), total + x64.sum(0), squares + (x64 * x64).sum(0)
+    if not count:
+        return {"count": 0, "sum": 0.0, "squares": 0.0}
+    return {"count": count, "sum": total.tolist(), "squares": squares.tolist()}
+
+
+def tree_shard(job: dict[str, Any]) -> dict[str, Any]:
+    """Collect triphone statistics; writes ``stats`` + ``.N.npz``."""
+    total = None
+    for x, held in chunks(job):
+        features = x.numpy()
+        ends = np.cumsum([seg.frames for _, seg in held])
+        pairs = [
+            (seg, features[e - seg.frames : e]) for (_, seg), e in zip(held, ends, strict=True)
+        ]
+        stats = TriphoneStats.collect(pairs)
+        total = stats if total is None else total + stats
+    return save_stats(total, job)

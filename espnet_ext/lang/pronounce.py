@@ -1,0 +1,224 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Pronunciations of the words of a corpus, and what becomes of words that the lexicon lacks.
+
+Policies for out-of-vocabulary words (``oov``):
+
+    g2p       by the package g2p_en: English, phones of CMUdict
+    grapheme  spelt; beside a lexicon of phones, letters are phones of their own, ``letter:a``
+    skip      no pronunciation, so that the aligner skips the utterance and lists it
+    auto      grapheme if the lexicon itself is spelling; else g2p if the package is there and the
+              lexicon has the phones of CMUdict; else skip
+
+Noise tags such as ``[NOISE]``, ``<unk>`` and ``++UM++`` are words as all others: the lexicon may
+hold them. If it does not, they are skipped, never spelt, unless ``silence_words`` names them: then
+they are silence.
+"""
+
+import importlib
+import json
+import re
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from espnet_ext.errors import DataError, SetupError, UsageError, nearest
+from espnet_ext.files import write_text
+from espnet_ext.lang.lexicon import VOWELS, Lexicon, Variants, spell, without_stress
+from espnet_ext.lang.phones import SILENCE, PhoneSet
+
+POLICIES = ("auto", "g2p", "grapheme", "skip")
+CONSONANTS = frozenset((
+    "B", "CH", "D", "DH", "F", "G", "HH", "JH", "K", "L", "M", "N", "NG", "P", "R", "S", "SH", "T",
+    "TH", "V", "W", "Y", "Z", "ZH",
+))  # fmt: skip
+NOISE_PHONES = frozenset(("SIL", "SPN", "NSN", "LAU", "LAUGHTER", "NOISE"))
+FOREIGN = "unknown phone"  # in Pronunciations.oov, beside policies and "silence"
+SAID = {"skip": "have no pronunciation", FOREIGN: "have phones that the model lacks"}
+LETTER = "letter:"
+_TAG = re.compile(r"[\[<({].*[\]>)}]|\+\+.*\+\+|\*.*\*")
+_SHOWN = 10
+
+
+@dataclass
+class Pronunciations:
+    """What the aligner knows of each word.
+
+    Args:
+        words: Each word as in the transcripts; no variants if it is skipped.
+        oov: Words that the lexicon lacks, and how each was solved: ``g2p``, ``grapheme``,
+            ``silence``, ``skip`` or ``unknown phone`` (the model lacks a phone; skipped).
+        phones: Names by id, silence first.
+    """
+
+    words: dict[str, Variants]
+    oov: dict[str, str]
+    phones: tuple[str, ...]
+    _ids: dict[str, list[tuple[tuple[int, ...], float]]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
+    _set: PhoneSet = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        self._set = PhoneSet(self.phones)
+
+    def phone_set(self) -> PhoneSet:
+        """Return the phones: those of the words, or of the model that the words are for."""
+        return self._set
+
+    def variants(self, word: str) -> Variants:
+        """Return ``[(phone names, log probability), ...]``, [] for an unknown or skipped word."""
+        return self.words.get(word, [])
+
+    def ids(self, word: str) -> list[tuple[tuple[int, ...], float]]:
+        """Return ``[(phone ids, log probability), ...]``, [] for an unknown or skipped word."""
+        if word not in self._ids:
+            found = self.variants(word)
+            self._ids[word] = [(tuple(map(self._set.id, names)), logp) for names, logp in found]
+        return self._ids[word]
+
+    def counts(self) -> dict[str, int]:
+        """Return numbers: words, variants, phones (silence not counted), and each of ``oov``."""
+        variants = sum(map(len, self.words.values()))
+        own = {"words": len(self.words), "variants": variants, "phones": len(self.phones) - 1}
+        return own | dict(sorted(Counter(self.oov.values()).items()))
+
+    def summary(self) -> list[str]:
+        """Return lines for a person."""
+        n = self.counts()
+        lines = [f"{n['words']} words, {n['variants']} pronunciations, {n['phones']} phones"]
+        for how in sorted(set(self.oov.values())):
+            words = sorted(w for w, h in self.oov.items() if h == how)
+            more = ", ..." if len(words) > _SHOWN else ""
+            text = ", ".join(words[:_SHOWN]) + more
+            said = SAID.get(how, f"are not in the lexicon, solved by {how}")
+            lines.append(f"{len(words)} words {said}: {text}")
+        return lines
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain data."""
+        words = {w: [[" ".join(ps), logp] for ps, logp in vs] for w, vs in self.words.items()}
+        return {"words": words, "oov": self.oov, "phones": list(self.phones)}
+
+    def save(self, path: Path | str) -> None:
+        """Write JSON atomically."""
+        text = json.dumps(self.to_json(), ensure_ascii=False, sort_keys=True)
+        write_text(path, text + "\n")
+
+    @classmethod
+    def load(cls, path: Path | str) -> "Pronunciations":
+        """Read what :meth:`save` wrote.
+
+        Raises:
+            DataError: Missing or damaged.
+        """
+        try:
+            got = json.loads(Path(path).read_text(encoding="utf-8"))
+            words = {
+                w: [(tuple(names.split(" ")), float(logp)) for names, logp in vs]
+                for w, vs in got["words"].items()
+            }
+            return cls(words, got["oov"], tuple(got["phones"]))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as e:
+            raise DataError(
+                f"the pronunciations are not readable ({e})", path, "remove it and run again"
+            ) from None
+
+
+def pronounce(
+    words: Iterable[str],
+    lexicon: Lexicon | None,
+    oov: str = "auto",
+    *,
+    phones: PhoneSet | None = None,
+    silence_words: Collection[str] = (),
+) -> Pronunciations:
+    """Find the pronunciations of words.
+
+    Args:
+        words: Words of the transcripts.
+        lexicon: None spells all words, or with ``g2p`` converts them.
+        oov: Policy, see above.
+        phones: Phones of a trained model: variants with others are dropped.
+        silence_words: Words that are silence, whatever the lexicon says.
+
+    Raises:
+        UsageError: There is no such policy, or it leaves no pronunciations.
+        SetupError: ``g2p`` is asked for and the package is missing.
+        DataError: ``g2p`` is asked for and the lexicon has other phones.
+    """
+    words = sorted(set(words))
+    if oov not in POLICIES:
+        raise UsageError(f"there is no OOV policy '{oov}'", "oov", nearest(oov, POLICIES))
+    if lexicon is None and oov == "skip":
+        raise UsageError("without a lexicon all words are skipped", "oov", "use grapheme")
+    how, solve = _solver(lexicon, oov)
+    found: dict[str, Variants] = {}
+    solved: dict[str, str] = {}
+    for word in words:
+        if word in silence_words:
+            found[word], solved[word] = [((SILENCE,), 0.0)], "silence"
+            continue
+        variants = lexicon.lookup(word) if lexicon else []
+        if not variants:
+            names = () if _TAG.fullmatch(word) else solve(word)
+            variants = [(names, 0.0)] if names else []
+            if lexicon or not names:
+                solved[word] = how if names else "skip"
+        if phones and variants:
+            variants = [v for v in variants if set(v[0]) <= set(phones.names)]
+            if not variants:
+                solved[word] = FOREIGN
+        found[word] = variants
+    used = (p for vs in found.values() for names, _ in vs for p in names)
+    return Pronunciations(found, solved, (phones or PhoneSet.of(used)).names)
+
+
+def is_cmu(lexicon: Lexicon) -> bool:
+    """Tell whether the phones are those of CMUdict, noise phones aside."""
+    own = {without_stress(p) for p in lexicon.phones} - NOISE_PHONES
+    return bool(own) and own <= VOWELS | CONSONANTS
+
+
+def _solver(lexicon: Lexicon | None, oov: str) -> tuple[str, Callable[[str], tuple[str, ...]]]:
+    """Return the name of the policy in effect, and the function of a word (() if it fails)."""
+    graphemic = lexicon is None or lexicon.graphemic
+    if oov == "auto":
+        oov = "grapheme" if graphemic else "skip"
+        if not graphemic and is_cmu(lexicon):
+            try:
+                return "g2p", _g2p(lexicon)
+            except SetupError:
+                pass
+    if oov == "g2p":
+        if lexicon is not None and not is_cmu(lexicon):
+            raise DataError(
+                "g2p gives phones of CMUdict, the lexicon has others", lexicon.source,
+                "use the OOV policy skip or grapheme",
+            )  # fmt: skip
+        return "g2p", _g2p(lexicon)
+    if oov == "grapheme":
+        if graphemic:
+            return oov, spell
+        return oov, lambda word: tuple(LETTER + c for c in spell(word))
+    return "skip", lambda word: ()
+
+
+def _g2p(lexicon: Lexicon | None) -> Callable[[str], tuple[str, ...]]:
+    try:
+        # Not declared in setup.py: it depends on a package that has no wheel.
+        convert = importlib.import_module("g2p_en").G2p()
+    except (ImportError, LookupError, OSError) as e:  # its data may be missing as well
+        raise SetupError(
+            f"the OOV policy g2p needs the package g2p_en ({e})",
+            "oov",
+            "pip install g2p_en, or use the policy skip or grapheme",
+        ) from None
+    stress = lexicon is not None and any(without_stress(p) != p for p in lexicon.phones)
+
+    def solve(word: str) -> tuple[str, ...]:
+        names = [p for p in convert(word) if without_stress(p) in VOWELS | CONSONANTS]
+        return tuple(names if stress else map(without_stress, names))
+
+    return solve
