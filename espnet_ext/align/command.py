@@ -18,8 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from espnet_ext import yamlfile
 from espnet_ext.align.options import AlignOptions, from_dict
 from espnet_ext.errors import DataError, UsageError, nearest
 
@@ -185,7 +184,7 @@ def _options(args: argparse.Namespace) -> AlignOptions:
     if args.config:
         if not args.config.is_file():
             raise UsageError("there is no such file", args.config)
-        given = _yaml(args.config.read_text(encoding="utf-8"), args.config) or {}
+        given = yamlfile.read(args.config) or {}
         given = given.get("align", given) if isinstance(given, dict) else given
         if not isinstance(given, dict):
             raise UsageError("must hold key: value lines", args.config)
@@ -198,7 +197,7 @@ def _options(args: argparse.Namespace) -> AlignOptions:
             section = section.setdefault(name, {})
             if not isinstance(section, dict):
                 raise UsageError(f"'{name}' is no section", f"--set {text}")
-        section[names[-1]] = _yaml(value, f"--set {text}")
+        section[names[-1]] = yamlfile.parse(value, f"--set {text}")
     if args.lexicon:
         given["lexicon"] = args.lexicon
     if args.no_textgrid:
@@ -207,13 +206,6 @@ def _options(args: argparse.Namespace) -> AlignOptions:
     if o.lexicon and not Path(o.lexicon).is_file():
         raise DataError("there is no such lexicon", o.lexicon, "give the path of a dictionary")
     return o
-
-
-def _yaml(text: str, where: object) -> Any:
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as e:
-        raise UsageError(f"not valid YAML: {e}", str(where)) from None
 
 
 def _executor(args: argparse.Namespace) -> Any:

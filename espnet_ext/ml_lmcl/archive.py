@@ -12,6 +12,7 @@ from typing import Any
 
 import yaml
 
+from espnet_ext import yamlfile
 from espnet_ext.data.download import extract
 from espnet_ext.errors import DataError
 
@@ -83,10 +84,9 @@ def read_yaml(path: Path, what: str) -> dict[str, Any]:
         DataError: Not readable, or something else.
     """
     try:
-        value = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError) as e:
-        reason = str(e).splitlines()[0]
-        raise DataError(f"{what} cannot be read ({reason})", path, _AGAIN) from None
+        value = yamlfile.read(path, DataError)
+    except DataError as e:
+        raise DataError(f"{what} cannot be read ({e.what})", e.where, _AGAIN) from None
     if not isinstance(value, dict):
         raise DataError(f"{what} does not hold key: value lines", path, _AGAIN)
     return value

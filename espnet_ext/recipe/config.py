@@ -8,8 +8,7 @@ import typing
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from espnet_ext import yamlfile
 from espnet_ext.errors import UsageError, nearest
 from espnet_ext.recipe.schema import Recipe
 from espnet_ext.settings import build, strip_none
@@ -28,20 +27,9 @@ def load(path: Path, overrides: list[tuple[str, str]] = ()) -> Recipe:
         UsageError: No such file, broken YAML, unknown key (the nearest valid one is named),
             or a value of the wrong type.
     """
-    try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UsageError(
-            "there is no recipe.yaml here", path, "enter egs2/<corpus>/<method>1"
-        ) from None
-    except (yaml.YAMLError, UnicodeDecodeError) as e:
-        mark = getattr(e, "problem_mark", None)
-        where = f"{path}:{mark.line + 1}" if mark else path
-        raise UsageError(f"not valid YAML: {getattr(e, 'problem', e)}", where) from None
-    except ValueError as e:  # PyYAML lets a date that does not exist through
-        raise UsageError(f"not valid YAML: {e}", path) from None
-    if not isinstance(raw, dict):
-        raise UsageError("recipe.yaml must hold key: value lines", path)
+    if not path.exists():
+        raise UsageError("there is no recipe.yaml here", path, "enter egs2/<corpus>/<method>1")
+    raw = yamlfile.read_section(path, "recipe.yaml", empty=False)
     for key, text in overrides:
         _override(raw, key.split("."), text, f"--{key}")
     recipe = build(Recipe, raw, str(path), "")
@@ -81,9 +69,10 @@ def _parse(text: str, cls: Any, option: str) -> Any:
     plain = "\n" not in text and not text.rstrip().endswith(":")
     if text in ("null", "none", "") or (plain and text[:1] in "[{") or cls in (int, float, bool):
         try:
-            return yaml.safe_load(text) if text != "none" else None
-        except (yaml.YAMLError, ValueError):
-            raise UsageError(f"'{text}' is not a value for {option}", option) from None
+            return yamlfile.parse(text, option) if text != "none" else None
+        except UsageError as e:
+            shown = text if len(text) < 80 else f"{text[:77]}..."
+            raise UsageError(f"'{shown}' is not a value for {option}", option, e.what) from None
     if typing.get_origin(cls) is list or cls is list:
         return [text]
     if dataclasses.is_dataclass(cls):

@@ -13,10 +13,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
-import yaml
-
 from espnet_ext.errors import SetupError, UsageError, nearest
 from espnet_ext.recipe.options import Options
+from espnet_ext.yamlfile import read_section
 
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
 CLUSTERS = {  # of dask-jobqueue
@@ -117,22 +116,12 @@ def dask_settings(options: Options) -> dict | None:
     path = Path(kind) if Path(kind).is_file() else Path("../../..") / kind
     if not path.is_file():
         raise UsageError("there is no such executor file", kind, "local, dask, or a YAML file")
-    settings = _read(path)
+    settings = read_section(path, "an executor file")
     cluster = settings.get("cluster", "local")
     if cluster not in ("local", *CLUSTERS):
         raise UsageError(
             f"there is no cluster '{cluster}'", path, nearest(str(cluster), [*CLUSTERS, "local"])
         )
-    return settings
-
-
-def _read(path: Path) -> dict:
-    try:
-        settings = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except (yaml.YAMLError, ValueError) as e:
-        raise UsageError(f"not valid YAML: {e}", path) from None
-    if not isinstance(settings, dict):
-        raise UsageError("an executor file must hold key: value lines", path)
     return settings
 
 

@@ -28,6 +28,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from espnet_ext import yamlfile
 from espnet_ext.errors import EspnetExtError, UsageError, nearest
 from espnet_ext.recipe import config, options, runner
 from espnet_ext.recipe.console import say
@@ -166,12 +167,7 @@ def load(path: Path) -> Sweep:
         UsageError: No such file, broken YAML, an unknown key (the nearest valid one is named), or
             a value that cannot be used.
     """
-    try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as e:
-        raise UsageError(f"the sweep's file cannot be read: {e.strerror}", path) from None
-    except (yaml.YAMLError, ValueError) as e:
-        raise UsageError(f"not valid YAML: {' '.join(str(e).split())}", path) from None
+    raw = yamlfile.read(path)
     if not isinstance(raw, dict):
         how = "espnet-ext sweep --help"
         raise UsageError("a sweep's file must hold key: value lines", path, how)

@@ -10,9 +10,9 @@ import statistics
 from pathlib import Path
 from typing import Self
 
-import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
+from espnet_ext import yamlfile
 from espnet_ext.errors import DataError
 from espnet_ext.files import write_text
 from espnet_ext.scoring.budget import budget_lines, count_cells, count_columns
@@ -122,10 +122,7 @@ def render_results(recipe_dir: Path | str) -> str:
 def _settings(path: Path) -> ResultsSettings:
     if not path.is_file():
         return ResultsSettings()
-    try:
-        recipe = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as err:
-        raise DataError(f"the file is not YAML: {' '.join(str(err).split())}", path) from None
+    recipe = yamlfile.read(path, DataError)
     if not isinstance(recipe, dict) or recipe.get("results") is None:
         return ResultsSettings()
     try:

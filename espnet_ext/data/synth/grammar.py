@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from importlib import resources
 
 import numpy as np
-import yaml
 
+from espnet_ext import yamlfile
 from espnet_ext.errors import DataError, UsageError, nearest
 
 _CHOICE = re.compile(r"\[([^\[\]]*)\]")
@@ -74,7 +74,7 @@ class Grammar:
             )
         self.language = language
         self.source = (resources.files(__package__) / f"{language}.yaml").read_text("utf-8")
-        rules = yaml.safe_load(self.source)
+        rules = yamlfile.parse(self.source, f"{language}.yaml")
         self._intents: dict[str, list[str]] = rules["intents"]
         self._values: dict[str, list[str]] = rules["slots"]
         self.speakers = {

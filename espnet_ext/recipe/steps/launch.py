@@ -7,13 +7,12 @@ import sys
 from collections import deque
 from pathlib import Path
 
-import yaml
-
 from espnet_ext.errors import EspnetExtError, SetupError, UsageError
 from espnet_ext.recipe import hardware
 from espnet_ext.recipe.console import say
 from espnet_ext.recipe.options import Options
 from espnet_ext.recipe.stages import Context
+from espnet_ext.yamlfile import read_section
 
 SLURM = Path("conf/slurm.yaml")
 
@@ -78,7 +77,7 @@ def slurm_command(options: Options, ngpu: int, task: str, argv: list[str]) -> li
     path = SLURM if SLURM.exists() else Path("../../..") / SLURM
     if not path.exists():
         raise SetupError("there are no Slurm settings", SLURM, "copy the project's conf/slurm.yaml")
-    settings = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    settings = read_section(path, "conf/slurm.yaml")
     srun = ["srun", f"--nodes={options.num_nodes}", "--ntasks-per-node=1"]
     srun += [f"--gpus-per-node={ngpu}"]
     given = {k: v for k, v in settings.items() if v is not None and v is not False}

@@ -6,11 +6,13 @@ import itertools
 import shlex
 from pathlib import Path
 
+from espnet_ext.errors import DataError
 from espnet_ext.files import atomic_path
 from espnet_ext.recipe.console import say
 from espnet_ext.recipe.stages import Context, Plan, find
 from espnet_ext.recipe.steps.decode import last_phase
 from espnet_ext.recipe.steps.train import model_file, train_argv
+from espnet_ext.yamlfile import read_section
 
 
 def archive(ctx: Context) -> Path:
@@ -31,14 +33,12 @@ def plan(ctx: Context) -> Plan:
 
 def _named_files(ctx: Context, config: Path) -> list[Path]:
     """Return the files that the configuration names and inference reads."""
-    import yaml
-
     if not config.exists():  # the plan of a phase that is still to be trained
         phase = dataclasses.replace(ctx, stage=find(last_phase(ctx)))
         given = dict(itertools.pairwise(train_argv(phase)))
         stats = given.get("--normalize_conf", "").partition("stats_file=")[2]
         return [Path(p) for p in (given.get("--bpemodel"), stats) if p]
-    args = yaml.safe_load(config.read_text(encoding="utf-8"))
+    args = read_section(config, "a training's configuration", DataError)
     named = [args.get("bpemodel"), (args.get("normalize_conf") or {}).get("stats_file")]
     return [Path(p) for p in named if p]
 

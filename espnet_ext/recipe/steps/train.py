@@ -22,6 +22,7 @@ from espnet_ext.recipe.steps import launch
 from espnet_ext.recipe.steps.format import DUMP
 from espnet_ext.recipe.steps.tokens import folder, token_options
 from espnet_ext.scoring.budget import budget_line
+from espnet_ext.yamlfile import read_section
 
 # Options that a checkpoint may be gone on with; any other change starts the phase anew.
 EXTENDABLE = {
@@ -86,14 +87,7 @@ def training_config(ctx: Context) -> dict:
     if not path.is_file():
         have = ", ".join(sorted(str(p) for p in path.parent.glob("*.yaml"))) or "none"
         raise UsageError(f"there is no configuration {path}", where, f"there are: {have}")
-    try:
-        config = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except (yaml.YAMLError, ValueError) as e:
-        mark = getattr(e, "problem_mark", None)
-        line = mark.line + 1 if mark else "?"
-        raise UsageError(f"not valid YAML: {e}", f"{path}:{line}") from None
-    if not isinstance(config, dict):
-        raise UsageError("a training configuration must hold key: value lines", path)
+    config = read_section(path, "a training configuration")
     return {**_merged(_merged(config, ctx.recipe.args), phase.args), "seed": ctx.recipe.seed}
 
 
