@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Reading and resampling audio with soundfile; every failure names the file.
 
+Whoever reads gets one channel: the average, or a chosen one. What no model can use (samples that
+are no finite numbers, channels that cancel) is refused; see :mod:`espnet_ext.data.content`.
+
 Times are in seconds (``_s``), intervals half-open: sample ``i`` belongs to ``[start_s, end_s)``
 when ``round(start_s * rate) <= i < round(end_s * rate)``.
 """
@@ -17,10 +20,12 @@ import numpy as np
 import soundfile as sf
 import soxr
 
+from espnet_ext.data import content
 from espnet_ext.data.pipes import is_pipe, run_pipe
 from espnet_ext.errors import DataError
 
 END_TOLERANCE_S = 0.02  # an end beyond the audio by this much is rounding in the annotation
+BLOCK = 1 << 20  # samples that are checked at once
 _STREAMED = 0x7FFF0000  # tools that write WAV to a pipe cannot know the length and put a huge one
 _BAD = (sf.SoundFileError, RuntimeError, OSError, ValueError, TypeError)
 
@@ -61,24 +66,27 @@ def read(
     start_s: float | None = None,
     end_s: float | None = None,
     allow_pipes: bool = False,
+    channel: int | None = None,
 ) -> tuple[np.ndarray, int]:
-    """Read ``[start_s, end_s)`` of an audio file, channels averaged.
+    """Read ``[start_s, end_s)`` of an audio file.
 
     Args:
         path: Audio file, or a piped ``wav.scp`` value.
         start_s: Start in seconds; None is the beginning.
         end_s: End in seconds, up to 0.02 s beyond the audio; None is the end of the audio.
         allow_pipes: Run piped values (without a shell) instead of refusing them.
+        channel: Channel to take, counted from 0; None averages all.
 
     Returns:
         Samples ``(N,)`` float32 in [-1, 1] and the rate in Hz.
 
     Raises:
         DataError: The file is not usable, or the times are not inside it.
+        ContentError: A sample is not finite, or the channels cancel each other.
     """
     with open_audio(path, allow_pipes) as f:
         first, last = frame_range(describe(f), start_s, end_s, path)
-        return read_frames(f, first, last, path), f.samplerate
+        return read_frames(f, first, last, path, channel), f.samplerate
 
 
 def resample(speech: np.ndarray, from_hz: float, to_hz: float) -> np.ndarray:
@@ -145,10 +153,42 @@ def frame_range(
     return round(start_s * audio.rate), min(round(end_s * audio.rate), audio.frames)
 
 
-def read_frames(f: sf.SoundFile, first: int, last: int, where: object) -> np.ndarray:
-    """Read samples ``[first, last)`` of an open file as mono ``(last - first,)`` float32."""
-    data = _read_frames(f, first, last, where)
+def read_frames(
+    f: sf.SoundFile, first: int, last: int, where: object, channel: int | None = None
+) -> np.ndarray:
+    """Read samples ``[first, last)`` of an open file as mono ``(last - first,)`` float32.
+
+    Raises:
+        DataError: The samples are not readable, or there is no such channel.
+        ContentError: A sample is not finite, or the channels cancel each other.
+    """
+    data = _of_channel(_read_frames(f, first, last, where), channel, where)
+    content.require(data, where, content.BROKEN)
     return data[:, 0] if data.shape[1] == 1 else data.mean(axis=1, dtype=np.float32)
+
+
+def check_frames(
+    f: sf.SoundFile, first: int, last: int, where: object, channel: int | None = None
+) -> content.Content:
+    """Read samples ``[first, last)`` of an open file block by block and return their figures.
+
+    Raises:
+        DataError: The samples are not readable (damaged in the middle), or no such channel.
+    """
+    found = content.Content(f.channels if channel is None else 1)
+    for begin in range(first, last, BLOCK):
+        block = _read_frames(f, begin, min(begin + BLOCK, last), where)
+        found.add(_of_channel(block, channel, where))
+    return found
+
+
+def _of_channel(data: np.ndarray, channel: int | None, where: object) -> np.ndarray:
+    """Return the columns ``(N, C)`` that are averaged: all, or the chosen one."""
+    if channel is None:
+        return data
+    if wrong := content.channel_fault(channel, data.shape[1]):
+        raise DataError(wrong, where, "choose another channel, or the average of all")
+    return data[:, channel : channel + 1]
 
 
 def _read_frames(f: sf.SoundFile, first: int, last: int, where: object) -> np.ndarray:
