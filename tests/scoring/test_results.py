@@ -242,7 +242,7 @@ def test_published_figures_stand_apart(recipe_dir, record_dict):
         ("results: [x]", "recipe.yaml: results"),
         ("results: {baseline: [x]}", "recipe.yaml: results.baseline"),
         ("results: {published: [{system: x, set: y, wer: 1}]}", "results.published.0.source"),
-        ("results: {", "recipe.yaml"),
+        ("results: {", "recipe.yaml:1"),
     ],
 )
 def test_bad_settings_name_file_and_field(recipe_dir, record_dict, recipe_yaml, where):
