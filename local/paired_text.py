@@ -88,7 +88,7 @@ def write_pairs(folder: Path, pairs: Pairs) -> None:
 
 def error_rate(pairs: Iterable[Pair], rule: str = "none") -> float:
     """Return the word error rate in percent, after ``normalize`` by ``rule``; 0 without words."""
-    from espnet_ext.scoring.wer import score_sets
+    from espnet_ext.scoring.edits import score_sets
 
     texts = [(normalize(p.manual, rule), normalize(p.asr, rule)) for p in pairs]
     if not any(manual for manual, _ in texts):

@@ -101,7 +101,7 @@ def _decode(
 
 def _sample(number: int, sentence: Sentence, file: str, asr: str) -> dict:
     """Return a sample with the fields of the released set; ``wer`` is a share, not percent."""
-    from espnet_ext.scoring.wer import score_sets
+    from espnet_ext.scoring.edits import score_sets
 
     asr = one_line(asr)
     score = score_sets({"u": sentence.text.lower()}, {"u": asr.lower()})

@@ -251,7 +251,7 @@ def word_error_rate(reference: Path, texts: dict[str, str]) -> float | None:
     refs = read_table(reference)
     if not texts.keys() <= refs.keys() or not any(refs[u].split() for u in texts):
         return None
-    from espnet_ext.scoring.wer import score_sets
+    from espnet_ext.scoring.edits import score_sets
 
     lower = {u: t.lower() for u, t in texts.items()}
     return score_sets({u: refs[u].lower() for u in texts}, lower).rate

@@ -14,19 +14,18 @@ Source: E. B. Wilson, "Probable inference, the law of succession, and statistica
 J. Am. Stat. Assoc. 22, 1927 (interval). The rule of the groups is that of the SpokenCSE code.
 """
 
-import hashlib
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from statistics import NormalDist
 from typing import Any
 
 import numpy as np
 
 from espnet_ext.errors import DataError, UsageError
+from espnet_ext.scoring.paired import ids_sha256, same_utterances, utterances
 
 LEVEL = 0.95
 QUARTILES = (25, 50, 75)
-_SHOWN = 10  # utterance ids named in an error message
 
 
 def score_intents(
@@ -53,7 +52,8 @@ def score_intents(
     """
     if not heads or len(set(heads)) < len(heads):
         raise UsageError("heads need distinct names", f"heads {list(heads)}")
-    utt_ids = _same_utterances(labels, predictions, asr_errors)
+    utt_ids = same_utterances(labels, predictions, "prediction")
+    same_utterances(labels, asr_errors, "count of ASR errors")
     for what, table in (("reference", labels), ("prediction", predictions)):
         _check_labels(table, utt_ids, heads, what)
     right = np.array([[a == b for a, b in zip(labels[u], predictions[u], strict=True)]
@@ -76,7 +76,7 @@ def score_intents(
             "ref": int(words.sum()),
         },
         "wer_groups": _groups(edits / np.maximum(words, 1), joint),
-        "per_utt": {"ids_sha256": _ids_sha256(utt_ids), "wrong": (~joint).astype(int).tolist()},
+        "per_utt": {"ids_sha256": ids_sha256(utt_ids), "wrong": (~joint).astype(int).tolist()},
     }
 
 
@@ -142,25 +142,6 @@ def _word_errors(
     return counts[:, 0], counts[:, 1]
 
 
-def _same_utterances(
-    labels: Mapping[str, Any], predictions: Mapping[str, Any], asr_errors: Mapping[str, Any]
-) -> list[str]:
-    """Return the utterance ids in byte order."""
-    if not labels:
-        raise DataError("there is no utterance to score", "labels")
-    for other, what in ((predictions, "prediction"), (asr_errors, "count of ASR errors")):
-        if missing := labels.keys() - other.keys():
-            raise DataError(
-                f"{len(missing)} of {len(labels)} utterances have no {what}", _names(missing)
-            )
-        if extra := other.keys() - labels.keys():
-            raise DataError(
-                f"{len(extra)} utterances have a {what}, but no label", _names(extra),
-                "score against the labels of the set that was decoded",
-            )  # fmt: skip
-    return sorted(labels, key=str.encode)
-
-
 def _check_labels(
     table: Mapping[str, tuple[str, ...]], utt_ids: list[str], heads: Sequence[str], what: str
 ) -> None:
@@ -169,17 +150,6 @@ def _check_labels(
         raise DataError(
             f"the {what} of {len(wrong)} utterances has not {len(heads)} labels"
             f" ({', '.join(heads)})",
-            _names(wrong),
+            utterances(wrong),
             "one label for each head, separated by a space",
         )
-
-
-def _ids_sha256(utt_ids: list[str]) -> str:
-    """Hash the ids as scoring.wer does: tells whether two scores can be paired."""
-    return hashlib.sha256("".join(f"{u}\n" for u in utt_ids).encode()).hexdigest()
-
-
-def _names(utt_ids: Iterable[str]) -> str:
-    ordered = sorted(utt_ids, key=str.encode)
-    more = len(ordered) - _SHOWN
-    return ", ".join(ordered[:_SHOWN]) + (f" and {more} more" if more > 0 else "")

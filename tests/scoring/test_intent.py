@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from espnet_ext.errors import DataError, UsageError
+from espnet_ext.scoring.edits import score_sets
 from espnet_ext.scoring.intent import score_intents, wer_groups, wilson_interval
-from espnet_ext.scoring.wer import score_sets
 
 LABELS = {"b": ("email", "query"), "a": ("email", "send"), "c": ("play", "music")}
 FOUND = {"a": ("email", "query"), "b": ("email", "query"), "c": ("news", "query")}

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from espnet_ext.data.tables import read_table, write_table
 from espnet_ext.errors import DataError, UsageError, nearest
-from espnet_ext.scoring.wer import Score
+from espnet_ext.scoring.edits import Score
 from espnet_ext.text.normalize import MODES, normalize
 
 DEFAULT_WER = 20.0

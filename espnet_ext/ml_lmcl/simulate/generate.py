@@ -21,7 +21,7 @@ from espnet_ext.errors import DataError, UsageError
 from espnet_ext.ml_lmcl.simulate.confusion import KINDS, STATES, ConfusionModel
 from espnet_ext.ml_lmcl.simulate.fluency import END, START, Bigrams
 from espnet_ext.ml_lmcl.simulate.phones import Convert, Inventory, PhoneTable, same_converter
-from espnet_ext.scoring.wer import Score, score_sets
+from espnet_ext.scoring.edits import Score, score_sets
 from espnet_ext.text.normalize import normalize
 
 CLOSE = 0.02  # percent points within which the search stops

@@ -15,7 +15,7 @@ from espnet_ext.data.synth.room import record, utterance_rng
 from espnet_ext.data.tables import write_table
 from espnet_ext.errors import UsageError
 from espnet_ext.ml_lmcl.simulate.generate import measure
-from espnet_ext.scoring.wer import Score
+from espnet_ext.scoring.edits import Score
 
 # (B arrays (N_b,) float32) -> B texts
 Recognise = Callable[[list[np.ndarray]], list[str]]

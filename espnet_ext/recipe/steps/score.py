@@ -78,7 +78,7 @@ def summary(ctx: Context) -> list[str]:
 
 
 def _score_set(ctx: Context, name: str) -> dict:
-    from espnet_ext.scoring.wer import alignment_lines, score_sets
+    from espnet_ext.scoring.edits import alignment_lines, score_sets
 
     ref_file, out = DATA / name / "text", out_dir(ctx, name)
     refs, hyps = read_table(ref_file), read_table(out / "text")

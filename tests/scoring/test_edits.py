@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from espnet_ext.errors import DataError, UsageError
-from espnet_ext.scoring.wer import alignment_lines, confusions, score_sets
+from espnet_ext.scoring.edits import alignment_lines, confusions, score_sets
 
 TEXTS = st.lists(st.sampled_from(["a", "b", "ab", "é"]), max_size=6).map(" ".join)
 PAIRS = st.dictionaries(st.text("xyz", min_size=1), st.tuples(TEXTS, TEXTS), min_size=1, max_size=6)

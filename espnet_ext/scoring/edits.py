@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Word and character error rates of a test set, by jiwer.
+"""Edits of words and characters between references and hypotheses, by jiwer.
 
 Conventions:
     * Levenshtein alignment with cost 1 for each substitution, deletion and insertion, so the error
@@ -8,12 +8,11 @@ Conventions:
     * Texts are split as ESPnet's ``tokenize_text`` does: any run of white space is one
       boundary. Characters are Unicode code points; the space between two words is one
       of them (ESPnet's ``<space>``), a space at either end is not.
-    * Nothing else is normalised: case, punctuation and Unicode forms count as they stand.
+    * Nothing else is normalised: case, punctuation and Unicode forms count as they are.
 """
 
-import hashlib
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -22,11 +21,11 @@ import numpy as np
 from jiwer.process import AlignmentChunk, WordOutput
 
 from espnet_ext.errors import DataError, UsageError, nearest
+from espnet_ext.scoring.paired import ids_sha256, same_utterances
 
 Unit = Literal["word", "char"]
 
 _MARKS = {"equal": "", "substitute": "S", "delete": "D", "insert": "I"}
-_SHOWN = 10  # utterance ids named in an error message
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,10 +67,10 @@ class Score:
     @property
     def ids_sha256(self) -> str:
         """SHA-256 of the utterance ids, one a line: tells whether two scores can be paired."""
-        return hashlib.sha256("".join(f"{u}\n" for u in self.utt_ids).encode()).hexdigest()
+        return ids_sha256(self.utt_ids)
 
     def totals(self) -> dict[str, float | int]:
-        """Return ``rate`` (percent), ``sub``, ``del``, ``ins`` and ``ref`` for a run record."""
+        """Return ``rate`` (percent), ``sub``, ``del``, ``ins`` and ``ref``."""
         return {
             "rate": self.rate,
             "sub": int(self.substitutions.sum()),
@@ -93,9 +92,23 @@ def score_sets(refs: Mapping[str, str], hyps: Mapping[str, str], unit: Unit = "w
         DataError: There is no utterance, or an utterance stands on one side only.
         UsageError: ``unit`` is unknown.
     """
-    utt_ids = _same_utterances(refs, hyps)
-    out = _align([refs[u] for u in utt_ids], [hyps[u] for u in utt_ids], unit)
-    sub, dele, ins = np.zeros((3, len(utt_ids)), dtype=np.int64)
+    utt_ids = same_utterances(refs, hyps)
+    rows = count_edits([refs[u] for u in utt_ids], [hyps[u] for u in utt_ids], unit)
+    _, ref_len, sub, dele, ins = rows.T
+    return Score(unit, tuple(utt_ids), sub, dele, ins, ref_len)
+
+
+def count_edits(refs: Sequence[str], hyps: Sequence[str], unit: Unit) -> np.ndarray:
+    """Count the edits of each of U utterances.
+
+    Returns:
+        ``(U, 5)`` int64: all edits, units of the reference, substitutions, deletions, insertions.
+
+    Raises:
+        UsageError: ``unit`` is unknown.
+    """
+    out = _align(refs, hyps, unit)
+    sub, dele, ins = np.zeros((3, len(refs)), dtype=np.int64)
     for i, chunks in enumerate(out.alignments):
         for c in chunks:
             if c.type == "substitute":
@@ -105,7 +118,7 @@ def score_sets(refs: Mapping[str, str], hyps: Mapping[str, str], unit: Unit = "w
             elif c.type == "insert":
                 ins[i] += c.hyp_end_idx - c.hyp_start_idx
     ref_len = np.array([len(r) for r in out.references], dtype=np.int64)
-    return Score(unit, tuple(utt_ids), sub, dele, ins, ref_len)
+    return np.stack([sub + dele + ins, ref_len, sub, dele, ins], axis=1)
 
 
 def alignment_lines(ref: str, hyp: str, unit: Unit = "word") -> list[str]:
@@ -136,7 +149,7 @@ def confusions(
     Raises:
         DataError: See :func:`score_sets`.
     """
-    utt_ids = _same_utterances(refs, hyps)
+    utt_ids = same_utterances(refs, hyps)
     out = _align([refs[u] for u in utt_ids], [hyps[u] for u in utt_ids], unit)
     counts: Counter[tuple[str, str]] = Counter()
     for chunks, ref, hyp in zip(out.alignments, out.references, out.hypotheses, strict=True):
@@ -147,7 +160,9 @@ def confusions(
     return [(r, h, n) for (r, h), n in ordered[:top]]
 
 
-def _align(refs: list[str], hyps: list[str], unit: Unit) -> WordOutput | jiwer.CharacterOutput:
+def _align(
+    refs: Sequence[str], hyps: Sequence[str], unit: Unit
+) -> WordOutput | jiwer.CharacterOutput:
     if unit not in get_args(Unit):
         raise UsageError(f"unknown unit '{unit}'", "unit", nearest(str(unit), get_args(Unit)))
     process = jiwer.process_words if unit == "word" else jiwer.process_characters
@@ -167,27 +182,3 @@ def _pairs(
 
 def _shown(unit: str | None) -> str:
     return "***" if unit is None else "<space>" if unit == " " else unit
-
-
-def _same_utterances(refs: Mapping[str, str], hyps: Mapping[str, str]) -> list[str]:
-    if not refs:
-        raise DataError("there is no utterance to score", "references")
-    missing, extra = sorted(refs.keys() - hyps.keys()), sorted(hyps.keys() - refs.keys())
-    if missing:
-        raise DataError(
-            f"{len(missing)} of {len(refs)} utterances have no hypothesis",
-            _names(missing),
-            "decode them again; an empty output still needs its line",
-        )
-    if extra:
-        raise DataError(
-            f"{len(extra)} hypotheses have no reference",
-            _names(extra),
-            "score against the reference of the set that was decoded",
-        )
-    return sorted(refs)
-
-
-def _names(utt_ids: list[str]) -> str:
-    more = len(utt_ids) - _SHOWN
-    return ", ".join(utt_ids[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
