@@ -162,9 +162,23 @@ def read_frames(
         DataError: The samples are not readable, or there is no such channel.
         ContentError: A sample is not finite, or the channels cancel each other.
     """
+    speech, found = read_content(f, first, last, where, channel)
+    if fault := found.fault(content.BROKEN):
+        raise content.ContentError(fault, where)
+    return speech
+
+
+def read_content(
+    f: sf.SoundFile, first: int, last: int, where: object, channel: int | None = None
+) -> tuple[np.ndarray, content.Content]:
+    """Like :func:`read_frames`, with the figures of the audio, whatever they are.
+
+    Raises:
+        DataError: The samples are not readable, or there is no such channel.
+    """
     data = _of_channel(_read_frames(f, first, last, where), channel, where)
-    content.require(data, where, content.BROKEN)
-    return data[:, 0] if data.shape[1] == 1 else data.mean(axis=1, dtype=np.float32)
+    speech = data[:, 0] if data.shape[1] == 1 else data.mean(axis=1, dtype=np.float32)
+    return speech, content.inspect(data)
 
 
 def check_frames(

@@ -23,7 +23,7 @@ UNEQUAL = 0.01  # share of the channels' power that averaging takes away
 NOT_FINITE, CANCEL, SILENT, FLAT = "not finite", "channels cancel", "silent", "clipped flat"
 BROKEN = (NOT_FINITE, CANCEL)  # no model can use it
 ALL = (NOT_FINITE, CANCEL, SILENT, FLAT)
-_HOW = {
+HOW = {
     NOT_FINITE: "make the audio again from its source, or remove the utterance",
     CANCEL: "choose one channel (format.channel in recipe.yaml, doctor --channel), counted from 0",
     SILENT: "remove the utterance, or correct its times or its file",
@@ -41,7 +41,7 @@ class Fault:
     @property
     def how(self) -> str:
         """Tell how to fix it."""
-        return _HOW[self.reason]
+        return HOW[self.reason]
 
 
 class Content:

@@ -12,9 +12,11 @@ import numpy as np
 import soundfile as sf
 
 from espnet_ext.data import audio as audio_io
+from espnet_ext.data import content
 from espnet_ext.data.pipes import is_pipe
 from espnet_ext.errors import DataError, SetupError
 
+UNREADABLE = "unreadable audio"
 HOP_S = 0.01
 # What stock ESPnet reads quickly as it is; the rest (NIST sphere, ...) is converted.
 DIRECT_FORMATS = ("WAV", "WAVEX", "RF64", "FLAC", "OGG", "MP3")
@@ -85,7 +87,7 @@ def format_recording(item: dict) -> dict:
 
     Returns:
         ``rows``: lists ``[copy id, utt, speed, path, samples, bytes or None]`` (bytes of files
-        written here), ``dropped``: lists ``[copy id, reason, detail]``, ``notes``: texts.
+        written here), ``dropped`` and ``notes``: lists ``[id, reason, detail]``.
 
     Raises:
         SetupError: A program of a piped entry is missing, or the disk is full.
@@ -97,7 +99,7 @@ def format_recording(item: dict) -> dict:
                 _format_utterance(f, utterance, item, out)
     except DataError as e:
         for utt, *_ in item["utts"]:
-            _drop_rest(out, utt, item, "unreadable audio", f"{e.what}: {item['source']}")
+            _drop_rest(out, utt, item, UNREADABLE, f"{e.what}: {item['source']}")
     except OSError as e:
         if e.errno in (errno.ENOSPC, errno.EDQUOT):
             how = "free some space and start again; finished files are kept"
@@ -131,33 +133,59 @@ def _format_utterance(f: sf.SoundFile, utterance: list, item: dict, out: dict) -
             out["dropped"].append([copy_id(utt, speed), *refusal])
         else:
             wanted.append(speed)
-    as_it_is = (
-        start_s is None
-        and not is_pipe(source)
-        and audio.format in DIRECT_FORMATS
-        and (audio.rate, audio.channels) == (options["fs"], 1)
-    )
+    as_it_is = start_s is None and _direct(audio, item)
     try:
-        speech = None
-        for speed in wanted:
-            copy = copy_id(utt, speed)
-            if as_it_is and speed == 1:
-                if speech is None:  # else the read has already proved the end to be there
-                    audio_io.read_frames(f, last - 1, last, source)
-                path = os.path.abspath(source)
-                out["rows"].append([copy, utt, speed, path, last - first, None])
-                continue
-            if speech is None:
-                speech = audio_io.read_frames(f, first, last, source)
-            resampled = audio_io.resample(speech, audio.rate * speed, options["fs"])
-            if not len(resampled):
-                out["dropped"].append([copy, "too short", "no sample is left by resampling"])
-                continue
-            path, size, note = write_audio(resampled, copy, item)
-            out["rows"].append([copy, utt, speed, path, len(resampled), size])
-            out["notes"] += note
+        if wanted == [1] and as_it_is:
+            speech, found = None, audio_io.check_frames(f, first, last, source, options["channel"])
+        elif wanted:
+            speech, found = audio_io.read_content(f, first, last, source, options["channel"])
+        else:
+            return
     except DataError as e:
-        _drop_rest(out, utt, item, "unreadable audio", f"{e.what}: {source}")
+        _drop_rest(out, utt, item, UNREADABLE, f"{e.what}: {source}")
+        return
+    if fault := found.fault(options["faults"]):
+        _drop_rest(out, utt, item, fault.reason, f"{fault.detail}: {source}")
+        return
+    out["notes"] += [[utt, *note] for note in content_notes(found)]
+    for speed in wanted:
+        if as_it_is and speed == 1:
+            path = os.path.abspath(source)
+            out["rows"].append([utt, utt, speed, path, last - first, None])
+        else:
+            _write_copy(speech, audio.rate, utt, speed, item, out)
+
+
+def _direct(audio: audio_io.AudioInfo, item: dict) -> bool:
+    """Tell whether training can read the file as it is."""
+    plain = not is_pipe(item["source"]) and audio.format in DIRECT_FORMATS
+    return plain and (audio.rate, audio.channels) == (item["options"]["fs"], 1)
+
+
+def _write_copy(
+    speech: np.ndarray, rate: int, utt: str, speed: float, item: dict, out: dict
+) -> None:
+    copy = copy_id(utt, speed)
+    resampled = audio_io.resample(speech, rate * speed, item["options"]["fs"])
+    if not len(resampled):
+        out["dropped"].append([copy, "too short", "no sample is left by resampling"])
+        return
+    path, size, notes = write_audio(resampled, copy, item)
+    out["rows"].append([copy, utt, speed, path, len(resampled), size])
+    out["notes"] += notes
+
+
+def content_notes(found: content.Content) -> list[list[str]]:
+    """Return ``[what, numbers]`` of audio that can be used and that a person should look at."""
+    notes = []
+    if fault := found.fault():
+        notes.append([fault.reason, fault.detail])
+    elif found.clipped > content.CLIPPED_SHARE:
+        notes.append(["clipped", f"{100 * found.clipped:.1f} % of the samples at the extremes"])
+    if found.unequal:
+        levels = ", ".join(f"{level:.0f}" for level in found.levels_db)
+        notes.append(["unequal channels are averaged", f"peaks in dB: {levels}"])
+    return notes
 
 
 def drop_reason(samples: int, units: list | None, options: dict) -> tuple[str, str] | None:
@@ -175,7 +203,7 @@ def drop_reason(samples: int, units: list | None, options: dict) -> tuple[str, s
     return None
 
 
-def write_audio(speech: np.ndarray, copy: str, item: dict) -> tuple[str, int, list[str]]:
+def write_audio(speech: np.ndarray, copy: str, item: dict) -> tuple[str, int, list[list[str]]]:
     """Write samples ``(N,)`` as 16 bit below ``item["wav_dir"]``.
 
     Returns:
@@ -188,7 +216,7 @@ def write_audio(speech: np.ndarray, copy: str, item: dict) -> tuple[str, int, li
     if peak > 1:
         scale = 32767 / 32768 / peak
         speech = speech * np.float32(scale)
-        note = [f"{copy}: scaled by {scale:.4f} against clipping"]
+        note = [[copy, "scaled against clipping", f"by {scale:.4f}"]]
     # Own rounding: libsndfile scales floats by 32767, which would change samples that are only cut.
     pcm = np.clip(np.rint(speech * 32768), -32768, 32767).astype(np.int16)
     path.parent.mkdir(parents=True, exist_ok=True)

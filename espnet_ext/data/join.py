@@ -12,11 +12,15 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from espnet_ext.data import audio as audio_io
-from espnet_ext.data.format_job import drop_reason, format_recording, write_audio
+from espnet_ext.data.format_job import (
+    UNREADABLE,
+    content_notes,
+    drop_reason,
+    format_recording,
+    write_audio,
+)
 from espnet_ext.data.rows import key_bytes
 from espnet_ext.errors import DataError
-
-JOINED = "joined.tsv"
 
 
 def group_short(
@@ -123,20 +127,37 @@ def _format_joined(item: dict) -> dict:
     ``parts`` are lists ``[joined id, utt, first sample, end sample]``.
     """
     out: dict = {"rows": [], "dropped": [], "notes": [], "parts": []}
-    name, fs, pieces, end = item["joined"], item["options"]["fs"], [], 0
+    name, pieces, end = item["joined"], [], 0
     for source, (utt, start_s, end_s, _) in zip(item["sources"], item["utts"], strict=True):
-        try:
-            speech, rate = audio_io.read(source, start_s, end_s, item["allow_pipes"])
-        except DataError as e:
-            out["dropped"].append([utt, "unreadable audio", f"{e.what}: {source}"])
+        speech = _read_part(source, utt, (start_s, end_s), item, out)
+        if speech is None:
             continue
-        pieces.append(audio_io.resample(speech, rate, fs))
-        out["parts"].append([name, utt, end, end + len(pieces[-1])])
-        end += len(pieces[-1])
+        pieces.append(speech)
+        out["parts"].append([name, utt, end, end + len(speech)])
+        end += len(speech)
     if refusal := drop_reason(end, None, item["options"]):
         out["dropped"] += [[utt, *refusal] for _, utt, *_ in out["parts"]]
         out["parts"] = []
         return out
-    path, size, out["notes"] = write_audio(np.concatenate(pieces), name, item)
+    path, size, notes = write_audio(np.concatenate(pieces), name, item)
+    out["notes"] += notes
     out["rows"].append([name, name, 1.0, path, end, size])
     return out
+
+
+def _read_part(source: str, utt: str, times: tuple, item: dict, out: dict) -> np.ndarray | None:
+    """Return the samples ``(N,)`` of a part at the rate of the result; None if it is dropped."""
+    options = item["options"]
+    try:
+        with audio_io.open_audio(source, item["allow_pipes"]) as f:
+            first, last = audio_io.frame_range(audio_io.describe(f), *times, source)
+            speech, found = audio_io.read_content(f, first, last, source, options["channel"])
+            rate = f.samplerate
+    except DataError as e:
+        out["dropped"].append([utt, UNREADABLE, f"{e.what}: {source}"])
+        return None
+    if fault := found.fault(options["faults"]):
+        out["dropped"].append([utt, fault.reason, f"{fault.detail}: {source}"])
+        return None
+    out["notes"] += [[utt, *note] for note in content_notes(found)]
+    return audio_io.resample(speech, rate, options["fs"])

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from espnet_ext.data.format_job import UNREADABLE
 from espnet_ext.data.pipes import is_pipe
 from espnet_ext.files import sha256_json, write_text
 
@@ -40,7 +41,7 @@ class Journal:
             results = n_jobs_map(work, [items[i] for i in todo])
             for i, result in zip(todo, results, strict=True):
                 # A file that was not readable may have been repaired without a new time stamp.
-                bad = any(d[1] == "unreadable audio" for d in result["dropped"])
+                bad = any(d[1] == UNREADABLE for d in result["dropped"])
                 if signatures[i] and not bad:
                     f.write(_line(signatures[i], result))
                     f.flush()

@@ -50,6 +50,7 @@ class Format:
     speeds: list[float] = field(default_factory=lambda: [1.0])  # training set only
     audio_format: str = "flac"
     ctc_stride: int = 4  # feature frames (10 ms) per encoder frame, for CTC feasibility
+    channel: int | None = None  # channel of the audio, counted from 0; none: the average
     allow_pipes: bool = False  # run the commands of piped wav.scp entries
     join_s: float = 0.0  # shorter utterances of join_sets are joined by speaker; 0: none
     join_sets: list[str] = field(default_factory=list)  # sets without text

@@ -8,6 +8,7 @@ import pytest
 import soundfile as sf
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from small_set import fill, noise
 
 from espnet_ext.data import format as format_module
 from espnet_ext.data.check import check_dir, report
@@ -15,30 +16,6 @@ from espnet_ext.data.format import FormatOptions, format_dir
 from espnet_ext.data.format_job import ctc_units, encoder_frames, safe_name
 from espnet_ext.data.tables import read_table
 from espnet_ext.errors import DataError, SetupError, UsageError
-
-
-def noise(path, seconds=0.5, rate=16000, channels=1, **kwargs):
-    wave = np.random.default_rng(0).integers(-9000, 9000, (int(seconds * rate), channels))
-    sf.write(path, wave.astype(np.int16), rate, **kwargs)
-    return path
-
-
-@pytest.fixture
-def src(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    d = tmp_path / "src"
-    d.mkdir()
-    return d
-
-
-def fill(src, wavs, text=None, segments=None):
-    (src / "wav.scp").write_text("".join(f"{k} {v}\n" for k, v in wavs.items()))
-    utts = segments or wavs
-    if segments:
-        (src / "segments").write_text("".join(f"{k} {v}\n" for k, v in segments.items()))
-    text = text if text is not None else dict.fromkeys(utts, "a word")
-    (src / "text").write_text("".join(f"{k} {v}\n" for k, v in text.items()))
-    (src / "utt2spk").write_text("".join(f"{k} s\n" for k in utts))
 
 
 def test_audio_that_fits_is_not_written_again(src, tmp_path):
@@ -139,10 +116,13 @@ def test_when_nothing_is_left_it_says_why(src, tmp_path):
 
 
 def test_resampling_that_overshoots_is_scaled_not_clipped(src, tmp_path):
-    sf.write("a.wav", np.tile([32767] * 9 + [-32768] * 9, 400).astype(np.int16), 8000)
+    wave = np.repeat(np.tile([1, -1], 400), 9) * np.random.default_rng(0).integers(
+        30000, 32767, 7200
+    )
+    sf.write("a.wav", wave.astype(np.int16), 8000)
     fill(src, {"a": "a.wav"})
     done = format_dir(src, tmp_path / "dst", FormatOptions())
-    assert "scaled" in done.notes[0]
+    assert [note[:2] for note in done.notes] == [("a", "scaled against clipping")]
     wave, _ = sf.read(read_table(tmp_path / "dst/wav.scp")["a"], dtype="int16")
     assert np.sum(np.abs(wave.astype(int)) >= 32767) <= 2
 
@@ -229,7 +209,8 @@ def test_folders_and_ids_that_would_be_overwritten_are_refused(src, tmp_path):
 @pytest.mark.parametrize(
     "bad",
     [{"fs": 0}, {"min_s": 2, "max_s": 1}, {"speeds": ()}, {"speeds": (1, 1.0)}, {"speeds": (-1,)},
-     {"audio_format": "mp3"}, {"ctc_units": "bpe"}, {"ctc_stride": 0}],
+     {"audio_format": "mp3"}, {"ctc_units": "bpe"}, {"ctc_stride": 0}, {"channel": -1},
+     {"faults": ("silent",)}],
 )  # fmt: skip
 def test_options_are_checked(bad):
     with pytest.raises(UsageError, match=next(iter(bad))):

@@ -36,11 +36,13 @@ def plan(ctx: Context) -> Plan:
 
 
 def _settings(f: Format) -> dict:
-    """What formatting depends on; joining came later and is told where it is asked for."""
+    """What formatting depends on; what came later is told where it is asked for."""
     settings = dataclasses.asdict(f)
     del settings["code"], settings["args"]  # of another way of formatting
     if not f.join_s:
         del settings["join_s"], settings["join_sets"]
+    if f.channel is None:
+        del settings["channel"]
     return settings
 
 
@@ -65,6 +67,7 @@ def _units(ctx: Context) -> str | None:
 
 def run(ctx: Context, plan: Plan) -> None:
     """Format every set; tell what was dropped and why."""
+    from espnet_ext.data import content
     from espnet_ext.data.format import FormatOptions, format_dir
     from espnet_ext.recipe.executor import make_executor
 
@@ -82,6 +85,8 @@ def run(ctx: Context, plan: Plan) -> None:
                 audio_format=f.audio_format,
                 ctc_units=_units(ctx) if labelled else None,
                 ctc_stride=f.ctc_stride,
+                channel=f.channel,
+                faults=content.ALL if training else content.BROKEN,
             )
             report = format_dir(
                 DATA / name,
@@ -106,3 +111,5 @@ def _tell(name: str, report: "FormatReport") -> None:
         f"  {name}: {report.read} read, {report.written} written, {joined}"
         f"{len(report.dropped)} dropped{': ' + lost if lost else ''}{listed}"
     )
+    for line in report.summary:
+        say(f"  {name}: {line}; see {DUMP / name / 'notes.tsv'}")
