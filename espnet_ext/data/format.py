@@ -42,8 +42,7 @@ def format_dir(
     """Format data directory ``src`` into ``dst``.
 
     Writes the tables, dropped.tsv, notes.tsv and, last, format.json; audio goes to ``dst/wav``. A
-    rerun after an interruption takes over what was finished from the same source with the same
-    options.
+    rerun after an interruption takes over what was finished with the same source and options.
     Joining is told in joined.tsv; see :mod:`espnet_ext.data.join`.
 
     Args:
