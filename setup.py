@@ -12,9 +12,9 @@ README = HERE / "README.md"
 
 # The ranges of espnet, torch and torchaudio stand in espnet_ext/recipe/environment.py as well.
 INSTALL_REQUIRES = [
-    # 202611 needs hydra-core, whose antlr4-python3-runtime 4.9 has no wheel; only wheels are
-    # installed here, so that a set-up never compiles.
-    "espnet>=202609,<202611",
+    # hydra-core, which 202611 needs, pins an antlr4-python3-runtime without a wheel: pure Python,
+    # and the one source package that utils/env.sh lets in. A set-up never compiles.
+    "espnet>=202609,<202612",
     "torch==2.11.*",
     "torchaudio==2.11.*",
     "humanfriendly",

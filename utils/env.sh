@@ -97,8 +97,10 @@ build() {
     say "$("$python" -V), $("$uv" --version) -> $venv"
     local how="see the log; behind a mirror set UV_DEFAULT_INDEX (uv does not read pip.conf)"
     logged "$uv" venv --allow-existing --python "$python" "$venv" || die "no $venv" "$how"
+    # Wheels only, so that nothing is compiled; antlr4's runtime has none and is pure Python.
     logged "$uv" pip install --python "$venv/bin/python" --only-binary :all: \
-        --no-binary espnet_ext --constraints constraints.txt --build-constraints constraints.txt \
+        --no-binary espnet_ext --no-binary antlr4-python3-runtime \
+        --constraints constraints.txt --build-constraints constraints.txt \
         --editable ".${extras:+[$extras]}" || die "the packages could not be installed" "$how"
     printf '%s\n' "$sum" "${PYTHON:-}" >"$venv/.stamp"
 }

@@ -24,7 +24,7 @@ from espnet_ext.recipe.hardware import cpu_cores, cpu_model, free_disk_bytes, gp
 # Half-open ranges of versions that were tested together; setup.py asks for the same.
 PYTHON_RANGE = ("3.12", "3.14")
 PACKAGE_RANGES = {
-    "espnet": ("202609", "202611"),
+    "espnet": ("202609", "202612"),
     "torch": ("2.11", "2.12"),
     "torchaudio": ("2.11", "2.12"),
 }

@@ -199,6 +199,11 @@ def declared() -> dict[str, object]:
     return found
 
 
+def sources() -> set[str]:
+    """The packages that env.sh may build from source."""
+    return set(re.findall(r"--no-binary ([\w-]+)", ENV_SH.read_text()))
+
+
 def packages(setup: dict[str, object]) -> set[str]:
     """The names of all packages that setup.py asks for, extras too."""
     rows = [*setup["INSTALL_REQUIRES"], *(x for e in setup["EXTRAS_REQUIRE"].values() for x in e)]
@@ -246,6 +251,14 @@ def test_constraints_hold_names_and_versions_only():
     assert packages(declared()) <= set(pins)
 
 
+def test_nothing_that_compiles_is_built():
+    """Source packages are named one by one: ours, and one of pure Python without a wheel."""
+    assert sources() == {"espnet_ext", "antlr4-python3-runtime"}
+    assert "antlr4-python3-runtime==4.9.3" in (ROOT / "constraints.txt").read_text().splitlines()
+    told = "--no-binary antlr4-python3-runtime"
+    assert told in (ROOT / "constraints.txt").read_text(), "how to make it again"
+
+
 def test_no_address_or_hash_in_the_set_up():
     names = ("Makefile", "setup.py", "constraints.txt", "pyproject.toml", ".ci/run", "utils/env.sh")
     for name in names:
@@ -276,9 +289,10 @@ def test_bare_install_runs_the_doctor(tmp_path: Path):
     for name in ("setup.py", "pyproject.toml"):
         shutil.copy(ROOT / name, tmp_path / "tree" / name)
     venv = tmp_path / "venv"
-    wheels = ["--only-binary", ":all:", "--no-binary", "espnet_ext"]
-    pins = ["--constraints", str(ROOT / "constraints.txt")]
-    install = [uv, "pip", "install", "-p", str(venv / "bin/python"), *wheels, *pins]
+    wheels = [x for name in sources() for x in ("--no-binary", name)]
+    pins = [x for a in ("", "build-") for x in (f"--{a}constraints", str(ROOT / "constraints.txt"))]
+    install = [uv, "pip", "install", "-p", str(venv / "bin/python"), "--only-binary", ":all:"]
+    install += [*wheels, *pins]
     subprocess.run([uv, "venv", "-q", "-p", sys.executable, str(venv)], check=True)
     project = f"espnet_ext @ {(tmp_path / 'tree').as_uri()}"
     done = subprocess.run([*install, project], capture_output=True, text=True)
