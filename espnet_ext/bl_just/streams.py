@@ -94,5 +94,7 @@ class ScheduledLoader:
                 if step.unlabelled:
                     ids, extra = next(unlabelled)
                     batch.update({f"{UNLABELLED}_{key}": x for key, x in extra.items()})
+                    if utt_ids:
+                        batch[f"{UNLABELLED}_utt_id"] = ids
                     utt_ids = utt_ids or ids
                 yield utt_ids, {**batch, "step": info}

@@ -17,7 +17,7 @@ import sys
 import time
 from pathlib import Path
 
-from espnet_ext.errors import UsageError
+from espnet_ext.errors import EspnetExtError, UsageError
 from espnet_ext.espnet import fastimport
 from espnet_ext.espnet.compat import provide_editdistance
 from espnet_ext.files import write_json
@@ -102,7 +102,12 @@ def _main() -> None:
     handler.setFormatter(logging.Formatter("espnet_ext.progress: %(message)s"))
     progress_log.addHandler(handler)
     progress_log.setLevel(logging.INFO)
-    run(sys.argv[1], sys.argv[2:])
+    try:
+        run(sys.argv[1], sys.argv[2:])
+    except EspnetExtError as e:
+        for line in str(e).splitlines():
+            progress_log.error(line)
+        sys.exit(e.exit_code)
 
 
 if __name__ == "__main__":

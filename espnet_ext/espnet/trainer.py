@@ -7,6 +7,7 @@ complete epoch repeats the uninterrupted run bit for bit on a CPU; work inside t
 epoch is done again.
 """
 
+import contextlib
 import json
 import math
 import time
@@ -19,7 +20,7 @@ import torch.distributed as dist
 from espnet2.train.reporter import aggregate
 from espnet2.train.trainer import Trainer
 
-from espnet_ext.espnet import checkpoint
+from espnet_ext.espnet import checkpoint, finite
 from espnet_ext.files import write_json
 from espnet_ext.progress import duration, progress_log
 from espnet_ext.scoring.budget import COUNTS
@@ -63,6 +64,7 @@ class RunState:
     wait_share: float = 0.0
     params: int = 0
     params_trained: int = 0
+    not_finite: list[str] = field(default_factory=list)  # tensors that were so from the start
     spent: dict[str, dict[str, float]] = field(default_factory=dict)  # by epoch
 
     @property
@@ -76,9 +78,9 @@ class RunState:
         Of :data:`~espnet_ext.scoring.budget.COUNTS` those that a method's trainer has put into any
         epoch; an epoch without one had none of these batches.
         """
-        keys = ("train_wall_s", "batches", "updates")
+        keys = ("train_wall_s", "batches", "updates", "skipped")
         epochs = self.spent.values()
-        sums = {k: sum(epoch[k] for epoch in epochs) for k in keys}
+        sums = {k: sum(epoch.get(k, 0) for epoch in epochs) for k in keys}
         counted = [k for k in COUNTS if any(k in epoch for epoch in epochs)]
         sums |= {k: sum(epoch.get(k, 0) for epoch in epochs) for k in counted}
         by_epoch = [self.spent[e] for e in sorted(self.spent, key=int)]
@@ -107,6 +109,7 @@ class ExtTrainer(Trainer):
             params=sum(n for n, _ in counts),
             params_trained=sum(n for n, trained in counts if trained),
         )
+        cls._check_start(model)
         with checkpoint.atomic_saves():
             super().run(
                 model=model,
@@ -117,9 +120,18 @@ class ExtTrainer(Trainer):
                 **rest,
             )
         if not distributed_option.distributed or distributed_option.dist_rank == 0:
+            finite.check_averages(Path(trainer_options.output_dir), cls.state.not_finite)
             sizes = {"params": cls.state.params, "params_trained": cls.state.params_trained}
             path = Path(trainer_options.output_dir) / PHASE_RECORD
             write_json(path, {**cls.facts, **sizes, **cls.state.total_spent()})
+
+    @classmethod
+    def _check_start(cls, model) -> None:
+        """Refuse weights that are not finite; a buffer may be so by design, e.g. a mask."""
+        buffers = {name for name, _ in model.named_buffers()}
+        cls.state.not_finite = [n for n in finite.not_finite(model) if n in buffers]
+        how = "take another file in init (init_param): this one is of a training that failed"
+        finite.check_weights(model, "before the first update", how, cls.state.not_finite)
 
     @classmethod
     def resume(
@@ -133,6 +145,8 @@ class ExtTrainer(Trainer):
             path, model, reporter, optimizers, schedulers, scaler, ngpu=ngpu, strict=strict
         )
         options, epoch = cls.state.options, reporter.get_epoch()
+        how = f"train again from the start: rm -r {path.parent}"
+        finite.check_weights(model, path, how, cls.state.not_finite)
         if not dist.is_initialized() or dist.get_rank() == 0:
             repair_epoch_files(Path(options.output_dir), states, epoch)
         if cls.state.spent_path.exists():
@@ -155,32 +169,58 @@ class ExtTrainer(Trainer):
         """
         for optimizer in optimizers:
             optimizer.zero_grad()
-        timer = WaitTimer(iterator, _progress_of(model, iterator, reporter, cls.state.options))
+        state, epoch = cls.state, reporter.get_epoch()
+        timer = WaitTimer(iterator, _progress_of(model, iterator, reporter, state.options))
+        kept = f"; the checkpoint of epoch {epoch - 1} is kept" if epoch > 1 else ""
         start = time.perf_counter()
-        invalid = super().train_one_epoch(
-            model=model, iterator=timer, optimizers=optimizers, reporter=reporter, **rest
-        )
-        state = cls.state
+        with (
+            _count_updates(optimizers, timer) as updates,
+            finite.FiniteGuard(model, timer, f"epoch {epoch}, training batch", kept) as guard,
+        ):
+            invalid = super().train_one_epoch(
+                model=model, iterator=guard, optimizers=optimizers, reporter=reporter, **rest
+            )
         state.epoch_s = time.perf_counter() - start
         state.wait_share = timer.wait_s / max(state.epoch_s, 1e-9)
-        state.spent[str(reporter.get_epoch())] = {
+        state.spent[str(epoch)] = {
             "batches": timer.count,
-            "updates": timer.count // state.options.accum_grad,
+            "updates": len(updates),
+            "skipped": max(0, guard.forwards // state.options.accum_grad - len(updates)),
         }
         state.train_stats = _means(reporter)
+        cls._check_epoch(model, reporter, kept)
         return invalid
+
+    @classmethod
+    def _check_epoch(cls, model, reporter, kept: str) -> None:
+        """Stop before validation and checkpoint if the epoch has spoilt the model."""
+        state, epoch = cls.state, reporter.get_epoch()
+        spent, how = state.spent[str(epoch)], f"lower the learning rate (optim_conf.lr){kept}"
+        if spent["skipped"] and not spent["updates"]:
+            what = f"none of {spent['skipped']} updates was possible: no gradient was finite"
+            raise finite.NotFiniteError(what, f"epoch {epoch}", how)
+        finite.check_weights(
+            getattr(model, "module", model), f"after epoch {epoch}", how, state.not_finite
+        )
+        if losses := reporter.stats.get("loss"):
+            spent["first_loss"] = float(losses[0].value)
+            first = state.spent.get("1", spent).get("first_loss", spent["first_loss"])
+            loss = state.train_stats.get("loss", math.inf)
+            finite.check_diverged(loss, first, epoch, kept)
 
     @classmethod
     def validate_one_epoch(cls, model, iterator, reporter, options, distributed_option):
         """Validate, then tell in one line how the epoch went."""
         start = time.perf_counter()
-        super().validate_one_epoch(
-            model=model,
-            iterator=iterator,
-            reporter=reporter,
-            options=options,
-            distributed_option=distributed_option,
-        )
+        part = f"epoch {reporter.get_epoch()}, validation batch"
+        with finite.FiniteGuard(model, iterator, part) as guard:
+            super().validate_one_epoch(
+                model=model,
+                iterator=guard,
+                reporter=reporter,
+                options=options,
+                distributed_option=distributed_option,
+            )
         wall_s = cls.state.epoch_s + time.perf_counter() - start
         spent = cls.state.spent[str(reporter.get_epoch())]
         spent["train_wall_s"] = wall_s
@@ -203,6 +243,21 @@ class ExtTrainer(Trainer):
             f"epoch {epoch}/{options.max_epoch}: {', '.join(shown)}; {duration(state.epoch_s)}, "
             f"{100 * state.wait_share:.0f} % waiting for data; {duration(left)} left"
         )
+
+
+@contextlib.contextmanager
+def _count_updates(optimizers, timer: WaitTimer) -> Iterator[set[int]]:
+    """Collect the batches after which an optimiser has really moved its parameters.
+
+    ESPnet and the scaler of mixed precision skip updates whose gradient is not finite.
+    """
+    updates: set[int] = set()
+    handles = [o.register_step_post_hook(lambda *_: updates.add(timer.count)) for o in optimizers]
+    try:
+        yield updates
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 def _progress_of(model, iterator, reporter, options) -> Callable[[int], None]:

@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from espnet_ext.espnet import checkpoint
+from espnet_ext.espnet import checkpoint, train
 from espnet_ext.recipe.options import Options
 from espnet_ext.recipe.steps.launch import torchrun_command
 
@@ -26,3 +26,15 @@ def test_the_number_of_processes_is_that_asked_for(ngpu, procs, n):
     command = torchrun_command(Options(num_procs=procs), ngpu, "asr", [])
     assert command[command.index("--nproc_per_node") + 1] == str(n)
     assert ("gloo" in command) == (ngpu == 0)
+
+
+def test_a_process_that_fails_says_why_in_lines_that_the_runner_shows(
+    tiny_argv, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr("sys.argv", ["train", "asr", *tiny_argv, "--no_such_option", "1"])
+    monkeypatch.setattr(train.progress_log, "handlers", [])
+    monkeypatch.setattr(train.progress_log, "level", 0)
+    with pytest.raises(SystemExit) as e:
+        train._main()
+    assert e.value.code == 2
+    assert "espnet_ext.progress: ESPnet's training refuses" in capsys.readouterr().out
