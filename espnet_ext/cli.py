@@ -2,8 +2,7 @@
 """usage: espnet-ext COMMAND [options]
 
   recipe  [options of run.sh]        run the recipe in this folder; 'espnet-ext recipe --help'
-  doctor  [--data DIR [--fix] [--allow-pipes]]
-                                     check this machine, or a Kaldi-style data folder
+  doctor  [--data DIR ... [--fix]]   check this machine, or data folders; 'doctor --help'
   align   COMMAND ...                hybrid triphone alignment; 'espnet-ext align' lists commands
   simulate-asr COMMAND ...           ASR-like text from manual text; 'espnet-ext simulate-asr'
   train | decode | score [options]   the stages of that name of the recipe in this folder
@@ -63,38 +62,16 @@ def _recipe(argv: list[str]) -> int:
 
 
 def _doctor(argv: list[str]) -> int:
-    data, flags, rest = "", set(), list(argv)
-    while rest:
-        arg = rest.pop(0)
-        if arg == "--data" and rest:
-            data = rest.pop(0)
-        elif arg.startswith("--data="):
-            data = arg.partition("=")[2]
-        elif arg in ("--fix", "--allow-pipes"):
-            flags.add(arg)
-        else:
-            raise UsageError(f"doctor does not know '{arg}'", None, "espnet-ext --help")
-    if data:
-        return _doctor_data(Path(data), "--fix" in flags, "--allow-pipes" in flags)
+    if argv:
+        from espnet_ext.data.doctor import main as doctor
+
+        return doctor(argv)
     from espnet_ext.recipe.environment import check_environment
 
     checks = check_environment({"path": "."})
     for c in checks:
         print(c)
     return 0 if all(c.ok or not c.required for c in checks) else 3
-
-
-def _doctor_data(folder: Path, fix: bool, allow_pipes: bool) -> int:
-    from espnet_ext.data.check import check_dir, report
-    from espnet_ext.data.fix import fix_dir
-
-    if fix:
-        for line in fix_dir(folder, allow_pipes=allow_pipes):
-            print(line)
-    need_text = (folder / "text").exists()
-    findings = check_dir(folder, allow_pipes=allow_pipes, need_text=need_text)
-    print(report(findings))
-    return 3 if any(f.level == "error" for f in findings) else 0
 
 
 def _align(argv: list[str]) -> int:

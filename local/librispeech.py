@@ -122,7 +122,7 @@ def read_labelled(folder: Path) -> Rows:
     for source in sorted(folder.glob("*/*/*.trans.txt")):
         speaker = source.name.removesuffix(".trans.txt")
         for number, line in utf8_lines(source):
-            utt, _, text = line.partition(" ")
+            utt, text = [*line.split(maxsplit=1), "", ""][:2]
             where = f"{source}:{number}"
             if not text.strip() or not utt.startswith(f"{speaker}-"):
                 what = f"the line is not '{speaker}-NUMBER TEXT'"

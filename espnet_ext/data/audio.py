@@ -32,12 +32,13 @@ _BAD = (sf.SoundFileError, RuntimeError, OSError, ValueError, TypeError)
 
 @dataclass(frozen=True)
 class AudioInfo:
-    """Length in samples per channel, sampling rate in Hz, channels, libsndfile format name."""
+    """Length in samples per channel, sampling rate in Hz, channels, libsndfile's format names."""
 
     frames: int
     rate: int
     channels: int
     format: str = ""
+    subtype: str = ""
 
     @property
     def duration_s(self) -> float:
@@ -130,7 +131,7 @@ def open_audio(path: str | os.PathLike, allow_pipes: bool = False) -> Iterator[s
 
 def describe(f: sf.SoundFile) -> AudioInfo:
     """Return what the header of an open file says."""
-    return AudioInfo(f.frames, f.samplerate, f.channels, f.format)
+    return AudioInfo(f.frames, f.samplerate, f.channels, f.format, f.subtype)
 
 
 def frame_range(

@@ -2,30 +2,33 @@
 """Check a Kaldi-style data directory: every finding names file, line, id and what to do.
 
 The files may hold any bytes. Limits used: an end at most 0.02 s beyond the audio is rounding and no
-finding, at most 0.5 s beyond is clipped by a fix; audio under 10 ms gives a warning.
+finding, at most 0.5 s beyond is clipped by a fix; audio under 10 ms gives a warning. Memory grows
+with the number of utterances, by some 1 kB each: ids and places of lines, never text or audio.
 """
 
-from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 
 from espnet_ext.data import audio as audio_io
 from espnet_ext.data import rows
+from espnet_ext.data.check_audio import MODES, SHORTEST_S, AudioCheck
 from espnet_ext.data.findings import Finding, Findings, report
-from espnet_ext.data.pipes import is_pipe, missing_program
-from espnet_ext.errors import EspnetExtError, UsageError
+from espnet_ext.data.streams import AUDIO, find_stream
+from espnet_ext.errors import UsageError
 
 __all__ = ["CLIP_S", "Finding", "check_dir", "clipped_end", "report"]
 
 CLIP_S = 0.5
-SHORTEST_S = 0.01
+USUAL = {AUDIO: "sound", "text": "text"}
 _FIX = "run the check with --fix"
 _ODD = {
     "crlf": ("error", "ends in CR LF (Windows)"),
-    "bom": ("error", "holds a byte order mark"),
-    "nul": ("error", "holds a NUL byte"),
+    "bom": ("error", "contains a byte order mark"),
+    "nul": ("error", "contains a NUL byte"),
     "blank": ("error", "is blank"),
     "separator": ("error", "does not separate key and value by one space"),
-    "space": ("warning", "holds a tab, a doubled space or a space at its end"),
+    "tab": ("warning", "separates key and value by a tab, not by one space"),
+    "space": ("warning", "contains a tab, a doubled space or a space at its end"),
     "newline": ("warning", "lacks the newline at its end"),
 }
 
@@ -36,6 +39,8 @@ def check_dir(
     need_text: bool = True,
     allow_pipes: bool = False,
     audio: str = "header",
+    channel: int | None = None,
+    streams: Mapping[str, str] = USUAL,
     max_findings: int = 1000,
 ) -> list[Finding]:
     """Check ``data_dir`` and return what is wrong; an empty list means usable.
@@ -44,18 +49,21 @@ def check_dir(
         data_dir: Folder with wav.scp, text, utt2spk, spk2utt, and segments if any.
         need_text: A missing ``text`` is an error (it is checked whenever it is there).
         allow_pipes: Accept commands in wav.scp; they are not run here.
-        audio: ``header`` opens each file and tries its last sample, ``none`` does not touch audio.
+        audio: How much of the audio is read, see :class:`~espnet_ext.data.check_audio.AudioCheck`.
+        channel: Channel of the audio that will be used, counted from 0; None: the average of all.
+        streams: ``{file: type of stream}``; without wav.scp the set needs no audio.
         max_findings: Limit of each level; what is over it is counted in one more finding.
 
     Returns:
         Errors first, in the order of the files.
 
     Raises:
-        UsageError: ``audio`` is neither ``header`` nor ``none``.
+        UsageError: Unknown ``audio`` or type of stream.
     """
-    if audio not in ("header", "none"):
-        raise UsageError(f"unknown audio check '{audio}'", "check_dir", "use 'header' or 'none'")
-    return _Check(Path(data_dir), need_text, allow_pipes, audio == "header", max_findings).run()
+    if audio not in MODES:
+        how = f"use one of {', '.join(MODES)}"
+        raise UsageError(f"unknown audio check '{audio}'", "check_dir", how)
+    return _Check(Path(data_dir), need_text, streams, audio, max_findings).run(allow_pipes, channel)
 
 
 def clipped_end(start_s: float, end_s: float, duration_s: float) -> str | None:
@@ -67,8 +75,14 @@ def clipped_end(start_s: float, end_s: float, duration_s: float) -> str | None:
 
 
 class _Check:
-    def __init__(self, path: Path, need_text: bool, pipes: bool, headers: bool, limit: int):
-        self.dir, self.need_text, self.pipes, self.headers = path, need_text, pipes, headers
+    def __init__(
+        self, path: Path, need_text: bool, streams: Mapping[str, str], audio: str, limit: int
+    ):
+        self.dir, self.need_text, self.audio = path, need_text, audio
+        # The usual files are checked wherever they are; a recipe may have further ones.
+        self.streams = {name: find_stream(kind) for name, kind in {**USUAL, **streams}.items()}
+        self.needs_audio = AUDIO in streams
+        self.remarked: dict[tuple[str, str], list] = {}  # what a stream says -> line, key, ...
         self.out = Findings(limit)
         self.tables: dict[str, rows.Table | None] = {}
         self.ids = rows.Ids(set(), {})
@@ -78,12 +92,13 @@ class _Check:
     def add(self, level, name, line, utt, what, how, fixable=False) -> None:
         self.out.add(Finding(level, str(self.dir / name), line, utt, what, how, fixable))
 
-    def run(self) -> list[Finding]:
+    def run(self, pipes: bool, channel: int | None) -> list[Finding]:
         if not self.dir.is_dir():
             what = "is not a folder" if self.dir.exists() else "does not exist"
             self.add("error", "", None, None, f"the data folder {what}", "correct the path")
             return self.out.result(str(self.dir))
-        self.tables = {name: self.load(name) for name in rows.MAIN}
+        further = [name for name in self.streams if name not in rows.MAIN]
+        self.tables = {name: self.load(name) for name in (*rows.MAIN, *further)}
         self.ids = rows.utterance_ids(self.tables)
         self.rebuild = self.can_rebuild()
         self.presence()
@@ -93,7 +108,10 @@ class _Check:
         self.others()
         self.incomplete()
         self.speakers()
-        self.audio_files()
+        self.stream_remarks()
+        audio = AudioCheck(self.add_audio, self.audio, pipes, channel)
+        audio.run(self.tables[AUDIO], self.tables["segments"] is not None)
+        self.durations = audio.durations
         self.segments()
         return self.out.result(str(self.dir))
 
@@ -104,7 +122,9 @@ class _Check:
         try:
             if not path.is_file():
                 raise OSError("it is no regular file")
-            return rows.load(path, name)
+            if name not in self.streams or name == AUDIO:
+                return rows.load(path, name)
+            return rows.load(path, name, True, lambda row: self.stream_row(name, row))
         except OSError as e:
             self.add("error", name, None, None, f"cannot be read ({e})", "replace it by a file")
             return None
@@ -120,11 +140,13 @@ class _Check:
 
     def presence(self) -> None:
         missing = [n for n, t in self.tables.items() if t is None and not (self.dir / n).exists()]
-        if len(missing) == len(rows.MAIN):
+        if len(missing) == len(self.tables):
             self.add("error", "", None, None, "the folder holds no data", "prepare the data")
             return
-        if "wav.scp" in missing:
-            self.add("error", "wav.scp", None, None, "is missing", "list the audio in it")
+        for name in (n for n in missing if n in self.streams and n not in ("text", AUDIO)):
+            self.add("error", name, None, None, "is missing", "list the data of this stream in it")
+        if AUDIO in missing and self.needs_audio:
+            self.add("error", AUDIO, None, None, "is missing", "list the audio in it")
         if "text" in missing and self.need_text:
             self.add("error", "text", None, None, "is missing", "write the transcripts to it")
         if "utt2spk" in missing:
@@ -180,7 +202,7 @@ class _Check:
             recording = str(self.tables["segments"].values[utt]).split(" ")[0]
             known = recording in self.lines("wav.scp")
             return "segments", None if known else f"its recording '{recording}' is not in wav.scp"
-        order = ("segments", "wav.scp", "text", "utt2spk")
+        order = dict.fromkeys(("segments", "wav.scp", "text", "utt2spk", *self.tables))
         at = next(n for n in order if utt in self.lines(n))
         return at, None if utt in self.lines(name) else f"is not in {name}"
 
@@ -213,35 +235,21 @@ class _Check:
                 how = _FIX if self.rebuild else "correct utt2spk, then --fix"
                 self.add("error", "spk2utt", line, spk, what, how, self.rebuild)
 
-    def audio_files(self) -> None:
-        table, rates = self.tables["wav.scp"], Counter()
-        segmented = self.tables["segments"] is not None
-        for key in table.lines if table else ():
-            entry, line = str(table.values[key]), table.lines[key]
-            try:
-                if entry and is_pipe(entry):
-                    self.pipe(entry, key, line)
-                elif entry and self.headers:
-                    got = audio_io.info(entry)
-                    rates[got.rate] += 1
-                    self.durations[key] = got.duration_s
-                    if got.duration_s < SHORTEST_S and not segmented:
-                        what = f"the audio lasts {got.duration_s * 1000:.1f} ms"
-                        self.add("warning", "wav.scp", line, key, what, "format drops it")
-            except EspnetExtError as e:
-                self.add("error", "wav.scp", line, key, f"{e.what}: {e.where}", e.how or "")
-        if len(rates) > 1:
-            counts = ", ".join(f"{rate} Hz: {n}" for rate, n in sorted(rates.items()))
-            what = f"the sampling rates are mixed ({counts})"
-            self.add("warning", "wav.scp", None, None, what, "format resamples to one rate")
+    def add_audio(self, level, line, key, what, how) -> None:
+        self.add(level, AUDIO, line, key, what, how)
 
-    def pipe(self, entry: str, key: str, line: int) -> None:
-        if not self.pipes:
-            what, how = "is a command, not a file", "convert the audio, or allow pipes"
-            self.add("error", "wav.scp", line, key, what, how)
-        elif program := missing_program(entry):
-            what, how = f"'{program}' is not installed", f"install {program} or convert the audio"
-            self.add("error", "wav.scp", line, key, what, how)
+    def stream_row(self, name: str, row: rows.Row) -> None:
+        full = self.audio in ("content", "full")
+        for level, what, how in self.streams[name].check(row.value, full):
+            if level == "error":
+                self.add(level, name, row.line, row.key, what, how)
+            else:
+                self.remarked.setdefault((name, what), [row.line, row.key, how, 0])[3] += 1
+
+    def stream_remarks(self) -> None:
+        for (name, what), (line, key, how, count) in self.remarked.items():
+            more = f" (and {count - 1} more lines)" if count > 1 else ""
+            self.add("warning", name, line, key, what + more, how)
 
     def segments(self) -> None:
         table = self.tables["segments"]

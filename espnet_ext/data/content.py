@@ -21,7 +21,7 @@ CANCELLED = 0.1
 UNEQUAL = 0.01  # share of the channels' power that averaging takes away
 
 NOT_FINITE, CANCEL, SILENT, FLAT = "not finite", "channels cancel", "silent", "clipped flat"
-BROKEN = (NOT_FINITE, CANCEL)  # no model can use it
+BROKEN = (NOT_FINITE, CANCEL)  # no model can use it; the others are of no use for training
 ALL = (NOT_FINITE, CANCEL, SILENT, FLAT)
 HOW = {
     NOT_FINITE: "make the audio again from its source, or remove the utterance",

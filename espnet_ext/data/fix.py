@@ -6,7 +6,7 @@ that is not on disk, times far beyond the audio.
 """
 
 import shutil
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from espnet_ext.data import audio as audio_io
@@ -26,7 +26,9 @@ _REASON = {
 }
 
 
-def fix_dir(data_dir: Path | str, *, allow_pipes: bool = False) -> list[str]:
+def fix_dir(
+    data_dir: Path | str, *, allow_pipes: bool = False, streams: Collection[str] = ()
+) -> list[str]:
     """Repair ``data_dir`` in place; the files that change are kept under ``.backup-<n>/``.
 
     Lines are normalised (CR LF, BOM, NUL, tabs) and sorted by bytes, identical duplicates removed,
@@ -36,6 +38,7 @@ def fix_dir(data_dir: Path | str, *, allow_pipes: bool = False) -> list[str]:
     Args:
         data_dir: Folder with wav.scp, text, utt2spk, spk2utt, and segments if any.
         allow_pipes: Run commands in wav.scp to learn how long their audio is.
+        streams: Further tables with a line for each utterance, e.g. video.scp.
 
     Returns:
         What was done, one line each; the last line is always ``utterances: in = out + dropped``.
@@ -46,13 +49,14 @@ def fix_dir(data_dir: Path | str, *, allow_pipes: bool = False) -> list[str]:
     data_dir = Path(data_dir)
     if not data_dir.is_dir():
         raise DataError("the data folder does not exist", data_dir, "correct the path")
-    tables = {name: _load(data_dir, name) for name in rows.MAIN}
+    known = dict.fromkeys((*rows.MAIN, *streams))
+    tables = {name: _load(data_dir, name) for name in known}
     ids = rows.utterance_ids(tables)
     drop = set(ids.lacking) if ids.droppable else set()
-    names = [n for n in rows.MAIN if tables[n] is not None]
+    names = [n for n in known if tables[n] is not None]
     content: dict[str, Rows] = {}
     said: list[str] = []
-    for name in names + rows.extra_tables(data_dir, ids.all):
+    for name in dict.fromkeys(names + rows.extra_tables(data_dir, ids.all)):
         # Recordings of wav.scp are no utterances where there are segments.
         unwanted = set() if name == "spk2utt" or _holds_recordings(name, tables) else drop
         content[name] = _read(data_dir / name, name, unwanted, ids.droppable)
@@ -177,5 +181,5 @@ def _why(ids: rows.Ids, tables: dict[str, rows.Table | None], utt: str) -> str:
     for name in ids.lacking[utt]:
         table = tables[name]
         empty = name == "text" and table is not None and utt in table.lines
-        why.append("empty text" if empty else _REASON[name])
+        why.append("empty text" if empty else _REASON.get(name, f"nothing in {name}"))
     return ", ".join(why)

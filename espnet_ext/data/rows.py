@@ -8,7 +8,7 @@ repaired table is clean by construction. Bytes that are not UTF-8 survive as sur
 
 import math
 import re
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -73,9 +73,10 @@ def clean_line(raw: bytes, line: int, name: str) -> Row:
     if not key:
         odd.append("blank")
     elif text != f"{key} {value}".rstrip(" ") or stray_cr:
-        plain = text.partition(" ")
-        same = (plain[0], _tidy(plain[2].strip(), name)) == (key, value) and not stray_cr
-        odd.append("space" if same else "separator")
+        at, *rest = re.split("[ \t]", text, maxsplit=1)
+        same = (at, _tidy("".join(rest).strip(), name)) == (key, value) and not stray_cr
+        tab = same and text[len(at) : len(at) + 1] == "\t"
+        odd.append("tab" if tab else "space" if same else "separator")
     return Row(line, key, value, tuple(odd))
 
 
@@ -99,8 +100,22 @@ def key_bytes(key: str) -> bytes:
     return key.encode("utf-8", "surrogateescape")
 
 
-def load(path: Path, name: str) -> Table:
-    """Read a table for a check; memory holds its ids, not its lines."""
+def load(
+    path: Path,
+    name: str,
+    needs_value: bool | None = None,
+    visit: Callable[[Row], None] | None = None,
+) -> Table:
+    """Read a table for a check; memory holds its ids, not its lines.
+
+    Args:
+        path: Of the file.
+        name: Of the table.
+        needs_value: Whether a line must have a value; None: as usual for this name.
+        visit: Called with each line that has a key and a value.
+    """
+    if needs_value is None:
+        needs_value = name in NEEDS_VALUE
     table, last = Table(path), b""
     long_values = name not in ("wav.scp", "segments", "utt2spk", "spk2utt")
     for row in iter_rows(path, name):
@@ -114,7 +129,9 @@ def load(path: Path, name: str) -> Table:
         if now < last and table.unsorted is None:
             table.unsorted = row
         last = now
-        _enter(table, row, name in NEEDS_VALUE, long_values)
+        _enter(table, row, needs_value, long_values)
+        if visit and row.value:
+            visit(row)
     return table
 
 
@@ -162,6 +179,8 @@ class Ids:
 def utterance_ids(tables: dict[str, "Table | None"]) -> Ids:
     """Compare the ids of the tables; absent and empty tables constrain nothing.
 
+    Tables besides :data:`MAIN` are further streams, with a line for each utterance.
+
     The keys of wav.scp are utterances unless there is a segments file; then they are recordings.
     """
     segmented = tables.get("segments") is not None
@@ -169,7 +188,7 @@ def utterance_ids(tables: dict[str, "Table | None"]) -> Ids:
     wav, segments = tables.get("wav.scp"), tables.get("segments")
     has: dict[str, Collection[str]] = {}
     everything: set[str] = set()
-    for name in ("text", "utt2spk"):
+    for name in ("text", "utt2spk", *(n for n in tables if n not in MAIN)):
         if name in tables:
             has[name] = tables[name].valued
             everything |= tables[name].lines.keys()

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Kaldi tables: one ``key value`` a line, sorted by the bytes of the key."""
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 
 from espnet_ext.errors import DataError
@@ -11,10 +13,13 @@ from espnet_ext.files import atomic_path
 def iter_table(path: Path | str) -> Iterator[tuple[str, str]]:
     """Yield ``(key, value)`` line by line; the value may be empty.
 
+    A space or a tab ends the key. Memory does not grow with a table in byte order.
+
     Raises:
         DataError: The file is missing, not UTF-8, or a line has no key or repeats one.
     """
-    path, seen = Path(path), set()
+    path, last = Path(path), ""
+    seen: set[str] | None = None  # keys so far, from where the order of bytes is broken
     if not path.is_file():
         raise DataError(f"{path.name} is missing", path)
     with open(path, "rb") as f:
@@ -25,17 +30,35 @@ def iter_table(path: Path | str) -> Iterator[tuple[str, str]]:
                 raise DataError(
                     "the line is not UTF-8", f"{path}:{number}", "convert the file to UTF-8"
                 ) from None
-            key, _, value = line.partition(" ")
+            key, value = _split(line)
             if not key:
                 raise DataError(
                     "the line has no key",
                     f"{path}:{number}",
                     f"espnet-ext doctor --data {path.parent} --fix",
                 )
-            if key in seen:
+            if seen is None and key.encode() <= last.encode():
+                seen = _keys(path, number)
+            if seen is not None and key in seen:
                 raise DataError(f"'{key}' stands twice", f"{path}:{number}", "remove one of them")
-            seen.add(key)
+            if seen is not None:
+                seen.add(key)
+            last = key
             yield key, value.strip()
+
+
+def _split(line: str) -> tuple[str, str]:
+    if "\t" in line:
+        key, *value = re.split("[ \t]", line, maxsplit=1)
+        return key, value[0] if value else ""
+    key, _, value = line.partition(" ")
+    return key, value
+
+
+def _keys(path: Path, end: int) -> set[str]:
+    """Return the keys of the lines before line ``end`` (from 1)."""
+    with open(path, "rb") as f:
+        return {_split(raw.decode().rstrip("\r\n"))[0] for raw in islice(f, end - 1)}
 
 
 def read_table(path: Path | str) -> dict[str, str]:

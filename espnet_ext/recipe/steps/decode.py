@@ -8,7 +8,7 @@ from pathlib import Path
 from espnet_ext.data.format_write import read_dropped
 from espnet_ext.data.tables import read_table, write_table
 from espnet_ext.errors import DataError, UsageError, nearest
-from espnet_ext.files import atomic_dir, sha256_file, write_json
+from espnet_ext.files import atomic_dir, write_json
 from espnet_ext.plugin import load_object
 from espnet_ext.recipe.console import Progress, say
 from espnet_ext.recipe.schema import Decode
@@ -98,8 +98,7 @@ def run(ctx: Context, plan: Plan) -> None:
         with atomic_dir(out_dir(ctx, name)) as tmp:
             write_table(tmp / "text", result.texts)
             figures = {"audio_s": round(result.audio_s, 2), "wall_s": round(result.wall_s, 3)}
-            figures |= {"rtf": round(result.rtf, 5), "model_sha256": sha256_file(model)}
-            write_json(tmp / "decode.json", figures)
+            write_json(tmp / "decode.json", {**figures, "rtf": round(result.rtf, 5)})
         say(f"  {name}: {len(wavs)} utterances, real time factor {result.rtf:.4f} on {device}")
 
 

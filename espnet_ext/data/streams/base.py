@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a type of data stream brings; see :mod:`espnet_ext.data.streams`."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from espnet_ext.errors import DataError
+
+Remark = tuple[str, str, str]  # level (error or warning), what, how to fix it
+
+
+class StreamType:
+    """One type of stream; subclass it and give :meth:`read`.
+
+    Attributes:
+        loader: Name of ESPnet's own reader of this type; empty: :meth:`read` is used.
+        with_speed: Whether a speed copy of the audio may keep the value as it is. A text may, what
+            runs beside the audio (video, frame labels) may not.
+    """
+
+    loader = ""
+    with_speed = False
+
+    def read(self, value: str) -> np.ndarray:
+        """Return what the model gets of a table's value: ``(T, ...)``, or ``(N,)`` for sound.
+
+        Raises:
+            DataError: The value cannot be read.
+        """
+        raise NotImplementedError
+
+    def length(self, value: str) -> int:
+        """Return the length of a value, in the unit in which batches are counted."""
+        return len(self.read(value))
+
+    def check(self, value: str, full: bool = True) -> Iterator[Remark]:
+        """Yield what is wrong with a value; by default, whether it can be read and is not empty.
+
+        Args:
+            value: Of the table, after the key.
+            full: Read all of it; else what is quick to tell.
+        """
+        try:
+            length = self.length(value) if full else 1
+        except DataError as e:
+            yield "error", e.what if e.where is None else f"{e.what}: {e.where}", e.how or ""
+            return
+        if length < 1:
+            yield "error", "is empty", "give its data, or remove the utterance"
+
+    def format(self, value: str, utt: str, folder: Path) -> str:
+        """Return the value for ``dump/``, usable from any folder.
+
+        Args:
+            value: Of the source.
+            utt: Utterance id.
+            folder: Where this stream may write files; made by who writes.
+
+        Raises:
+            DataError: The utterance cannot be used.
+        """
+        for level, what, how in self.check(value):
+            if level == "error":
+                raise DataError(what, utt, how)
+        return value
+
+
+class FileStream(StreamType):
+    """A type whose values are paths of files, one an utterance."""
+
+    def check(self, value: str, full: bool = True) -> Iterator[Remark]:
+        """Yield what is wrong: a missing file, then what the base says."""
+        try:
+            empty = os.stat(value).st_size == 0
+        except (OSError, ValueError):
+            yield "error", f"the file is missing: {value}", "correct the path"
+            return
+        if empty:
+            yield "error", f"the file is empty: {value}", "make it again"
+        else:
+            yield from super().check(value, full)
+
+    def format(self, value: str, utt: str, folder: Path) -> str:
+        """Return the absolute path; the file stays where it is."""
+        super().format(value, utt, folder)
+        return os.path.abspath(value)
