@@ -24,7 +24,8 @@ from espnet_ext.bl_just.trainer import BLJustTrainer
 from espnet_ext.bl_just.unsup import build_unsup
 from espnet_ext.errors import UsageError
 from espnet_ext.espnet.iterators import PersistentIterFactory
-from espnet_ext.espnet.task import ExtTask, is_first_process, rate_hz
+from espnet_ext.espnet.task import ExtTask, is_first_process
+from espnet_ext.frames import rate_hz
 from espnet_ext.progress import progress_log
 
 # The option of ESPnet's schedulers that says after how many updates the rate is at its end.

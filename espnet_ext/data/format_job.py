@@ -15,35 +15,11 @@ from espnet_ext.data import audio as audio_io
 from espnet_ext.data import content
 from espnet_ext.data.pipes import is_pipe
 from espnet_ext.errors import DataError, SetupError
+from espnet_ext.frames import usual_encoder
 
 UNREADABLE = "unreadable audio"
-HOP_S = 0.01
 # What stock ESPnet reads quickly as it is; the rest (NIST sphere, ...) is converted.
 DIRECT_FORMATS = ("WAV", "WAVEX", "RF64", "FLAC", "OGG", "MP3")
-# (kernel, stride) of the convolutions of ESPnet's Conv2dSubsampling layers, by total stride.
-_CONVOLUTIONS = {
-    2: [(3, 2), (3, 1)],
-    4: [(3, 2), (3, 2)],
-    6: [(3, 2), (5, 3)],
-    8: [(3, 2), (3, 2), (3, 2)],
-}
-
-
-def encoder_frames(num_samples: int, fs: int, stride: int) -> int:
-    """Return how many encoder frames ESPnet makes of ``num_samples`` samples.
-
-    Args:
-        num_samples: Samples at ``fs``.
-        fs: Sampling rate in Hz; features have a hop of 10 ms and centred windows.
-        stride: Feature frames per encoder frame; 2, 4, 6, 8 as ``conv2d<stride>`` without
-            padding, others by plain division.
-    """
-    frames = 1 + num_samples // round(fs * HOP_S)
-    if stride not in _CONVOLUTIONS:
-        return frames // stride
-    for kernel, step in _CONVOLUTIONS[stride]:
-        frames = max(0, (frames - kernel) // step + 1)
-    return frames
 
 
 def ctc_units(text: str, units: str | None) -> tuple[int, int] | None:
@@ -196,7 +172,7 @@ def drop_reason(samples: int, units: list | None, options: dict) -> tuple[str, s
     if seconds > options["max_s"]:
         return "too long", f"{seconds:.3f} s > max_s {options['max_s']:g}"
     if units is not None:
-        frames = encoder_frames(samples, fs, options["ctc_stride"])
+        frames = usual_encoder(fs, options["ctc_stride"]).frames(samples)
         if sum(units) > frames:
             needs = f"{units[0]} units + {units[1]} repeats"
             return "too short for CTC", f"{needs} > {frames} encoder frames ({seconds:.3f} s)"

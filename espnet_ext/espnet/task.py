@@ -137,12 +137,6 @@ def is_first_process(args: argparse.Namespace) -> bool:
     return int(rank) == 0
 
 
-def rate_hz(frontend_conf: dict[str, Any] | None) -> float:
-    """Return ESPnet's ``fs``, a number or text as ``16k``, in Hz."""
-    text = str((frontend_conf or {}).get("fs", 16000)).lower()
-    return float(text[:-1]) * 1000 if text.endswith("k") else float(text)
-
-
 TASKS = {"asr": "espnet_ext.espnet.task:ASRTask"}
 
 

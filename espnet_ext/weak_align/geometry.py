@@ -7,43 +7,13 @@ Frame j after some layers is centred at feature frame ``offset + j * stride``. W
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import NamedTuple
 
 from torch import nn
 
+from espnet_ext import frames
 from espnet_ext.errors import UsageError
+from espnet_ext.frames import Step
 from espnet_ext.weak_align.labels import FrameGrid
-
-
-class Step(NamedTuple):
-    """A layer along time: output j looks at inputs ``[j stride - pad, j stride - pad + kernel)``.
-
-    Attributes:
-        kernel: Inputs of one output.
-        stride: Inputs between outputs.
-        pad: Zeros before the first input, and after the last.
-        slack: Added to the length before it is divided; ``stride - 1`` rounds up.
-    """
-
-    kernel: int
-    stride: int
-    pad: int = 0
-    slack: int = 0
-
-    def length(self, frames: int) -> int:
-        """Return the number of outputs."""
-        return max(0, (frames + 2 * self.pad - self.kernel + self.slack) // self.stride + 1)
-
-
-POOL2 = Step(kernel=2, stride=2, slack=1)  # max_pool2d with ceil_mode
-
-
-def skip(step: int) -> Step:
-    """Every ``step``-th frame, as ESPnet's RNN encoders pool time; of n frames (n + 1) // step.
-
-    The length is ESPnet's own, which for steps above 2 drops a last frame.
-    """
-    return Step(kernel=1, stride=step, slack=2 - step)
 
 
 @dataclass(frozen=True)
@@ -73,11 +43,11 @@ class Geometry:
             stride *= step.stride
         return offset
 
-    def length(self, frames: int) -> int:
-        """Return how many frames come of ``frames`` feature frames."""
+    def length(self, features: int) -> int:
+        """Return how many frames come of ``features`` feature frames."""
         for step in self.steps:
-            frames = step.length(frames)
-        return frames
+            features = step.length(features)
+        return features
 
     def grid(self, features: FrameGrid) -> FrameGrid:
         """Return the times of the frames, given those of the features."""
@@ -91,29 +61,14 @@ def conv_steps(modules: Iterable[nn.Module]) -> tuple[Step, ...]:
     return tuple(Step(c.kernel_size[0], c.stride[0], c.padding[0]) for c in convolutions)
 
 
-class Features(NamedTuple):
-    """How a frontend makes feature frames of samples.
-
-    Attributes:
-        hop: Samples between frames.
-        window: Samples of a frame that must be inside; 0 if the signal is padded by half a frame.
-        centre: Sample at the centre of frame 0.
-        rate: Samples per second.
-    """
-
-    hop: int
-    window: int
-    centre: float
-    rate: int
+class Features(frames.Features):
+    """How a frontend makes feature frames of samples, and where they lie in time."""
 
     @property
     def grid(self) -> FrameGrid:
-        """The frames in seconds."""
-        return FrameGrid(self.hop / self.rate, self.centre / self.rate)
-
-    def length(self, samples: int) -> int:
-        """Return the number of frames of ``samples`` samples."""
-        return max(0, (samples - self.window) // self.hop + 1)
+        """The frames in seconds: a padded signal has frame 0 centred at its first sample."""
+        centre = 0.0 if self.window < 2 else self.window / 2
+        return FrameGrid(self.hop / self.rate, centre / self.rate)
 
 
 def features_of(frontend: nn.Module | None, rate: int) -> Features:
@@ -133,11 +88,5 @@ def features_of(frontend: nn.Module | None, rate: int) -> Features:
             "frontend",
             "use ESPnet's default frontend",
         )
-    centred = stft.center
-    window = stft.n_fft
-    return Features(
-        hop=stft.hop_length,
-        window=window % 2 if centred else window,
-        centre=0.0 if centred else window / 2,
-        rate=rate,
-    )
+    window = stft.n_fft % 2 if stft.center else stft.n_fft
+    return Features(hop=stft.hop_length, window=window, rate=rate)

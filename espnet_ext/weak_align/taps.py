@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 
 from espnet_ext.errors import UsageError, nearest
-from espnet_ext.weak_align.geometry import POOL2, Geometry, Step, conv_steps, skip
+from espnet_ext.frames import POOL2, Step, skip
+from espnet_ext.weak_align.geometry import Geometry, conv_steps
 
 PLACES = ("middle", "output", "context")  # besides layer numbers
 TAPS = ("after_layer_before_pool", "after_layer_after_pool")

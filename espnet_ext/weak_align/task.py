@@ -18,8 +18,9 @@ from espnet2.tasks.asr import ASRTask
 from espnet2.utils.nested_dict_action import NestedDictAction
 
 from espnet_ext.errors import UsageError
-from espnet_ext.espnet.task import ExtTask, is_first_process, rate_hz
+from espnet_ext.espnet.task import ExtTask, is_first_process
 from espnet_ext.files import sha256_json, write_json
+from espnet_ext.frames import rate_hz
 from espnet_ext.progress import progress_log
 from espnet_ext.weak_align import checks, header
 from espnet_ext.weak_align.bpe_labels import BpeLabeller

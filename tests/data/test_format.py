@@ -13,9 +13,10 @@ from small_set import fill, noise
 from espnet_ext.data import format as format_module
 from espnet_ext.data.check import check_dir, report
 from espnet_ext.data.format import FormatOptions, format_dir
-from espnet_ext.data.format_job import ctc_units, encoder_frames, safe_name
+from espnet_ext.data.format_job import ctc_units, safe_name
 from espnet_ext.data.tables import read_table
 from espnet_ext.errors import DataError, SetupError, UsageError
+from espnet_ext.frames import usual_encoder
 
 
 def test_audio_that_fits_is_not_written_again(src, tmp_path):
@@ -235,9 +236,10 @@ def test_ctc_units():
 
 @given(st.integers(0, 10**6), st.sampled_from([1, 2, 3, 4, 6, 8]))
 def test_encoder_frames_grow_with_the_audio_and_stay_under_the_stride(samples, stride):
-    frames = encoder_frames(samples, 16000, stride)
+    encoder = usual_encoder(16000, stride)
+    frames = encoder.frames(samples)
     assert 0 <= frames <= (1 + samples // 160) / stride
-    assert encoder_frames(samples + 160 * stride, 16000, stride) in (frames, frames + 1)
+    assert encoder.frames(samples + 160 * stride) in (frames, frames + 1)
 
 
 utterances = st.lists(

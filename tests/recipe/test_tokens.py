@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Stage 4: token lists as ESPnet splits text, tags as one token, CTC feasibility."""
+"""Stage 4: token lists as ESPnet splits text, tags as one token."""
 
 import pytest
 
 from espnet_ext.errors import UsageError
 from espnet_ext.recipe.steps import tokens
-from espnet_ext.recipe.steps import train as train_step
 
 TEXT = {"a1": "go to <city> rome >", "a2": "gg", "a3": "add 10 %"}
 
@@ -13,8 +12,6 @@ TEXT = {"a1": "go to <city> rome >", "a2": "gg", "a3": "add 10 %"}
 @pytest.fixture
 def corpus(folder):
     folder.write("dump/train/text", "".join(f"{u} {t}\n" for u, t in TEXT.items()))
-    rows = {"a1": 16000, "a2": 2400, "a3": 16000}
-    folder.write("dump/train/utt2num_samples", "".join(f"{u} {n}\n" for u, n in rows.items()))
     return folder
 
 
@@ -30,7 +27,7 @@ def test_tags_are_one_token_and_the_rest_is_split_as_espnet_does(corpus):
     from espnet2.text.char_tokenizer import CharTokenizer
 
     ctx, made, out = make(corpus, type="char", symbols=["<city>", ">"])
-    split = tokens._splitter(ctx.recipe.tokens, out)
+    split = tokens.splitter(ctx.recipe.tokens, out)
     stock = CharTokenizer(non_linguistic_symbols=out / "symbols.txt")
     for text in TEXT.values():
         assert split(text) == stock.text2tokens(text)
@@ -54,13 +51,3 @@ def test_tags_are_pieces_of_a_bpe_model(corpus):
 def test_an_impossible_size_says_so(corpus):
     with pytest.raises(UsageError, match="sentencepiece cannot make 5 pieces"):
         make(corpus, type="bpe", size=5)
-
-
-def test_what_is_too_short_for_ctc_is_listed_and_left_out_of_training(corpus):
-    # 0.15 s are 3 encoder frames of 40 ms less the edge: 2; "gg" needs 3 with the blank between.
-    ctx, _, out = make(corpus, type="char")
-    assert [r.split("\t")[0] for r in (out / "infeasible.tsv").read_text().splitlines()] == ["a2"]
-    stats = corpus.path / "stats"
-    corpus.write("stats/text_shape", "a1 19,9\na2 2,9\na3 8,9\n")
-    train_step._leave_out_infeasible(ctx, stats)
-    assert (stats / "text_shape").read_text() == "a1 19,9\na3 8,9\n"

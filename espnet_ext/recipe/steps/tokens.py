@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Stage 4: the token list, and which utterances are too short for their tokens."""
+"""Stage 4: the token list."""
 
 import re
 from collections.abc import Callable
-from itertools import pairwise
 from pathlib import Path
 
-from espnet_ext.data.tables import iter_table, read_table
+from espnet_ext.data.tables import iter_table
 from espnet_ext.errors import DataError, UsageError, nearest
 from espnet_ext.files import atomic_dir, write_text
 from espnet_ext.recipe.console import say
@@ -51,22 +50,17 @@ def plan(ctx: Context) -> Plan:
             "--write_vocabulary true --add_symbol '<blank>:0' --add_symbol '<unk>:1' "
             "--add_symbol '<sos/eos>:-1'"
         ]
-    stride = ctx.recipe.format.ctc_stride if ctx.recipe.format else None
     return Plan(
         needs=texts,
-        inputs=[*texts, train / "utt2num_samples"],
         makes=[out / "tokens.txt"],
-        settings={
-            **{k: v for k, v in vars(t).items() if k not in ("code", "args")},
-            "ctc_stride": stride,
-        },
+        settings={k: v for k, v in vars(t).items() if k not in ("code", "args")},
         disk_mb=1,
         stock=stock,
     )
 
 
 def run(ctx: Context, plan: Plan) -> None:
-    """Write ``tokens.txt`` (and ``bpe.model``), then list CTC-infeasible training utterances."""
+    """Write ``tokens.txt`` (and ``bpe.model``)."""
     out = folder(ctx)
     with atomic_dir(out) as tmp:
         sentences = [s for path in plan.needs for _, s in iter_table(path) if s]
@@ -76,12 +70,7 @@ def run(ctx: Context, plan: Plan) -> None:
             write_text(tmp / "symbols.txt", "".join(f"{s}\n" for s in ctx.recipe.tokens.symbols))
         lines = ["<blank>", "<unk>", *tokens, "<sos/eos>"]
         write_text(tmp / "tokens.txt", "".join(f"{t}\n" for t in lines))
-        lost = _infeasible(ctx, tmp)
-        write_text(tmp / "infeasible.tsv", "".join("\t".join(map(str, row)) + "\n" for row in lost))
     say(f"  {len(lines)} tokens in {out}/tokens.txt")
-    if lost:
-        say(f"  {len(lost)} utterances have more tokens than CTC frames and are left out of "
-            f"training: {out}/infeasible.tsv")  # fmt: skip
 
 
 def _train_bpe(ctx: Context, out: Path, sentences: list[str]) -> list[str]:
@@ -118,7 +107,7 @@ def _count(ctx: Context, sentences: list[str]) -> list[str]:
     from collections import Counter
 
     t = ctx.recipe.tokens
-    split = _splitter(t, None)
+    split = splitter(t, None)
     counts = Counter(token for sentence in sentences for token in split(sentence))
     if not counts:
         raise DataError("the training text is empty", DUMP / ctx.recipe.data.train / "text")
@@ -126,25 +115,7 @@ def _count(ctx: Context, sentences: list[str]) -> list[str]:
     return [*t.symbols, *(w for w in ordered if w not in t.symbols)]
 
 
-def _infeasible(ctx: Context, out: Path) -> list[tuple[str, int, int]]:
-    """Return ``(utterance, frames, frames needed)`` where CTC has no path."""
-    train = DUMP / ctx.recipe.data.train
-    lengths = train / "utt2num_samples"
-    if ctx.recipe.format is None or not lengths.exists():
-        return []
-    samples, frame_s = read_table(lengths), 0.01 * ctx.recipe.format.ctc_stride
-    split = _splitter(ctx.recipe.tokens, out)
-    lost = []
-    for utt, sentence in iter_table(train / "text"):
-        tokens = split(sentence)
-        needed = len(tokens) + sum(a == b for a, b in pairwise(tokens))
-        frames = int(int(samples[utt]) / ctx.recipe.format.fs / frame_s) - 1
-        if needed > frames:
-            lost.append((utt, frames, needed))
-    return lost
-
-
-def _splitter(t: Tokens, out: Path | None) -> Callable[[str], list]:
+def splitter(t: Tokens, out: Path | None) -> Callable[[str], list]:
     """Return what splits a sentence as ESPnet's tokenizer of that type does."""
     if t.type == "bpe":
         import sentencepiece as spm

@@ -18,7 +18,7 @@ from espnet_ext.recipe.console import say
 from espnet_ext.recipe.environment import git_state
 from espnet_ext.recipe.schema import Phase, Stream
 from espnet_ext.recipe.stages import PHASES, Context, Plan, find
-from espnet_ext.recipe.steps import launch
+from espnet_ext.recipe.steps import launch, lengths
 from espnet_ext.recipe.steps.format import DUMP
 from espnet_ext.recipe.steps.tokens import folder, token_options
 from espnet_ext.scoring.budget import budget_line
@@ -278,7 +278,9 @@ def _collect_stats(ctx: Context, plan: Plan) -> None:
     config = plan.settings["config"]
     relevant = {k: v for k, v in config.items() if k.startswith(("frontend", "preprocessor"))}
     inputs = {k: v for k, v in records.current(plan)["inputs"].items() if not k.startswith("exp/")}
-    key = sha256_json([phase.task, plan.settings["streams"], relevant, inputs, token_options(ctx)])
+    encoder = lengths.encoder_of(ctx, config)
+    known = [phase.task, plan.settings["streams"], relevant, inputs, token_options(ctx)]
+    key = sha256_json([*known, repr(encoder)])
     if (records.read(stats / "done.json") or {}).get("key") == key:
         return
     (stats / "done.json").unlink(missing_ok=True)
@@ -286,7 +288,9 @@ def _collect_stats(ctx: Context, plan: Plan) -> None:
     train(phase.task, _collect_argv(ctx))
     for stream, extra in phase.extra_data.items():
         write_stream_shapes(stats / stream, extra.set, extra.streams)
-    _leave_out_infeasible(ctx, stats / "train")
+    if encoder is not None:
+        text = next(s.file for s in phase.streams if s.name == "text")
+        lengths.leave_out(ctx, stats / "train", DUMP / _train_valid(ctx)[0] / text, encoder)
     write_json(stats / "done.json", {"key": key})
 
 
@@ -298,17 +302,6 @@ def write_stream_shapes(out: Path, name: str, streams: list[Stream]) -> None:
         with atomic_path(out / f"{s.name}_shape") as tmp, open(tmp, "w", encoding="utf-8") as f:
             for utt, value in rows:
                 f.write(f"{utt} {value if s.type == 'sound' else len(value.split())}\n")
-
-
-def _leave_out_infeasible(ctx: Context, stats: Path) -> None:
-    listed = folder(ctx) / "infeasible.tsv" if token_options(ctx) else None
-    if listed is None or not listed.exists():
-        return
-    lost = {line.split("\t")[0] for line in listed.read_text(encoding="utf-8").splitlines()}
-    for path in stats.glob("*_shape") if lost else ():
-        rows = [line for line in path.read_text().splitlines(True) if line.split()[0] not in lost]
-        with atomic_path(path) as tmp:
-            tmp.write_text("".join(rows), encoding="utf-8")
 
 
 def _set_aside_if_changed(ctx: Context, plan: Plan, out: Path) -> None:

@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Training utterances that have fewer encoder frames than CTC needs: listed and left out."""
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from espnet_ext.data.tables import iter_table
+from espnet_ext.errors import DataError
+from espnet_ext.files import atomic_path
+from espnet_ext.frames import Encoder, encoder_of_config, usual_encoder
+from espnet_ext.recipe.console import say
+from espnet_ext.recipe.schema import Phase
+from espnet_ext.recipe.stages import Context
+from espnet_ext.recipe.steps.tokens import folder, splitter, token_options
+
+LIST = "infeasible.tsv"  # utterance, encoder frames, frames needed
+MOST = 0.5  # share of a set, above which the configuration is wrong and not the utterances
+
+
+def encoder_of(ctx: Context, config: Mapping[str, Any]) -> Encoder | None:
+    """Return what a training makes of audio, the usual encoder where its own is not known.
+
+    None where CTC plays no part: no audio, no tokens, or ``model_conf.ctc_weight: 0``.
+    """
+    phase: Phase = getattr(ctx.recipe, ctx.stage.name)
+    types = {s.name: s.type for s in phase.streams}
+    ctc_weight = (config.get("model_conf") or {}).get("ctc_weight", 0.5)
+    if types.get("speech") != "sound" or types.get("text") != "text" or not token_options(ctx):
+        return None
+    if not ctc_weight:
+        return None
+    usual = None
+    if ctx.recipe.format is not None:
+        usual = usual_encoder(ctx.recipe.format.fs, ctx.recipe.format.ctc_stride)
+    return encoder_of_config(config) or usual
+
+
+def leave_out(ctx: Context, stats: Path, text: Path, encoder: Encoder) -> int:
+    """Take utterances that CTC has no path for out of the shape files of ``stats``.
+
+    Args:
+        ctx: The training stage.
+        stats: Folder with ``speech_shape`` (samples) and ``text_shape`` (tokens).
+        text: The transcripts.
+        encoder: Of the training.
+
+    Returns:
+        How many were left out; they are listed in ``stats/infeasible.tsv``.
+
+    Raises:
+        DataError: More than half of the set would be left out.
+    """
+    few = {utt: frames for utt, frames, tokens in _shapes(stats, encoder)
+           if 2 * tokens - 1 > frames}  # fmt: skip
+    split, lost = splitter(ctx.recipe.tokens, folder(ctx)), {}
+    for utt, sentence in iter_table(text) if few else ():
+        if utt in few:
+            tokens = split(sentence)
+            needed = len(tokens) + sum(a == b for a, b in pairwise(tokens))
+            if needed > few[utt]:
+                lost[utt] = (few[utt], needed)
+    rows = [f"{utt}\t{frames}\t{needed}\n" for utt, (frames, needed) in lost.items()]
+    with atomic_path(stats / LIST) as tmp:
+        tmp.write_text("".join(rows), encoding="utf-8")
+    if lost:
+        total = sum(1 for _ in iter_table(stats / "speech_shape"))
+        _refuse_most(lost, total, text, encoder)
+        say(f"  {len(lost)} of {total} utterances have more tokens than encoder frames (of "
+            f"{1000 * encoder.shift_s:g} ms) and are left out: {stats / LIST}")  # fmt: skip
+        for path in stats.glob("*_shape"):
+            _without(path, lost)
+    return len(lost)
+
+
+def _shapes(stats: Path, encoder: Encoder) -> Iterator[tuple[str, int, int]]:
+    """Yield ``(utterance, encoder frames, tokens)``; ESPnet writes both files in one order."""
+    tables = (iter_table(stats / f"{name}_shape") for name in ("speech", "text"))
+    for (utt, samples), (same, tokens) in zip(*tables, strict=True):
+        if utt != same:
+            raise DataError("the statistics are of different sets", stats, f"remove {stats}")
+        yield utt, encoder.frames(int(samples.split(",")[0])), int(tokens.split(",")[0])
+
+
+def _refuse_most(lost: dict, total: int, text: Path, encoder: Encoder) -> None:
+    if len(lost) <= MOST * total:
+        return
+    utt, (frames, needed) = next(iter(lost.items()))
+    raise DataError(
+        f"{len(lost)} of {total} training utterances have fewer encoder frames than CTC needs: "
+        f"{utt} has {frames} of {1000 * encoder.shift_s:g} ms, and needs {needed}",
+        text,
+        "an encoder with a smaller stride (encoder_conf.input_layer), or larger units (tokens)",
+    )
+
+
+def _without(path: Path, lost: dict) -> None:
+    with contextlib.ExitStack() as stack:
+        tmp = stack.enter_context(atomic_path(path))
+        rows = stack.enter_context(open(path, encoding="utf-8"))
+        out = stack.enter_context(open(tmp, "w", encoding="utf-8"))
+        out.writelines(line for line in rows if line.split(maxsplit=1)[0] not in lost)
