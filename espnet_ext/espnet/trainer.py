@@ -22,6 +22,7 @@ from espnet2.train.trainer import Trainer
 
 from espnet_ext.espnet import checkpoint, finite
 from espnet_ext.files import write_json
+from espnet_ext.hardware import training_device
 from espnet_ext.progress import duration, progress_log
 from espnet_ext.scoring.budget import COUNTS
 
@@ -65,7 +66,8 @@ class RunState:
     params: int = 0
     params_trained: int = 0
     not_finite: list[str] = field(default_factory=list)  # tensors that were so from the start
-    spent: dict[str, dict[str, float]] = field(default_factory=dict)  # by epoch
+    device: str = ""
+    spent: dict[str, dict[str, Any]] = field(default_factory=dict)  # by epoch
 
     @property
     def spent_path(self) -> Path:
@@ -79,6 +81,7 @@ class RunState:
         epoch; an epoch without one had none of these batches.
         """
         keys = ("train_wall_s", "batches", "updates", "skipped")
+        devices = dict.fromkeys(e["device"] for e in self.spent.values() if "device" in e)
         epochs = self.spent.values()
         sums = {k: sum(epoch.get(k, 0) for epoch in epochs) for k in keys}
         counted = [k for k in COUNTS if any(k in epoch for epoch in epochs)]
@@ -89,6 +92,7 @@ class RunState:
             **sums,
             "train_wall_s": round(sums["train_wall_s"], 2),
             "epochs": len(self.spent),
+            "devices": [*devices],
             "valid_acc": curve if len(curve) == len(by_epoch) else [],
         }
 
@@ -104,8 +108,10 @@ class ExtTrainer(Trainer):
         """Train as :meth:`espnet2.train.trainer.Trainer.run` does, with atomic saves."""
         checkpoint.restore_missing(Path(trainer_options.output_dir))
         counts = [(p.numel(), p.requires_grad) for p in model.parameters()]
+        processes = distributed_option.dist_world_size or 1
         cls.state = RunState(
             trainer_options,
+            device=training_device(trainer_options.ngpu, processes),
             params=sum(n for n, _ in counts),
             params_trained=sum(n for n, trained in counts if trained),
         )
@@ -183,6 +189,7 @@ class ExtTrainer(Trainer):
         state.epoch_s = time.perf_counter() - start
         state.wait_share = timer.wait_s / max(state.epoch_s, 1e-9)
         state.spent[str(epoch)] = {
+            "device": state.device,
             "batches": timer.count,
             "updates": len(updates),
             "skipped": max(0, guard.forwards // state.options.accum_grad - len(updates)),

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from espnet_ext import __version__
 from espnet_ext.errors import SetupError, UsageError, nearest
-from espnet_ext.recipe.hardware import cpu_cores, cpu_model, free_disk_bytes, gpus, memory_bytes
+from espnet_ext.hardware import cpu_cores, cpu_model, describe, free_disk_bytes, gpus, memory_bytes
 
 # Half-open ranges of versions that were tested together; setup.py asks for the same.
 PYTHON_RANGE = ("3.12", "3.14")
@@ -131,13 +131,7 @@ def git_state(path: Path | str | None = None) -> dict[str, str | bool | None]:
 
 def describe_device() -> str:
     """Return one line on what a run computes on, such as ``1 x NVIDIA A100 (80 GiB)``."""
-    devices = gpus()
-    if not devices:
-        return f"CPU {cpu_model()}, {cpu_cores()} cores, {memory_bytes()[0] / 2**30:.0f} GiB"
-    names = [
-        x.name + (f" ({x.memory_mib / 1024:.0f} GiB)" if x.memory_mib else "") for x in devices
-    ]
-    return ", ".join(f"{names.count(x)} x {x}" for x in dict.fromkeys(names))
+    return describe(gpus())
 
 
 def header_lines(command: Sequence[str] | None = None, repo: Path | str | None = None) -> list[str]:

@@ -178,6 +178,8 @@ def _same_costs(out, reference):
     ours, whole = (json.loads((p / "phase.json").read_text()) for p in (out, reference))
     for key in ("epochs", "batches", "updates", "params", "params_trained"):
         assert ours[key] == whole[key] > 0
+    (device,) = whole["devices"]
+    assert ours["devices"] == [device] and device.startswith("CPU ")
 
 
 def test_costs_are_those_of_all_runs(tiny_argv, tmp_path, reference):

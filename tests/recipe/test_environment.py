@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from espnet_ext import hardware
 from espnet_ext.errors import SetupError, UsageError
-from espnet_ext.recipe import environment, hardware
+from espnet_ext.hardware import Gpu
+from espnet_ext.recipe import environment
 from espnet_ext.recipe.environment import check_environment, git_state, in_range, release
-from espnet_ext.recipe.hardware import Gpu
 
 SMI = "#!/bin/sh\necho 'NVIDIA A100, 143771'\necho 'NVIDIA L4, 23034'\n"
 
@@ -122,6 +123,14 @@ def test_device_line(smi: None, monkeypatch: pytest.MonkeyPatch):
     assert environment.describe_device() == "8 x X"
     monkeypatch.setattr(environment, "gpus", lambda: [])
     assert environment.describe_device().startswith("CPU ")
+
+
+def test_the_device_of_a_training_is_what_it_uses(smi: None, monkeypatch: pytest.MonkeyPatch):
+    assert hardware.training_device(1) == "1 x NVIDIA A100 (140 GiB)"
+    assert hardware.training_device(1, 8) == "8 x NVIDIA A100 (140 GiB)"
+    assert hardware.training_device(0).startswith("CPU ")  # though there are GPUs
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
+    assert hardware.training_device(1).startswith("1 x NVIDIA L4")
 
 
 def test_a_broken_driver_is_no_gpu(smi: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -91,6 +91,17 @@ def test_an_epoch_without_a_kind_of_batch_counts_none_of_it():
     assert (spent["batches"], spent["updates"], spent["train_wall_s"]) == (8, 4, 3.0)
 
 
+def test_a_training_that_went_on_elsewhere_tells_both_devices():
+    from espnet_ext.espnet import fastimport
+
+    fastimport.enable()
+    from espnet_ext.espnet.trainer import RunState
+
+    epochs = [{"train_wall_s": 1.0, "device": d} for d in ("1 x A100", "1 x H100", "1 x H100")]
+    state = RunState(None, spent={str(e): cost for e, cost in enumerate(epochs, 1)})
+    assert state.total_spent()["devices"] == ["1 x A100", "1 x H100"]
+
+
 def test_equal_passes_are_compared_whatever_the_batches_and_updates(recipe_dir, counted):
     base = [counted("base", s, BASE[s], 6300, 0, updates=6300) for s in range(3)]
     joint = [counted("new", s, BETTER[s], 2275, 4025, updates=4025) for s in range(3)]

@@ -7,8 +7,8 @@ import sys
 from collections import deque
 from pathlib import Path
 
+from espnet_ext import hardware
 from espnet_ext.errors import EspnetExtError, SetupError, UsageError
-from espnet_ext.recipe import hardware
 from espnet_ext.recipe.console import say
 from espnet_ext.recipe.options import Options
 from espnet_ext.recipe.stages import Context

@@ -110,3 +110,28 @@ def _from_driver() -> list[Gpu]:
         rows = dict(x.split(":", 1) for x in _read(info).splitlines() if ":" in x)
         found.append(Gpu(rows.get("Model", "NVIDIA GPU").strip()))
     return found
+
+
+def describe(devices: list[Gpu]) -> str:
+    """Return one line on what is computed on, such as ``1 x NVIDIA A100 (80 GiB)``.
+
+    Args:
+        devices: The GPUs; without any it is the CPU.
+    """
+    if not devices:
+        return f"CPU {cpu_model()}, {cpu_cores()} cores, {memory_bytes()[0] / 2**30:.0f} GiB"
+    names = [
+        x.name + (f" ({x.memory_mib / 1024:.0f} GiB)" if x.memory_mib else "") for x in devices
+    ]
+    return ", ".join(f"{names.count(x)} x {x}" for x in dict.fromkeys(names))
+
+
+def training_device(ngpu: int, processes: int = 1) -> str:
+    """Return one line on what this training runs on.
+
+    Args:
+        ngpu: GPUs of each process; 0: the CPU.
+        processes: Processes of a distributed training, on machines that are alike.
+    """
+    found = gpus()[:1] or [Gpu("GPU")]
+    return describe(found * ngpu * processes if ngpu else [])
