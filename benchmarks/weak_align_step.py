@@ -166,7 +166,7 @@ def save(conf: dict, side: str, folder: Path, weights: dict | None) -> dict:
 
 def time_decoding(conf: dict, args: argparse.Namespace) -> list[tuple[str, str, bool]]:
     """Return a line of the table for each method, and whether the texts are the same."""
-    from espnet_ext.espnet.infer import GreedyCTC
+    from espnet_ext.espnet.recognise import Greedy
 
     with quiet_import():
         from espnet2.bin.asr_inference import Speech2Text
@@ -178,11 +178,11 @@ def time_decoding(conf: dict, args: argparse.Namespace) -> list[tuple[str, str, 
             folder = Path(root) / side
             weights = save(conf, side, folder, weights)
             files = str(folder / "config.yaml"), str(folder / "model.pth")
-            greedy[side] = GreedyCTC(*files, args.device)
+            greedy[side] = Greedy(*files, args.device)
             options = {"beam_size": BEAM, "ctc_weight": 0.3, "maxlenratio": 0.3}
             beam[side] = Speech2Text(*files, device=args.device, **options)
     for name, made, run in (
-        ("greedy", greedy, lambda d: d(list(speech))),
+        ("greedy", greedy, lambda d: [found[0][0] for found in d(list(speech))]),
         ("beam", beam, lambda d: [d(x)[0][0] for x in speech]),
     ):
         texts = [run(made[side]) for side in TASKS]

@@ -223,7 +223,7 @@ RIGHT = [
     ("meth_b/model.py", "from espnet2.asr import x\nfrom espnet_ext.meth_b.loss import f"),
     ("meth_b/task.py", "from espnet_ext.espnet.task import ExtTask\nimport espnet2.tasks.asr"),
     ("align/viterbi.py", "import torch\nfrom espnet_ext.data.tables import read_table"),
-    ("espnet/infer.py", "import espnet2\nimport torch"),
+    ("espnet/decode.py", "import espnet2\nimport torch"),
     ("recipe/steps/train.py", "from espnet_ext.espnet.train import run\nimport espnet_extra"),
     ("data/fix.py", "from espnet_ext.errors import DataError\nfrom . import tables"),
     ("cli.py", "from espnet_ext.recipe import runner"),

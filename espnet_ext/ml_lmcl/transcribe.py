@@ -5,9 +5,8 @@ import functools
 import json
 import shutil
 import time
-from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,8 @@ from espnet_ext.data import audio
 from espnet_ext.data.rows import parse_segment
 from espnet_ext.data.tables import read_table, write_table
 from espnet_ext.errors import DataError, UsageError
-from espnet_ext.espnet.recognise import Recogniser, load_recogniser
+from espnet_ext.espnet.decode import by_length, named
+from espnet_ext.espnet.recognise import load_recogniser
 from espnet_ext.files import sha256_file, sha256_json, write_json, write_text
 from espnet_ext.ml_lmcl.archive import asr_files
 from espnet_ext.progress import progress_log
@@ -26,7 +26,6 @@ from espnet_ext.recipe.lock import hold
 from espnet_ext.recipe.options import Options
 
 PART = 200  # utterances of a part: what a kill can lose, times the number of processes
-SHORTEST_S = 0.1  # shorter audio is padded: feature extraction fails below half a window
 BATCH_S = 60.0  # seconds of audio in a batch of the greedy search, padding included
 
 
@@ -40,6 +39,7 @@ class Transcripts:
         audio_s: Seconds of audio.
         wall_s: Processor seconds of recognition; loading the model is left out.
         wer: Word error rate against ``text`` of the data directory in percent; None without one.
+        too_short: Utterances that are too short for the model; their texts are empty.
     """
 
     texts: dict[str, str]
@@ -47,6 +47,7 @@ class Transcripts:
     audio_s: float
     wall_s: float
     wer: float | None = None
+    too_short: list[str] = field(default_factory=list)
 
 
 def transcribe(
@@ -189,10 +190,12 @@ def _part(job: tuple) -> int:
     *model, work, items = job
     recognise = _loaded(*model)
     found, audio_s, start = {}, 0.0, time.perf_counter()
-    for batch in _batches(items, recognise):
-        speech = [x for _, x in batch]
-        audio_s += sum(map(len, speech)) / recognise.fs
-        for (utt, _), hypotheses in zip(batch, recognise(speech), strict=True):
+    read = ((utt, named(utt, functools.partial(_read, item, recognise.fs))) for utt, *item in items)
+    lengths = [(len(speech) / recognise.fs, (utt, speech)) for utt, speech in read]
+    for batch in by_length(lengths, BATCH_S):
+        audio_s += sum(len(x) for _, x in batch) / recognise.fs
+        recognised = recognise([x for _, x in batch])
+        for (utt, _), hypotheses in zip(batch, recognised, strict=True):
             found[utt] = [[" ".join(text.split()), score] for text, score in hypotheses]
     wall_s = time.perf_counter() - start
     name = sha256_json(list(found))[:16]
@@ -200,26 +203,9 @@ def _part(job: tuple) -> int:
     return len(found)
 
 
-def _batches(items: Iterable[list], recognise: Recogniser) -> Iterator[list[tuple[str, Any]]]:
-    """Yield ``[(utterance, speech)]`` of similar length, at most ``BATCH_S`` seconds, padded."""
-    read = []
-    for utt, path, start_s, end_s in items:
-        try:
-            speech, rate = audio.read(path, start_s, end_s)
-        except DataError as e:
-            raise DataError(e.what, f"{utt}: {e.where}", e.how) from None
-        speech = audio.resample(speech, rate, recognise.fs)
-        lacking = max(0, round(SHORTEST_S * recognise.fs) - len(speech))
-        read.append((utt, np.pad(speech, (0, lacking))))
-    batch: list[tuple[str, Any]] = []
-    for utt, speech in sorted(read, key=lambda x: -len(x[1])):
-        longest = len(batch[0][1]) if batch else len(speech)
-        if batch and longest * (len(batch) + 1) > BATCH_S * recognise.fs:
-            yield batch
-            batch = []
-        batch.append((utt, speech))
-    if batch:
-        yield batch
+def _read(item: list[Any], fs: int) -> np.ndarray:
+    path, start_s, end_s = item
+    return audio.resample(*audio.read(path, start_s, end_s), fs)
 
 
 def _merge(work: Path, utts: list[str], data_dir: Path) -> Transcripts:
@@ -232,8 +218,14 @@ def _merge(work: Path, utts: list[str], data_dir: Path) -> Transcripts:
     if nbest.keys() != set(utts):
         lost = sorted(set(utts) - nbest.keys())
         raise DataError(f"{len(lost)} of {len(utts)} utterances have no transcript", lost[:5])
+    short = [u for u in utts if not nbest[u]]
+    if short:
+        shown = ", ".join(short[:5]) + (", ..." if short[5:] else "")
+        progress_log.warning(f"{len(short)} utterances are too short to recognise: {shown}")
+    nbest = {u: nbest[u] or [("", None)] for u in utts}
     texts = {u: nbest[u][0][0] for u in utts}
-    return Transcripts(texts, nbest, audio_s, wall_s, word_error_rate(data_dir / "text", texts))
+    wer = word_error_rate(data_dir / "text", texts)
+    return Transcripts(texts, nbest, audio_s, wall_s, wer, short)
 
 
 def word_error_rate(reference: Path, texts: dict[str, str]) -> float | None:
@@ -261,6 +253,7 @@ def _write(out: Path, result: Transcripts, nbest: int) -> None:
     figures = {
         "utterances": len(result.texts),
         "empty": sum(not t for t in result.texts.values()),
+        "too_short": len(result.too_short),
         "audio_s": round(result.audio_s, 2),
         "wall_s": round(result.wall_s, 3),
         "rtf": round(result.wall_s / max(result.audio_s, 1e-9), 5),

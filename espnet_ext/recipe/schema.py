@@ -112,6 +112,7 @@ class Phase:
 class Decode:
     method: str = "greedy_ctc"  # greedy_ctc, beam, or module:function
     batch_s: float = 60.0  # seconds of audio in a batch (greedy)
+    longest_s: float = 120.0  # longer audio is cut at pauses
     args: dict = field(default_factory=dict)  # options of espnet2's Speech2Text (beam)
     sets: list[str] = field(default_factory=list)  # default: data.valid and data.test
     code: str = ""

@@ -20,8 +20,8 @@ def test_imports_are_silent_and_errors_are_not_swallowed(capsys):
 
 
 def test_recognising_in_a_process_of_its_own_says_nothing():
-    code = "from espnet_ext.espnet.infer import decode_beam\ntry:\n"
-    code += "    decode_beam('no.yaml', 'no.pth', {}, 'cpu', [])\nexcept FileNotFoundError: pass"
+    code = "from espnet_ext.espnet.recognise import Beam\ntry:\n"
+    code += "    Beam('no.yaml', 'no.pth', {})\nexcept FileNotFoundError: pass"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 

@@ -157,7 +157,8 @@ def test_misuse(asr, data, tmp_path):
 
 def test_a_model_of_espnet(tiny_argv, tiny_data, tmp_path, monkeypatch):
     """Greedy and beam search of a trained ESPnet model, from its files and packed."""
-    from espnet_ext.espnet import infer, train
+    from espnet_ext.espnet import train
+    from espnet_ext.espnet.decode import decode
     from espnet_ext.espnet.pack import pack_asr
 
     monkeypatch.chdir(tmp_path)
@@ -167,18 +168,20 @@ def test_a_model_of_espnet(tiny_argv, tiny_data, tmp_path, monkeypatch):
     data = tiny_data / "valid"
     wavs = read_table(data / "wav.scp")
     greedy = transcribe(data, *files, "greedy")
-    assert greedy.texts == infer.decode_greedy(*files, wavs, 60.0).texts
+    assert greedy.texts == decode(*files, None, 60.0, "cpu", 120.0, list(wavs.items())).texts
     assert greedy.wer is not None
     # A length ratio, because a model of one epoch ends before its first letter.
     options = {"beam_size": 3, "ctc_weight": 0.5, "maxlenratio": -3, "minlenratio": 1.0}
     soundfile.write("short.wav", np.zeros(40), RATE)
     folder = Path("both")
     folder.mkdir()
-    # Less than a window of the features: ESPnet itself fails with it.
+    # Less than a window of the features: ESPnet itself fails with it, alone or in any batch.
     (folder / "wav.scp").write_text((data / "wav.scp").read_text() + "z short.wav\n")
     beam = transcribe(folder, "asr.zip", None, "beam", options, nbest=3)
-    want = infer.decode_beam(*map(str, files), options, "cpu", list(wavs.items()))
-    assert beam.texts == {**want.texts, "z": beam.texts["z"]}
+    want = decode(*files, options, 60.0, "cpu", 120.0, list(wavs.items()))
+    assert beam.texts == {**want.texts, "z": ""} and beam.too_short == ["z"]
+    assert json.loads(Path("beam.json").read_text())["too_short"] == 1
+    assert transcribe(folder, "asr.zip", None, "greedy").texts == {**greedy.texts, "z": ""}
     for utt in wavs:
         scores = [score for _, score in beam.nbest[utt]]
         assert len(scores) > 1 and scores == sorted(scores, reverse=True)

@@ -4,7 +4,7 @@
 from pathlib import Path
 
 from espnet_ext.data.tables import read_table
-from espnet_ext.espnet.infer import Result
+from espnet_ext.espnet.decode import Result
 from espnet_ext.recipe.steps import decode
 
 

@@ -120,7 +120,7 @@ def confuse(argv: list[str]) -> None:
 def speak(argv: list[str]) -> None:
     """``espnet-ext simulate-asr speak TEXT OUT --asr-config C --asr-model M``."""
     args = _parse(_speak_parser(), argv)
-    from espnet_ext.espnet.recognise import load_recogniser
+    from espnet_ext.espnet.recognise import best_text, load_recogniser
     from espnet_ext.ml_lmcl.simulate import speak as work
     from espnet_ext.progress import duration
 
@@ -136,7 +136,7 @@ def speak(argv: list[str]) -> None:
     done = work.speak(
         texts,
         speaker,
-        lambda speech: [found[0][0] for found in recogniser(speech)],
+        lambda speech: [best_text(found) for found in recogniser(speech)],
         rate_hz=recogniser.fs,
         batch_s=args.batch_s,
         keep_audio=args.keep_audio,

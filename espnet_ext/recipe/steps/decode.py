@@ -4,6 +4,7 @@
 import shlex
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from espnet_ext.data.format_write import read_dropped
 from espnet_ext.data.tables import read_table, write_table
@@ -16,6 +17,9 @@ from espnet_ext.recipe.stages import PHASES, Context, Plan
 from espnet_ext.recipe.steps import launch
 from espnet_ext.recipe.steps.format import DUMP
 from espnet_ext.recipe.steps.train import model_file
+
+if TYPE_CHECKING:
+    from espnet_ext.espnet.decode import Result
 
 METHODS = ("greedy_ctc", "beam")
 
@@ -59,10 +63,18 @@ def plan(ctx: Context) -> Plan:
     return Plan(
         needs=[model, config, *wavs],
         makes=[out_dir(ctx, s) / "text" for s in sets_of(ctx)],
-        settings={"method": section.method, "args": section.args},
+        settings=_settings(section),
         disk_mb=1,
         stock=[_stock(section, model, config, DUMP / s, ctx) for s in sets_of(ctx)],
     )
+
+
+def _settings(section: Decode) -> dict:
+    """What decoding depends on; what came later is told where it is not the default."""
+    settings = {"method": section.method, "args": section.args}
+    if section.longest_s != Decode.longest_s:
+        settings["longest_s"] = section.longest_s
+    return settings
 
 
 def _stock(section: Decode, model: Path, config: Path, data: Path, ctx: Context) -> str:
@@ -82,24 +94,41 @@ def run(ctx: Context, plan: Plan) -> None:
     device = "cuda" if launch.gpus(ctx.options) else "cpu"
     for name in sets_of(ctx):
         wavs = read_table(DUMP / name / "wav.scp")
-        if section.method == "greedy_ctc":
-            from espnet_ext.espnet.infer import decode_greedy
-
-            progress = Progress(f"decode {name}")
-            result = decode_greedy(config, model, wavs, section.batch_s, device, progress)
-        elif section.method == "beam":
-            result = _beam(ctx, config, model, wavs, device)
+        if section.method in METHODS:
+            result = _recognise(ctx, name, config, model, list(wavs.items()), device)
         else:
             result = load_object(section.method, "decode.method")(ctx, name)
         if result.texts.keys() != wavs.keys():
             lost = sorted(wavs.keys() - result.texts.keys())
             raise DataError(f"{len(lost)} utterances of {name} have no result", lost[:5])
         _add_unusable(name, result.texts)
-        with atomic_dir(out_dir(ctx, name)) as tmp:
-            write_table(tmp / "text", result.texts)
-            figures = {"audio_s": round(result.audio_s, 2), "wall_s": round(result.wall_s, 3)}
-            write_json(tmp / "decode.json", {**figures, "rtf": round(result.rtf, 5)})
+        _write(out_dir(ctx, name), result)
         say(f"  {name}: {len(wavs)} utterances, real time factor {result.rtf:.4f} on {device}")
+        _tell(name, result)
+
+
+def _write(out: Path, result: "Result") -> None:
+    figures = {
+        "audio_s": round(result.audio_s, 2),
+        "wall_s": round(result.wall_s, 3),
+        "rtf": round(result.rtf, 5),
+        "empty": sum(not text.split() for text in result.texts.values()),
+        "too_short": len(result.too_short),
+        "long": len(result.long),
+    }
+    with atomic_dir(out) as tmp:
+        write_table(tmp / "text", result.texts)
+        write_json(tmp / "decode.json", figures)
+
+
+def _tell(name: str, result: "Result") -> None:
+    for utts, what in (
+        (result.too_short, "too short for the model: their hypotheses are empty"),
+        (result.long, "longer than decode.longest_s: cut at pauses"),
+    ):
+        if utts:
+            shown = ", ".join(utts[:5]) + (", ..." if utts[5:] else "")
+            say(f"  {name}: {len(utts)} utterances {what} ({shown})")
 
 
 def _add_unusable(name: str, texts: dict[str, str]) -> None:
@@ -111,15 +140,19 @@ def _add_unusable(name: str, texts: dict[str, str]) -> None:
             + ", ".join(f"{u} ({why})" for u, why in list(dropped.items())[:3]))  # fmt: skip
 
 
-def _beam(ctx: Context, config: Path, model: Path, wavs: dict[str, str], device: str):
-    from espnet_ext.espnet.infer import decode_beam, merge
+def _recognise(
+    ctx: Context, name: str, config: Path, model: Path, wavs: list[tuple[str, str]], device: str
+) -> "Result":
+    from espnet_ext.espnet.decode import decode, merge
     from espnet_ext.recipe.executor import make_executor
 
+    section = ctx.recipe.decode
+    beam = section.args if section.method == "beam" else None
+    fixed = (str(config), str(model), beam, section.batch_s, device, section.longest_s)
+    jobs = ctx.options.nj or 1
+    if beam is None or device == "cuda" or jobs == 1:
+        return decode(*fixed, wavs, Progress(f"decode {name}"))
     # Every part loads the model once, so few large parts.
-    jobs = 1 if device == "cuda" else (ctx.options.nj or 1)
-    parts = [part for i in range(2 * jobs) if (part := list(wavs.items())[i :: 2 * jobs])]
-    if jobs == 1:
-        parts = [list(wavs.items())]
-    work = partial(decode_beam, str(config), str(model), ctx.recipe.decode.args, device)
+    parts = [part for i in range(2 * jobs) if (part := wavs[i :: 2 * jobs])]
     with make_executor(ctx.options) as executor:
-        return merge(executor.map(work, parts))
+        return merge(executor.map(partial(decode, *fixed), parts))
