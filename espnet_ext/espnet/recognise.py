@@ -14,6 +14,7 @@ import numpy as np
 from espnet_ext.errors import DataError, EspnetExtError, UsageError
 from espnet_ext.espnet import fastimport
 from espnet_ext.espnet.compat import quiet_import
+from espnet_ext.frames import rate_hz
 
 Hypothesis = tuple[str, float | None]  # text, log score
 LONGEST_S = 120.0  # a piece of long audio is at most so long
@@ -51,8 +52,6 @@ class _Recogniser(ABC):
     """What both searches share: which audio is too short, and how long audio is cut."""
 
     def __init__(self, model: Any, args: Any, longest_s: float):
-        from espnet_ext.espnet.task import rate_hz
-
         self.model = model.eval()
         self.fs = int(rate_hz(args.frontend_conf))
         self.longest = round(longest_s * self.fs)  # samples
