@@ -24,7 +24,7 @@ from espnet_ext.espnet import checkpoint, finite
 from espnet_ext.files import write_json
 from espnet_ext.hardware import training_device
 from espnet_ext.progress import duration, progress_log
-from espnet_ext.scoring.budget import COUNTS
+from espnet_ext.scoring.spent import COUNTS
 
 PHASE_RECORD = "phase.json"
 
@@ -77,7 +77,7 @@ class RunState:
     def total_spent(self) -> dict[str, Any]:
         """Return wall time in seconds, counts and the validation curve of all complete epochs.
 
-        Of :data:`~espnet_ext.scoring.budget.COUNTS` those that a method's trainer has put into any
+        Of :data:`~espnet_ext.scoring.spent.COUNTS` those that a method's trainer has put into any
         epoch; an epoch without one had none of these batches.
         """
         keys = ("train_wall_s", "batches", "updates", "skipped")

@@ -5,17 +5,18 @@ import statistics
 from itertools import groupby
 from pathlib import Path
 
+import numpy as np
+
 from espnet_ext.errors import DataError
 from espnet_ext.recipe.console import say
 from espnet_ext.recipe.sweep import Run, Sweep
 from espnet_ext.scoring.comparison import reference_of
 from espnet_ext.scoring.intent import wilson_interval
 from espnet_ext.scoring.markdown import table
+from espnet_ext.scoring.metrics import Metric, find
 from espnet_ext.scoring.record import Decoded, load_record
 from espnet_ext.scoring.significance import bootstrap_interval
 from espnet_ext.scoring.sweep_plot import SweepPoint, plot_sweep
-
-NAMES = {"wer": "WER", "cer": "CER", "accuracy": "Accuracy"}
 
 
 def report(sweep: Sweep, runs: list[Run]) -> Path:
@@ -29,7 +30,8 @@ def report(sweep: Sweep, runs: list[Run]) -> Path:
         DataError: A run has no record, none of this set and method, or another reference.
         SetupError: matplotlib is not installed.
     """
-    rows, points, references = [], [], {}
+    metric = find(sweep.metric)
+    rows, points, references, resampled = [], [], {}, True
     for _, same in groupby(runs, key=lambda run: run.group):
         seeds = list(same)
         first, scores = seeds[0], [_scored(sweep, run) for run in seeds]
@@ -40,18 +42,20 @@ def report(sweep: Sweep, runs: list[Run]) -> Path:
                 " and ".join(map(str, references.values())),
                 "a swept key must not change the set that is scored",
             )
-        rates = [getattr(d, sweep.metric).exact_rate for d in scores]
-        mean, (low, high) = statistics.fmean(rates), interval(sweep.metric, scores)
+        rates = [d.value(metric) for d in scores]
+        mean, (low, high) = statistics.fmean(rates), interval(metric, scores)
+        resampled &= all(d.counts(metric) is not None for d in scores)
         points.append(SweepPoint(first.value, mean, low, high, first.curve))
         spread = f" ± {statistics.stdev(rates):.2f}" if len(rates) > 1 else ""
         listed = ", ".join(str(r.seed) for r in seeds)
         shown = [first.value, f"{mean:.2f}{spread}", f"{low:.2f} to {high:.2f}", listed]
         rows.append([first.curve, *shown] if sweep.curves else shown)
-    header = [sweep.x_label, f"{NAMES[sweep.metric]} (%)", _band(sweep.metric), "seeds"]
+    band = "95 % interval" if resampled else "range over seeds"
+    header = [sweep.x_label, f"{metric.title} (%)", band, "seeds"]
     header = ["curve", *header] if sweep.curves else header
     for line in table(header, rows, {"curve", "seeds"}):
         say(line)
-    y_label = f"{NAMES[sweep.metric]} (%) on {sweep.set}, {_band(sweep.metric)}"
+    y_label = f"{metric.title} (%) on {sweep.set}, {band}"
     picture = Path("results") / f"sweep_{sweep.name}.png"
     plot_sweep(points, sweep.x_label, y_label, picture)
     say(f"curve: {picture}")
@@ -62,8 +66,7 @@ def _scored(sweep: Sweep, run: Run) -> Decoded:
     record = load_record(run.record)
     try:
         scored = record.sets[sweep.set][sweep.method]
-        if getattr(scored, sweep.metric) is None:
-            raise KeyError(sweep.metric)
+        scored.metrics[sweep.metric]
         return scored
     except KeyError:
         raise DataError(
@@ -73,22 +76,17 @@ def _scored(sweep: Sweep, run: Run) -> Decoded:
         ) from None
 
 
-def interval(metric: str, scores: list[Decoded]) -> tuple[float, float]:
-    """Return what the band shows, in percent: for CER the range over seeds, else an interval.
+def interval(metric: Metric, scores: list[Decoded]) -> tuple[float, float]:
+    """Return what the band shows, in percent: an interval, else the range over seeds.
 
-    It is the bootstrap over utterances for WER, and Wilson's of the mean accuracy for accuracy.
-
-    Run records keep the errors of each utterance in words only, so CER cannot be resampled.
+    It is Wilson's of the mean for a share of utterances, else the bootstrap over utterances. An
+    older release kept no counts of each utterance for CER, which cannot be resampled then.
     """
-    if metric == "wer":
-        errors = [d.per_utt.word_errors for d in scores]
-        return bootstrap_interval(errors, scores[0].per_utt.word_ref)
-    if metric == "accuracy":
-        correct = statistics.fmean(d.intent.correct for d in scores)
-        return wilson_interval(correct, scores[0].utterances)
-    rates = [getattr(d, metric).exact_rate for d in scores]
-    return min(rates), max(rates)
-
-
-def _band(metric: str) -> str:
-    return "range over seeds" if metric == "cer" else "95 % interval"
+    counts = [d.counts(metric) for d in scores]
+    if any(c is None for c in counts):
+        rates = [d.value(metric) for d in scores]
+        return min(rates), max(rates)
+    part, whole = np.stack(counts)[..., 0], counts[0][:, 1]
+    if (whole == 1).all() and metric.better == "higher":
+        return wilson_interval(part.sum(axis=1).mean(), len(whole))
+    return bootstrap_interval(part, whole)

@@ -9,26 +9,13 @@ many to unlabelled batches is the method's own choice, and is shown.
 
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from espnet_ext.progress import duration
 from espnet_ext.scoring.markdown import table
+from espnet_ext.scoring.record import Phase, Record
+from espnet_ext.scoring.spent import COUNTS, FACTS
 
-if TYPE_CHECKING:
-    from espnet_ext.scoring.record import Phase, Record
-
-# Optional counts of a phase, and of a budget, with their column on the results page.
-COUNTS = {
-    "labelled_batches": "Labelled batches",
-    "unlabelled_batches": "Unlabelled batches",
-    "passes": "Passes",
-}
-# Optional facts of a phase, with their column.
-FACTS = {
-    "labelled_hours": "Labelled (h)",
-    "unlabelled_hours": "Unlabelled (h)",
-    "last_gamma": "Last gamma",
-}
 TOLERANCE_PERCENT = 1  # whole epochs seldom end at the same number of passes
 _NONE = "–"
 _NOTE = (
@@ -39,54 +26,12 @@ _NOTE = (
 )
 
 
-def total_budget(phases: Iterable[Mapping[str, Any]]) -> dict[str, int]:
-    """Return what a run has used over all its phases.
-
-    A phase that did not count its passes made one for each of its batches. Which of these were
-    labelled nobody knows, so labelled and unlabelled batches are summed only where every phase
-    has counted them: a sum that lacks a phase would look like a smaller budget.
-
-    Args:
-        phases: Contents of ``phase.json``, with ``updates`` and maybe any of :data:`COUNTS`.
-    """
-    phases = list(phases)
-    budget = {"updates": sum(p["updates"] for p in phases)}
-    for key in ("labelled_batches", "unlabelled_batches"):
-        if phases and all(key in p for p in phases):
-            budget[key] = sum(p[key] for p in phases)
-    if any("passes" in p for p in phases):
-        budget["passes"] = sum(p.get("passes", p.get("batches", p["updates"])) for p in phases)
-    return budget
-
-
-def budget_line(phase: Mapping[str, Any]) -> str:
-    """Tell on one line what a phase has cost: passes and batches (where counted), time, memory.
-
-    Args:
-        phase: Contents of ``phase.json``; times in seconds, memory in MB.
-    """
-    batches = " and ".join(
-        f"{phase[key]:,} {name}"
-        for key, name in (("labelled_batches", "labelled"), ("unlabelled_batches", "unlabelled"))
-        if key in phase
-    )
-    passes = f"{phase['passes']:,} forward-backward passes" if "passes" in phase else ""
-    counted = ": ".join(x for x in (passes, f"{batches} batches" if batches else "") if x)
-    parts = [
-        *([counted] if counted else []),
-        duration(phase["train_wall_s"]),
-        f"peak memory {phase['peak_rss_mb']:,} MB",
-        *([f"GPU {phase['peak_gpu_mb']:,} MB"] if phase["peak_gpu_mb"] else []),
-    ]
-    return ", ".join(parts)
-
-
-def judged_by_updates(runs: Iterable["Record"]) -> bool:
+def judged_by_updates(runs: Iterable[Record]) -> bool:
     """Whether some runs have counted their passes and others have not."""
     return len({_passes(r) is None for r in runs}) == 2
 
 
-def comparable_budgets(runs: Sequence["Record"]) -> bool:
+def comparable_budgets(runs: Sequence[Record]) -> bool:
     """Whether the budgets of ``runs`` (at least one) can be held against each other.
 
     They can when all are counted in passes, equal or not (:func:`unequal_passes` says which), when
@@ -98,7 +43,7 @@ def comparable_budgets(runs: Sequence["Record"]) -> bool:
     return _passes(runs[0]) is not None or all(r.budget == runs[0].budget for r in runs)
 
 
-def unequal_passes(baseline: Sequence["Record"], group: Sequence["Record"]) -> str | None:
+def unequal_passes(baseline: Sequence[Record], group: Sequence[Record]) -> str | None:
     """Return a sentence where the passes of any two of the runs differ; None where they are equal.
 
     None as well where not all runs have counted them.
@@ -114,7 +59,7 @@ def unequal_passes(baseline: Sequence["Record"], group: Sequence["Record"]) -> s
     )
 
 
-def unequal_means(baseline: Sequence["Record"], group: Sequence["Record"]) -> str | None:
+def unequal_means(baseline: Sequence[Record], group: Sequence[Record]) -> str | None:
     """Return a sentence where the groups' mean passes, or else updates, differ; None if equal.
 
     For methods of which one has a phase more than the other, or that stop early: there the budget
@@ -133,7 +78,7 @@ def unequal_means(baseline: Sequence["Record"], group: Sequence["Record"]) -> st
     return f"unequal budget: {of_group:,.0f} {key} against {of_baseline:,.0f} of the baseline"
 
 
-def budget_lines(groups: Mapping[str, Sequence["Record"]]) -> list[str]:
+def budget_lines(groups: Mapping[str, Sequence[Record]]) -> list[str]:
     """Return the section of RESULTS.md on the groups' budgets; empty where no run counts passes."""
     if all(_passes(r) is None for runs in groups.values() for r in runs):
         return []
@@ -159,18 +104,18 @@ def budget_lines(groups: Mapping[str, Sequence["Record"]]) -> list[str]:
     return ["## Budgets", "", _NOTE, "", *table(header, rows, {"System", "Seeds"}), ""]
 
 
-def count_columns(phases: Iterable["Phase"]) -> dict[str, str]:
+def count_columns(phases: Iterable[Phase]) -> dict[str, str]:
     """Return those of :data:`COUNTS` that any phase has."""
     phases = list(phases)
     return {k: name for k, name in COUNTS.items() if any(getattr(p, k) is not None for p in phases)}
 
 
-def count_cells(phase: "Phase", columns: Iterable[str]) -> list[str]:
+def count_cells(phase: Phase, columns: Iterable[str]) -> list[str]:
     """Return a phase's cells below :func:`count_columns`."""
     return [_range([getattr(phase, key)]) for key in columns]
 
 
-def _passes(run: "Record") -> int | None:
+def _passes(run: Record) -> int | None:
     passes = (run.budget or {}).get("passes")
     return passes if isinstance(passes, int) else None
 
@@ -183,10 +128,10 @@ def _range(values: Sequence[Any]) -> str:
     return f"{low:,}" if low == high else f"{low:,} to {high:,}"
 
 
-def _fact(phases: Sequence["Phase"], key: str) -> str:
+def _fact(phases: Sequence[Phase], key: str) -> str:
     known = sorted({v for p in phases if (v := getattr(p, key)) is not None})
     return " to ".join(f"{v:.3g}" for v in {known[0]: 0, known[-1]: 0}) if known else _NONE
 
 
-def _highest(phases: Sequence["Phase"], of: Callable[["Phase"], float]) -> str:
+def _highest(phases: Sequence[Phase], of: Callable[[Phase], float]) -> str:
     return f"{max(map(of, phases)):,.0f}" if phases else _NONE

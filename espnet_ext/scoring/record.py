@@ -1,140 +1,30 @@
 # SPDX-License-Identifier: Apache-2.0
 """Run records: one JSON file per run under ``<recipe>/results/``, the only source of RESULTS.md.
 
-Units stand in the names (``_s`` seconds, ``_mb`` megabytes); rates are percent. Fields that this
-schema does not know are tolerated, so that a newer stage may write more. Counts that contradict
-each other are refused: a record is evidence, not a place to type numbers.
+Units stand in the names (``_s`` seconds, ``_mb`` megabytes); values of metrics are percent. Fields
+that this schema does not know are tolerated, so that a newer stage may write more. Counts that
+contradict each other are refused: a record is evidence, not a place to type numbers. Records of
+schema 1 are read as well.
 """
 
+import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
+import numpy as np
 from pydantic import Field, ValidationError, model_validator
 
 from espnet_ext.errors import DataError
-from espnet_ext.scoring.budget import COUNTS
-from espnet_ext.scoring.record_base import RATE_TOLERANCE, Amount, Count, Model, Name, Sha256
-from espnet_ext.scoring.record_intent import Intent
+from espnet_ext.scoring.metrics import Metric
+from espnet_ext.scoring.record_base import Amount, Count, Model, Name, Sha256
+from espnet_ext.scoring.record_scores import Decoded, Kind
+from espnet_ext.scoring.record_v1 import Decoded1
+from espnet_ext.scoring.spent import COUNTS
 
-Kind = Literal["wer", "intent"]
+__all__ = ["SCHEMA", "Counted", "Decoded", "Kind", "Phase", "Record", "load_record", "load_records"]
 
-
-class ErrorRate(Model):
-    """Totals of one error rate: ``rate`` in percent, the rest in words or characters."""
-
-    rate: Amount
-    sub: Count
-    dele: Count = Field(alias="del")
-    ins: Count
-    ref: Count
-
-    @property
-    def accuracy(self) -> Intent | None:
-        """The intents, by the name of their measure."""
-        return self.intent
-
-    @property
-    def errors(self) -> int:
-        """Substitutions, deletions and insertions together."""
-        return self.sub + self.dele + self.ins
-
-    @property
-    def exact_rate(self) -> float:
-        """The rate from the counts, in percent."""
-        return 100.0 * self.errors / self.ref
-
-    @model_validator(mode="after")
-    def _rate_is_that_of_the_counts(self) -> Self:
-        if not self.ref:
-            raise ValueError("ref is 0: an error rate is not defined")
-        if abs(self.rate - self.exact_rate) > RATE_TOLERANCE:
-            raise ValueError(f"rate {self.rate} is not that of the counts, {self.exact_rate:.3f}")
-        return self
-
-
-class PerUtterance(Model):
-    """Word counts of each utterance, in byte order of the utterance ids."""
-
-    ids_sha256: Sha256
-    word_errors: list[Count]
-    word_ref: list[Count]
-
-
-class Decoded(Model):
-    """One test set decoded by one method, scored by words or by intents."""
-
-    utterances: Annotated[int, Field(ge=1)]
-    ref_sha256: Sha256
-    hyp_sha256: Sha256
-    input_sha256: Sha256 | None = None  # of the transcripts, where text was classified
-    decode_wall_s: Amount
-    audio_s: Amount | None = None
-    rtf: Amount | None = None
-    wer: ErrorRate | None = None
-    cer: ErrorRate | None = None
-    per_utt: PerUtterance | None = None
-    intent: Intent | None = None
-    command: str = ""  # the command that decoded, where it is not the run's
-
-    @property
-    def kind(self) -> Kind:
-        """What was scored."""
-        return "wer" if self.intent is None else "intent"
-
-    @property
-    def rate(self) -> float:
-        """Word error rate, or accuracy, from the counts, in percent."""
-        return self.wer.exact_rate if self.intent is None else self.intent.exact_rate
-
-    @property
-    def accuracy(self) -> Intent | None:
-        """The intents, by the name of their measure."""
-        return self.intent
-
-    @property
-    def errors(self) -> list[int]:
-        """Word errors of each utterance, or 1 where its intent is wrong."""
-        return self.per_utt.word_errors if self.intent is None else self.intent.per_utt.wrong
-
-    @property
-    def units(self) -> list[int]:
-        """What :attr:`errors` are counted in: words of each utterance's reference, or ones."""
-        return self.per_utt.word_ref if self.intent is None else [1] * self.utterances
-
-    @property
-    def ids_sha256(self) -> str:
-        """Hash of the utterance ids."""
-        return (self.per_utt if self.intent is None else self.intent.per_utt).ids_sha256
-
-    @model_validator(mode="after")
-    def _one_kind(self) -> Self:
-        words = {k: getattr(self, k) for k in ("wer", "cer", "per_utt", "audio_s", "rtf")}
-        found = {k for k, v in words.items() if v is not None}
-        if self.intent is not None and found & {"wer", "cer", "per_utt"}:
-            raise ValueError("a set is scored by words (wer, cer, per_utt) or by intent, not both")
-        if self.intent is None and (missing := words.keys() - found):
-            raise ValueError(f"neither an intent nor {', '.join(sorted(missing))}")
-        return self
-
-    @model_validator(mode="after")
-    def _utterances_add_up(self) -> Self:
-        if self.intent is not None:
-            if len(self.intent.per_utt.wrong) != self.utterances:
-                found = len(self.intent.per_utt.wrong)
-                raise ValueError(f"per_utt.wrong holds {found} entries for {self.utterances}")
-            return self
-        per_utt = self.per_utt
-        for name, counts, total in (
-            ("word_errors", per_utt.word_errors, self.wer.errors),
-            ("word_ref", per_utt.word_ref, self.wer.ref),
-        ):
-            if len(counts) != self.utterances:
-                raise ValueError(
-                    f"per_utt.{name} holds {len(counts)} entries for {self.utterances} utterances"
-                )
-            if sum(counts) != total:
-                raise ValueError(f"per_utt.{name} sums to {sum(counts)}, wer says {total}")
-        return self
+SCHEMA = 2  # what this release writes
 
 
 class Phase(Model):
@@ -162,10 +52,22 @@ class Phase(Model):
     valid_acc: list[Amount] = Field(default_factory=list)
 
 
-class Record(Model):
-    """One run of a recipe. ``group`` names the runs that differ by their seed only."""
+@dataclass(frozen=True)
+class Counted:
+    """The counts of a metric on one set: what significance is made of.
 
-    version: Literal[1] = Field(alias="schema")
+    Attributes:
+        ids_sha256: Hash of the utterance ids; equal hashes can be paired.
+        counts: ``(U, K)`` int64, by utterance in byte order of the ids.
+    """
+
+    ids_sha256: str
+    counts: np.ndarray
+
+
+class _Run(Model):
+    """What records of every schema say of a run."""
+
     recipe: Name
     name: Name
     group: Name
@@ -183,7 +85,6 @@ class Record(Model):
     alignment: dict[str, int | str] = Field(default_factory=dict)
     encoder: dict[str, int | str] = Field(default_factory=dict)  # of text, if there was one
     budget: dict[str, int | float | str] | None = None
-    sets: dict[str, dict[str, Decoded]]
 
     @model_validator(mode="after")
     def _budget_is_that_of_the_phases(self) -> Self:
@@ -199,6 +100,32 @@ class Record(Model):
         return self
 
 
+class Record(_Run):
+    """One run of a recipe. ``group`` names the runs that differ by their seed only."""
+
+    version: Literal[2] = Field(alias="schema")
+    sets: dict[str, dict[str, Decoded]]
+
+    def counted(self, set_name: str, method: str, metric: Metric) -> Counted | None:
+        """Return the counts of a metric by utterance; None where they were not recorded."""
+        decoded = self.sets.get(set_name, {}).get(method)
+        counts = None if decoded is None else decoded.counts(metric)
+        return None if counts is None else Counted(decoded.ids_sha256, counts)
+
+
+class _Record1(_Run):
+    version: Literal[1] = Field(alias="schema")
+    sets: dict[str, dict[str, Decoded1]]
+
+    def upgraded(self) -> Record:
+        sets = {
+            name: {method: d.upgraded() for method, d in methods.items()}
+            for name, methods in self.sets.items()
+        }
+        own = {k: getattr(self, k) for k in _Run.model_fields}
+        return Record.model_validate({**own, "schema": SCHEMA, "sets": sets})
+
+
 def load_record(path: Path | str) -> Record:
     """Read and check one run record.
 
@@ -209,10 +136,21 @@ def load_record(path: Path | str) -> Record:
     path = Path(path)
     if not path.is_file():
         raise DataError("the run record is missing", path)
+    content = path.read_bytes()
     try:
-        return Record.model_validate_json(path.read_bytes())
+        if _schema(content) == 1:
+            return _Record1.model_validate_json(content).upgraded()
+        return Record.model_validate_json(content)
     except ValidationError as err:
         raise _explained(path, err.errors(include_url=False)) from None
+
+
+def _schema(content: bytes) -> object:
+    try:
+        record = json.loads(content)
+    except ValueError:  # the model says better what is wrong
+        return None
+    return record.get("schema") if isinstance(record, dict) else None
 
 
 def load_records(results_dir: Path | str) -> list[Record]:
@@ -251,7 +189,7 @@ def _explained(path: Path, errors: list[Any]) -> DataError:
     message = first["msg"].removeprefix("Value error, ")
     if field == "schema" and first["type"] == "literal_error":
         return DataError(
-            f"run record of schema {first['input']!r}; this release reads schema 1",
+            f"run record of schema {first['input']!r}; this release reads schema 1 to {SCHEMA}",
             f"{path}: schema",
             "update espnet_ext, or score the experiment again",
         )

@@ -5,7 +5,9 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from espnet_ext.scoring.record_base import RATE_TOLERANCE, Amount, Count, Model, Name, Sha256
+from espnet_ext.scoring.record_base import RATE_TOLERANCE, Amount, Count, Model, Name
+
+WerText = Literal["none", "lower", "words"]  # what was done to both sides before counting
 
 
 class HeadScore(Model):
@@ -14,15 +16,6 @@ class HeadScore(Model):
     head: Name
     accuracy: Amount
     correct: Count
-
-
-class Interval(Model):
-    """Interval of the accuracy, percent; ``level`` is its coverage."""
-
-    method: Literal["wilson"]
-    level: Amount
-    low: Amount
-    high: Amount
 
 
 class InputErrors(Model):
@@ -59,41 +52,34 @@ class WerGroup(Model):
         return self
 
 
-class WrongUtterances(Model):
-    """1 for each utterance with a wrong label, else 0, in byte order of the utterance ids."""
-
-    ids_sha256: Sha256
-    wrong: list[Annotated[int, Field(ge=0, le=1)]]
-
-
 class Intent(Model):
-    """Accuracy of an utterance classification: right only where every head is."""
+    """What lies behind an accuracy: each head's, and how it falls with the errors of the input."""
 
-    accuracy: Amount
-    correct: Count
-    interval: Interval
     heads: Annotated[list[HeadScore], Field(min_length=1)]
     input_wer: InputErrors
     wer_groups: list[WerGroup]
-    wer_text: Literal["none", "lower", "words"] = "lower"  # what was done to both sides before
-    per_utt: WrongUtterances
+    wer_text: WerText = "lower"
 
     @property
-    def exact_rate(self) -> float:
-        """The accuracy from the counts, in percent."""
-        return 100.0 * self.correct / len(self.per_utt.wrong)
+    def correct(self) -> int:
+        """Utterances with every label right."""
+        return sum(group.correct for group in self.wer_groups)
+
+    @property
+    def utterances(self) -> int:
+        """Utterances of all groups."""
+        return sum(group.utterances for group in self.wer_groups)
 
     @model_validator(mode="after")
     def _counts_add_up(self) -> Self:
-        total = len(self.per_utt.wrong)
-        if total - sum(self.per_utt.wrong) != self.correct:
-            raise ValueError(f"correct is {self.correct}, per_utt.wrong leaves another count")
-        for rate, count in ((x.accuracy, x.correct) for x in (self, *self.heads)):
-            if count > total or abs(rate * total - 100.0 * count) > RATE_TOLERANCE * total:
-                raise ValueError(f"accuracy {rate} is not that of {count} of {total} utterances")
-        if any(head.correct < self.correct for head in self.heads):
-            raise ValueError("a head is right less often than all heads together")
-        for name, whole in (("utterances", total), ("correct", self.correct)):
-            if (found := sum(getattr(g, name) for g in self.wer_groups)) != whole:
-                raise ValueError(f"wer_groups.{name} sums to {found}, not {whole}")
+        total = self.utterances
+        for head in self.heads:
+            if head.correct > total or (
+                abs(head.accuracy * total - 100.0 * head.correct) > RATE_TOLERANCE * total
+            ):
+                raise ValueError(
+                    f"accuracy {head.accuracy} is not that of {head.correct} of {total} utterances"
+                )
+            if head.correct < self.correct:
+                raise ValueError("a head is right less often than all heads together")
         return self

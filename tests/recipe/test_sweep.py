@@ -242,6 +242,7 @@ def test_a_value_of_the_file_reaches_the_recipe_unchanged(tmp_path_factory, valu
 def test_accuracy_of_the_inference_model_is_swept(folder):
     from espnet_ext.recipe import sweep_results
     from espnet_ext.scoring.intent import score_intents, wilson_interval
+    from espnet_ext.scoring.metrics import find
 
     utts = ["a", "b", "c", "d"]
     found = {"a": ("y",), **dict.fromkeys(utts[1:], ("x",))}
@@ -262,4 +263,7 @@ def test_accuracy_of_the_inference_model_is_swept(folder):
         run.record.write_text(json.dumps(content))
     assert sweep_results.report(made, runs).exists()
     low, high = wilson_interval(3, 4)
-    assert sweep_results.interval("accuracy", [sweep_results._scored(made, runs[0])]) == (low, high)
+    assert sweep_results.interval(find("accuracy"), [sweep_results._scored(made, runs[0])]) == (
+        low,
+        high,
+    )

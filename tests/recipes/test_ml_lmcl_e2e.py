@@ -84,11 +84,11 @@ def test_all_stages_run_and_learn(whole):
     assert list(record["phases"]) == ["finetune", "midtrain", "pretrain"]
     assert record["sets"].keys() == {"valid", "test", "test_wer20"}
     assert record["sets"]["test"].keys() == {"asr", "clean", "average"}
-    intent = record["sets"]["test"]["asr"]["intent"]
+    accuracy = record["sets"]["test"]["asr"]["metrics"]["accuracy"]["totals"]
     found = read_table(recipe.path / "exp/ml_lmcl/decode/asr/test/prediction")
     labels = read_table(recipe.path / "data/test/label")
     right = sum(found[u] == labels[u] for u in labels)
-    assert found.keys() == labels.keys() and intent["correct"] == right
+    assert found.keys() == labels.keys() and accuracy["correct"] == right
     assert right > 30  # a third is chance
     assert f"accuracy {100 * right / 40:.2f} %" in out
     assert abs(record["sets"]["test_wer20"]["asr"]["intent"]["input_wer"]["rate"] - 20) < 3

@@ -31,7 +31,7 @@ def products(recipe):
     files += [*recipe.path.glob("dump/*/tokens.txt"), *exp.glob("decode/*/*/text")]
     texts = {str(p.relative_to(recipe.path)): p.read_text() for p in files}
     scores = json.loads((exp / "scores.json").read_text())["sets"]
-    rates = {s: m["greedy_ctc"]["wer"] for s, m in scores.items()}
+    rates = {s: m["greedy_ctc"]["metrics"] for s, m in scores.items()}
     return {"texts": {k: v.replace(str(recipe.path), "") for k, v in texts.items()},
             "model": model, "wer": rates}  # fmt: skip
 

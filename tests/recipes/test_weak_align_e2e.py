@@ -130,7 +130,7 @@ def test_killed_while_aligning_and_training_it_ends_the_same(recipe_copy, whole,
     assert all(torch.equal(v, models[1][k]) for k, v in models[0].items())
     scores = [json.loads((p / "scores.json").read_text())["sets"] for p in made]
     for name, methods in scores[0].items():
-        assert methods["greedy_ctc"]["wer"] == scores[1][name]["greedy_ctc"]["wer"]
+        assert methods["greedy_ctc"]["metrics"] == scores[1][name]["greedy_ctc"]["metrics"]
 
 
 def test_the_archive_decodes_with_stock_espnet_alone_and_without_the_head(whole, tmp_path):

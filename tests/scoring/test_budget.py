@@ -4,9 +4,9 @@
 import pytest
 
 from espnet_ext.errors import DataError
-from espnet_ext.scoring.budget import budget_line, total_budget
 from espnet_ext.scoring.record import load_record
 from espnet_ext.scoring.results import render_results
+from espnet_ext.scoring.spent import budget_line, total_budget
 
 BASE = [(2, 1, 3), (2, 2, 3), (3, 1, 3)]
 BETTER = [(1, 0, 1), (1, 1, 1), (1, 0, 2)]

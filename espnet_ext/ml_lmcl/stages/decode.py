@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from espnet_ext.data.tables import read_table, write_table
 from espnet_ext.errors import DataError, UsageError, nearest
-from espnet_ext.files import atomic_dir, write_json, write_text
+from espnet_ext.files import atomic_dir, sha256_file, write_json, write_text
 from espnet_ext.ml_lmcl.options import INFERENCE_MODELS
 from espnet_ext.recipe.console import say
 from espnet_ext.recipe.stages import Context, Plan
@@ -156,6 +156,7 @@ def _decode_set(ctx: Context, classify: "IntentClassifier", name: str, out: Path
     write_text(out / "posterior.tsv", "".join(rows))
     rate = len(found) / max(wall_s, 1e-9)
     cost = {"wall_s": round(wall_s, 3), "utterances": len(found), "per_s": round(rate, 2)}
+    cost["model_sha256"] = sha256_file(model_file(ctx, last_phase(ctx)))
     write_json(out / "decode.json", cost)
     if name in _vectors(ctx):
         _write_vectors(classify, name, out / "vectors.npz")

@@ -8,18 +8,25 @@ from typing import Any
 
 from espnet_ext.data.tables import read_table
 from espnet_ext.errors import DataError, SetupError
-from espnet_ext.files import sha256_file, write_json, write_text
+from espnet_ext.files import sha256_file, write_text
 from espnet_ext.ml_lmcl.options import INFERENCE_MODELS
 from espnet_ext.ml_lmcl.stages.decode import decode_args, models_of
 from espnet_ext.ml_lmcl.stages.format import LABELS, format_args, read_labels
-from espnet_ext.recipe import records
 from espnet_ext.recipe.console import say
 from espnet_ext.recipe.stages import Context, Plan
-from espnet_ext.recipe.steps.decode import last_phase, sets_of
+from espnet_ext.recipe.steps.decode import sets_of
 from espnet_ext.recipe.steps.format import DUMP
 from espnet_ext.recipe.steps.prepare import DATA
-from espnet_ext.recipe.steps.score import base_record, command, record_path
-from espnet_ext.recipe.steps.train import model_file
+from espnet_ext.recipe.steps.record import (
+    base_record,
+    config_sha256,
+    decoding_command,
+    decodings,
+    read_scores,
+    record_path,
+    write_record,
+)
+from espnet_ext.scoring.metrics import Metric, load
 from espnet_ext.settings import build
 
 MANUAL = "_manual_text"  # ends the folder's name where manual transcripts were classified
@@ -53,6 +60,7 @@ def plan(ctx: Context) -> Plan:
             "heads": format_args(ctx).heads,
             "baseline": ctx.recipe.results.baseline,
             "group": ctx.recipe.group,
+            "trained": config_sha256(ctx),
         },
         disk_mb=5,
     )
@@ -63,13 +71,11 @@ def run(ctx: Context, plan: Plan) -> None:
     from espnet_ext.scoring.results import write_results
 
     sets: dict[str, dict[str, Any]] = {}
+    metrics = _metrics(ctx)
     for method, names in _decoded(ctx).items():
         for name in names:
-            scored = _score_set(ctx, method, name)
-            sets.setdefault(name, {})[method] = {**scored, "command": _command(ctx, method, name)}
-    record = {**base_record(ctx), "encoder": _encoder(), "sets": sets}
-    write_json(ctx.exp / "scores.json", record)
-    write_json(record_path(ctx), record)
+            sets.setdefault(name, {})[method] = _score_set(ctx, metrics, method, name)
+    write_record(ctx, {**base_record(ctx), "encoder": _encoder(), "sets": sets})
     if plan.settings["plots"]:
         _draw(ctx)
     page = write_results(Path.cwd())
@@ -80,15 +86,28 @@ def run(ctx: Context, plan: Plan) -> None:
 
 def summary(ctx: Context) -> list[str]:
     """Return a line with the accuracy of each set and inference model; empty before scoring."""
-    scores = records.read(ctx.exp / "scores.json") or {}
-    return [
-        f"{name}: accuracy {x['accuracy']:.2f} % (95 % interval {x['interval']['low']:.2f} to "
-        f"{x['interval']['high']:.2f}; input WER {x['input_wer']['rate']:.1f} %, {method}, "
-        f"{scored['utterances']} utterances)"
-        for name, methods in scores.get("sets", {}).items()
-        for method, scored in methods.items()
-        if (x := scored.get("intent"))
-    ]
+    from espnet_ext.scoring.intent import wilson_interval
+
+    lines = []
+    for name, methods in read_scores(ctx).items():
+        for method, scored in methods.items():
+            if "metrics" not in scored:
+                continue  # of an older release
+            parts = [f"{m['title'].lower()} {m['value']:.2f} %" for m in scored["metrics"].values()]
+            accuracy = scored["metrics"]["accuracy"]["totals"]
+            low, high = wilson_interval(accuracy["correct"], accuracy["utterances"])
+            lines.append(
+                f"{name}: {', '.join(parts)} (95 % interval of the accuracy {low:.2f} to "
+                f"{high:.2f}; input WER {scored['intent']['input_wer']['rate']:.1f} %, {method}, "
+                f"{scored['utterances']} utterances)"
+            )
+    return lines
+
+
+def _metrics(ctx: Context) -> dict[str, Metric]:
+    """Return accuracy, and what recipe.yaml names beside it; its default is for recognition."""
+    further = [m for m in ctx.recipe.score.metrics if m not in ("accuracy", "wer", "cer")]
+    return load(["accuracy", *further])
 
 
 def _encoder() -> dict[str, int | str]:
@@ -108,30 +127,16 @@ def _folder(ctx: Context, method: str, name: str) -> Path:
 
 
 def _decoded(ctx: Context) -> dict[str, list[str]]:
-    """Return the sets to score by method: those that recipe.yaml asks for, and others at hand.
-
-    What another inference model has decoded counts as long as it is not older than the model.
-    """
+    """Return the sets to score by method: asked for, or by another inference model of this run."""
     suffix = "" if decode_args(ctx).input == "asr" else MANUAL
     asked = {f"{which}{suffix}": sets_of(ctx) for which in models_of(ctx)}
-    model = model_file(ctx, last_phase(ctx))
-    if not model.exists():
-        return asked
-    trained_s = model.stat().st_mtime
-    for method in (f"{which}{s}" for s in ("", MANUAL) for which in INFERENCE_MODELS):
-        current = [
-            name
-            for name in sets_of(ctx)
-            if all((_folder(ctx, method, name) / f).exists() for f in FILES)
-            and (_folder(ctx, method, name) / FILES[0]).stat().st_mtime >= trained_s
-        ]
-        if current:
-            asked.setdefault(method, current)
-    return asked
+    also = [f"{which}{s}" for s in ("", MANUAL) for which in INFERENCE_MODELS]
+    return decodings(ctx, asked, also, "prediction")
 
 
-def _score_set(ctx: Context, method: str, name: str) -> dict[str, Any]:
+def _score_set(ctx: Context, metrics: dict[str, Metric], method: str, name: str) -> dict[str, Any]:
     from espnet_ext.scoring.intent import score_intents
+    from espnet_ext.scoring.score import score_files
 
     heads, out = format_args(ctx).heads, _folder(ctx, method, name)
     labels = read_labels(DATA / name / "label", heads)
@@ -144,23 +149,19 @@ def _score_set(ctx: Context, method: str, name: str) -> dict[str, Any]:
         intent = score_intents(labels, found, heads, errors)
     except DataError as e:
         raise DataError(e.what, f"{out}: {e.where}", e.how or "./run.sh --stage decode") from None
+    scored = score_files(metrics, DATA / name, out)
     _write_errors(out / "errors.tsv", name, labels, found)
     cost = json.loads((out / "decode.json").read_text(encoding="utf-8"))
     return {
-        "utterances": len(labels),
-        "ref_sha256": sha256_file(DATA / name / "label"),
-        "hyp_sha256": sha256_file(out / "prediction"),
+        **scored,
         "input_sha256": sha256_file(DATA / name / f"text_{kind}"),
         "decode_wall_s": cost["wall_s"],
-        "intent": {**intent, "wer_text": format_args(ctx).wer_text},
+        "intent": {
+            **{key: intent[key] for key in ("heads", "input_wer", "wer_groups")},
+            "wer_text": format_args(ctx).wer_text,
+        },
+        "command": decoding_command(ctx, method, name, scored["hyp_sha256"]),
     }
-
-
-def _command(ctx: Context, method: str, name: str) -> str:
-    """Return the command that decoded: the last record's where it has the same predictions."""
-    before = (records.read(record_path(ctx)) or {}).get("sets", {}).get(name, {}).get(method, {})
-    same = before.get("hyp_sha256") == sha256_file(_folder(ctx, method, name) / "prediction")
-    return before["command"] if same and before.get("command") else command(ctx)
 
 
 def _predictions(out: Path) -> dict[str, tuple[str, ...]]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from espnet_ext.data.format_write import read_dropped
 from espnet_ext.data.tables import read_table, write_table
 from espnet_ext.errors import DataError, UsageError, nearest
-from espnet_ext.files import atomic_dir, write_json
+from espnet_ext.files import atomic_dir, sha256_file, write_json
 from espnet_ext.plugin import load_object
 from espnet_ext.recipe.console import Progress, say
 from espnet_ext.recipe.schema import Decode
@@ -102,16 +102,17 @@ def run(ctx: Context, plan: Plan) -> None:
             lost = sorted(wavs.keys() - result.texts.keys())
             raise DataError(f"{len(lost)} utterances of {name} have no result", lost[:5])
         _add_unusable(name, result.texts)
-        _write(out_dir(ctx, name), result)
+        _write(out_dir(ctx, name), result, model)
         say(f"  {name}: {len(wavs)} utterances, real time factor {result.rtf:.4f} on {device}")
         _tell(name, result)
 
 
-def _write(out: Path, result: "Result") -> None:
+def _write(out: Path, result: "Result", model: Path) -> None:
     figures = {
         "audio_s": round(result.audio_s, 2),
         "wall_s": round(result.wall_s, 3),
         "rtf": round(result.rtf, 5),
+        "model_sha256": sha256_file(model),
         "empty": sum(not text.split() for text in result.texts.values()),
         "too_short": len(result.too_short),
         "long": len(result.long),

@@ -1,66 +1,73 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Stage 9: error rates of each decoded set, the run record, RESULTS.md."""
+"""Stage 9: the metrics of each decoded set, the run record, RESULTS.md."""
 
-import dataclasses
-import datetime
 import json
-import shlex
 from pathlib import Path
 
 from espnet_ext.data.tables import read_table
-from espnet_ext.errors import UsageError, nearest
-from espnet_ext.files import sha256_file, sha256_json, write_json, write_text
-from espnet_ext.plugin import load_object
+from espnet_ext.errors import UsageError
+from espnet_ext.files import write_text
 from espnet_ext.recipe.console import say
-from espnet_ext.recipe.options import without
-from espnet_ext.recipe.stages import PHASES, Context, Plan, find
-from espnet_ext.recipe.steps.decode import label, out_dir, sets_of
-from espnet_ext.recipe.steps.format import DUMP
+from espnet_ext.recipe.stages import Context, Plan
+from espnet_ext.recipe.steps.decode import label, sets_of
 from espnet_ext.recipe.steps.prepare import DATA
-from espnet_ext.recipe.steps.train import init_params, why_off
+from espnet_ext.recipe.steps.record import (
+    base_record,
+    config_sha256,
+    decoding_command,
+    decodings,
+    read_scores,
+    record_path,
+    write_record,
+)
+from espnet_ext.scoring.metrics import Metric, load, own_files
 
-METRICS = ("wer", "cer")
-NOT_IN_COMMAND = {"stage", "stop-stage", "force", "debug"}
+
+def metrics_of(ctx: Context) -> dict[str, Metric]:
+    """Return the metrics that recipe.yaml names.
+
+    Raises:
+        UsageError: There is none, or no such one.
+    """
+    if not ctx.recipe.score.metrics:
+        raise UsageError("there is nothing to score by", "score.metrics", "for example [wer, cer]")
+    return load(ctx.recipe.score.metrics)
 
 
 def plan(ctx: Context) -> Plan:
     """See :class:`Plan`."""
-    for metric in ctx.recipe.score.metrics:
-        if metric not in METRICS and ":" not in metric:
-            how = nearest(metric, METRICS)
-            raise UsageError(f"there is no metric '{metric}'", "score.metrics", how)
-    hyps = [out_dir(ctx, s) / f for s in sets_of(ctx) for f in ("text", "decode.json")]
-    refs = [DATA / s / "text" for s in sets_of(ctx)]
+    metrics, method = metrics_of(ctx), label(ctx.recipe.decode)
+    files = {"decode.json", *(m.hyp_file for m in metrics.values())}
+    hyps = [ctx.exp / "decode" / method / s / f for s in sets_of(ctx) for f in sorted(files)]
+    refs = [DATA / s / f for s in sets_of(ctx) for f in {m.ref_file for m in metrics.values()}]
+    needs = [*hyps, *sorted(refs)]
     return Plan(
-        needs=[*hyps, *refs],
+        needs=needs,
         makes=[ctx.exp / "scores.json", record_path(ctx), Path("RESULTS.md")],
+        inputs=[*needs, *own_files(ctx.recipe.score.metrics)],
         settings={
             "metrics": ctx.recipe.score.metrics,
             "baseline": ctx.recipe.results.baseline,
             "group": ctx.recipe.group,
+            "trained": config_sha256(ctx),
         },
         disk_mb=1,
     )
-
-
-def record_path(ctx: Context) -> Path:
-    """Return the path of the run record, which git keeps."""
-    return Path("results") / f"{ctx.recipe.name}.json"
 
 
 def run(ctx: Context, plan: Plan) -> None:
     """Score against the original references, so that no preparation step can ease the test."""
     from espnet_ext.scoring.results import write_results
 
-    method = label(ctx.recipe.decode)
-    sets = {name: {method: _score_set(ctx, name)} for name in sets_of(ctx)}
-    record = {**base_record(ctx), "sets": sets}
-    before = _read(record_path(ctx))
-    if before.get("config_sha256") == record["config_sha256"]:  # decoded by another method, too
-        for name, methods in before.get("sets", {}).items():
-            record["sets"][name] = {**methods, **record["sets"].get(name, {})}
-    write_json(ctx.exp / "scores.json", record)
-    write_json(record_path(ctx), record)
+    metrics, asked = metrics_of(ctx), {label(ctx.recipe.decode): sets_of(ctx)}
+    folders = ctx.exp / "decode"
+    also = [p.name for p in sorted(folders.iterdir()) if p.is_dir()] if folders.is_dir() else []
+    hyp_file = next(iter(metrics.values())).hyp_file
+    sets: dict[str, dict[str, dict]] = {}
+    for method, names in decodings(ctx, asked, also, hyp_file).items():
+        for name in names:
+            sets.setdefault(name, {})[method] = _score_set(ctx, metrics, method, name)
+    write_record(ctx, {**base_record(ctx), "sets": sets})
     page = write_results(Path.cwd())
     say(f"  results: {Path(page).resolve().relative_to(Path.cwd())}")
     for line in summary(ctx):
@@ -68,117 +75,38 @@ def run(ctx: Context, plan: Plan) -> None:
 
 
 def summary(ctx: Context) -> list[str]:
-    """Return a line with the error rates of each set and method; empty before scoring."""
-    return [
-        f"{name}: " + "  ".join(f"{m.upper()} {scored[m]['rate']:.2f} %" for m in METRICS)
-        + f"  ({method}, {scored['utterances']} utterances)"
-        for name, methods in _read(ctx.exp / "scores.json").get("sets", {}).items()
-        for method, scored in methods.items()
-    ]  # fmt: skip
+    """Return a line with the metrics of each set and method; empty before scoring."""
+    lines = []
+    for name, methods in read_scores(ctx).items():
+        for method, scored in methods.items():
+            # An older release wrote no such section.
+            parts = [f"{m['title']} {m['value']:.2f} %" for m in scored.get("metrics", {}).values()]
+            lines.append(
+                f"{name}: {'  '.join(parts)}  ({method}, {scored['utterances']} utterances)"
+            )
+    return lines
 
 
-def _score_set(ctx: Context, name: str) -> dict:
-    from espnet_ext.scoring.edits import alignment_lines, score_sets
+def _score_set(ctx: Context, metrics: dict[str, Metric], method: str, name: str) -> dict:
+    from espnet_ext.scoring.score import score_files
 
-    ref_file, out = DATA / name / "text", out_dir(ctx, name)
-    refs, hyps = read_table(ref_file), read_table(out / "text")
-    words, chars = score_sets(refs, hyps, "word"), score_sets(refs, hyps, "char")
-    lines = [x for u in words.utt_ids for x in (u, *alignment_lines(refs[u], hyps[u]), "")]
-    write_text(out / "errors.txt", "\n".join(lines))
+    refs, out = DATA / name, ctx.exp / "decode" / method / name
+    scored = score_files(metrics, refs, out)
+    if any((m.ref_file, m.hyp_file) == ("text", "text") for m in metrics.values()):
+        _write_errors(out / "errors.txt", read_table(refs / "text"), read_table(out / "text"))
     cost = json.loads((out / "decode.json").read_text(encoding="utf-8"))
-    scored = {
-        "utterances": len(refs),
-        "ref_sha256": sha256_file(ref_file),
-        "hyp_sha256": sha256_file(out / "text"),
-        "decode_wall_s": cost["wall_s"],
-        "audio_s": cost["audio_s"],
-        "rtf": cost["rtf"],
-        "command": command(ctx),
-        "wer": words.totals(),
-        "cer": chars.totals(),
-        "per_utt": {
-            "ids_sha256": words.ids_sha256,
-            "word_errors": words.errors.tolist(),
-            "word_ref": words.ref_len.tolist(),
-        },
-    }
-    for metric in ctx.recipe.score.metrics:
-        if metric not in METRICS:
-            scored[metric.rpartition(":")[2]] = load_object(metric, "score.metrics")(ctx, name)
-    return scored
-
-
-def base_record(ctx: Context) -> dict:
-    """Return a run record without its ``sets``: what was trained, how, where, at what cost."""
-    from espnet_ext.recipe.environment import describe_device, git_state, versions
-    from espnet_ext.scoring.budget import total_budget
-
-    phases, configs = {}, {}
-    for phase, folder in _trained(ctx).items():
-        cost = json.loads((folder / "phase.json").read_text(encoding="utf-8"))
-        commits = json.loads((folder / "commits.json").read_text(encoding="utf-8"))
-        phases[phase] = {**cost, "wall_s": cost["train_wall_s"], "commits": commits}
-        configs[phase] = _read(folder / "identity.json")
-    state = git_state()
     return {
-        "schema": 1,
-        "recipe": ctx.recipe.recipe,
-        "title": ctx.recipe.title,
-        "name": ctx.recipe.name,
-        "group": ctx.recipe.group or ctx.recipe.name,
-        "seed": ctx.recipe.seed,
-        "date": datetime.date.today().isoformat(),
-        "commit": state["commit"] or "unknown",
-        "dirty": bool(state["dirty"]),
-        "command": command(ctx),
-        "config_sha256": sha256_json(configs),
-        "device": describe_device(),
-        "versions": versions(),
-        "phases": phases,
-        # What two runs must share to be compared; data and reference are checked apart.
-        "budget": total_budget(phases.values()),
-        "alignment": _alignment(ctx),
+        **scored,
+        "decode_wall_s": cost["wall_s"],
+        **{key: cost[key] for key in ("audio_s", "rtf") if key in cost},
+        "command": decoding_command(ctx, method, name, scored["hyp_sha256"]),
     }
 
 
-def _trained(ctx: Context) -> dict[str, Path]:
-    """Return the folders of the phases that made the model, those of other experiments as well.
+def _write_errors(path: Path, refs: dict[str, str], hyps: dict[str, str]) -> None:
+    """Write each utterance's alignment, for a person."""
+    from espnet_ext.scoring.edits import alignment_lines
 
-    A phase may start from a file of another experiment, whose training has its cost, too.
-    """
-    folders: dict[str, Path] = {}
-    for phase in PHASES:
-        if not _is_on(ctx, phase):
-            continue
-        folders[phase] = ctx.phase_dir(phase)
-        for text in init_params(dataclasses.replace(ctx, stage=find(phase))):
-            folder = Path(text.partition(":")[0]).parent
-            folders.setdefault(folder.name, folder)
-    return {p: folders[p] for p in PHASES if p in folders and (folders[p] / "phase.json").exists()}
-
-
-def _is_on(ctx: Context, phase: str) -> bool:
-    """Whether the model of this configuration comes from a phase, or one is left from another."""
-    if getattr(ctx.recipe, phase) is None:
-        return False
-    return not why_off(dataclasses.replace(ctx, stage=find(phase)))
-
-
-def _alignment(ctx: Context) -> dict:
-    """Tell where the labels of frames came from; a stronger outside model would leak knowledge."""
-    header = DUMP / ctx.recipe.data.train / "align" / "header.json"
-    if ctx.recipe.align is None or not header.exists():
-        return {}
-    about = json.loads(header.read_text(encoding="utf-8"))
-    return {k: about[k] for k in ("unit", "num_classes", "source", "source_train_data")}
-
-
-def command(ctx: Context) -> str:
-    """Return the command of the whole experiment: that of this run without its range of stages."""
-    return shlex.join(["./run.sh", *without(ctx.options.argv, NOT_IN_COMMAND)])
-
-
-def _read(path: Path) -> dict:
-    from espnet_ext.recipe import records
-
-    return records.read(path) or {}
+    utts = sorted(refs, key=str.encode)
+    lines = [x for u in utts for x in (u, *alignment_lines(refs[u], hyps[u]), "")]
+    write_text(path, "\n".join(lines))

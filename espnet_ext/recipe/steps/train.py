@@ -21,7 +21,7 @@ from espnet_ext.recipe.stages import PHASES, Context, Plan, find
 from espnet_ext.recipe.steps import launch, lengths
 from espnet_ext.recipe.steps.format import DUMP
 from espnet_ext.recipe.steps.tokens import folder, token_options
-from espnet_ext.scoring.budget import budget_line
+from espnet_ext.scoring.spent import budget_line
 from espnet_ext.yamlfile import read_section
 
 # Options that a checkpoint may be gone on with; any other change starts the phase anew.

@@ -19,7 +19,7 @@ from espnet_ext.errors import UsageError, nearest
 from espnet_ext.plugin import load_object
 from espnet_ext.scoring.metrics.base import Better, Metric, Scored, percent
 
-__all__ = ["Better", "Metric", "Scored", "built_in", "find", "load", "percent"]
+__all__ = ["Better", "Metric", "Scored", "built_in", "find", "load", "own_files", "percent"]
 _WHERE = "score.metrics"
 
 
@@ -61,10 +61,19 @@ def load(names: Iterable[str], folder: Path | str = ".") -> dict[str, Metric]:
     return metrics
 
 
+def own_files(names: Iterable[str], folder: Path | str = ".") -> list[Path]:
+    """Return the files of a recipe's own metrics: scores depend on them."""
+    return [path for name in names if ":" in name and (path := _file(name, folder)).is_file()]
+
+
+def _file(name: str, folder: Path | str) -> Path:
+    return Path(folder) / f"{name.partition(':')[0].replace('.', '/')}.py"
+
+
 def _own(name: str, folder: Path) -> Any:
     """Load ``module:object``; a file of the recipe apart from those of other recipes."""
     module, _, attribute = name.partition(":")
-    path = folder / f"{module.replace('.', '/')}.py"
+    path = _file(name, folder)
     if not attribute or not path.is_file():
         return load_object(name, _WHERE)
     spec = importlib.util.spec_from_file_location(f"_metric_{module.replace('.', '_')}", path)
