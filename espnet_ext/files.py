@@ -4,10 +4,13 @@
 import hashlib
 import json
 import os
+import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+_LEFTOVER = re.compile(r"\.(.+)\.(?:tmp\d*|old)")  # the names of atomic_path and atomic_dir
 
 
 def fsync_dir(path: Path) -> None:
@@ -53,12 +56,39 @@ def atomic_dir(path: Path | str) -> Iterator[Path]:
     for leftover in (tmp, old):
         shutil.rmtree(leftover, ignore_errors=True)
     tmp.mkdir()
-    yield tmp
+    try:
+        yield tmp
+    except BaseException:
+        shutil.rmtree(tmp, ignore_errors=True)
+        raise
     if path.exists():
         os.replace(path, old)
     os.replace(tmp, path)
     fsync_dir(path.parent)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def sweep(root: Path, folders: Iterable[str]) -> list[Path]:
+    """Remove what killed writes left in ``root`` and below its ``folders``; return its paths.
+
+    A folder that a kill caught between the two renames of :func:`atomic_dir` gets its name back.
+    Only for a root in which nobody writes at the moment.
+    """
+    swept = [root / name for name in os.listdir(root) if _LEFTOVER.fullmatch(name)]
+    for folder in folders:
+        for at, dirs, names in os.walk(root / folder):
+            found = [name for name in (*dirs, *names) if _LEFTOVER.fullmatch(name)]
+            swept += [Path(at, name) for name in found]
+            dirs[:] = [name for name in dirs if name not in found]
+    for path in swept:
+        whole = path.with_name(_LEFTOVER.fullmatch(path.name)[1])
+        if path.suffix == ".old" and not whole.exists():
+            os.replace(path, whole)
+        elif path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+    return swept
 
 
 def write_text(path: Path | str, text: str) -> None:

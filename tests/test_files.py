@@ -95,6 +95,36 @@ def test_hashes(tmp_path):
     assert files.sha256_json({"a": 1}) != files.sha256_json({"a": 2})
 
 
+def test_what_killed_writes_left_is_swept(tmp_path):
+    for name in (
+        "d/.a.txt.tmp123",
+        "d/.b.tmp/x",
+        "d/.c.old/x",
+        "d/c/x",
+        "d/.lost.old/x",
+        ".R.tmp7",
+    ):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(name)
+    for kept in ("d/a.tmp1", "d/.hidden", "e/.x.tmp1"):
+        (tmp_path / kept).parent.mkdir(exist_ok=True)
+        (tmp_path / kept).touch()
+    swept = files.sweep(tmp_path, ["d", "none"])
+    names = {".R.tmp7", "d/.a.txt.tmp123", "d/.b.tmp", "d/.c.old", "d/.lost.old"}
+    assert {str(p.relative_to(tmp_path)) for p in swept} == names
+    left = {str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*") if p.is_file()}
+    assert left == {"d/c/x", "d/lost/x", "d/a.tmp1", "d/.hidden", "e/.x.tmp1"}
+    assert files.sweep(tmp_path, ["d"]) == []
+
+
+def test_a_folder_that_could_not_be_written_leaves_nothing(tmp_path):
+    with pytest.raises(ZeroDivisionError), files.atomic_dir(tmp_path / "x") as tmp:
+        (tmp / "part").touch()
+        raise ZeroDivisionError
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize(
     ("cls", "code"), [(EspnetExtError, 1), (UsageError, 2), (DataError, 3), (SetupError, 3)]
 )

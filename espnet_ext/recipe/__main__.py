@@ -3,7 +3,9 @@
 
 import sys
 
-from espnet_ext.recipe.runner import main
-
 if __name__ == "__main__":
+    try:
+        from espnet_ext.recipe.runner import main
+    except KeyboardInterrupt:  # main tells of one that comes later
+        sys.exit(130)
     sys.exit(main())

@@ -5,19 +5,25 @@ Functions must be importable (top-level) and take and return plain data. Every w
 thread for numerical libraries, so ``--nj`` says how many cores are used.
 """
 
+import itertools
 import multiprocessing
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sized
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
-from espnet_ext.errors import SetupError, UsageError, nearest
+from espnet_ext.errors import EspnetExtError, SetupError, UsageError, nearest
+from espnet_ext.recipe import processes
 from espnet_ext.recipe.options import Options
 from espnet_ext.yamlfile import read_section
 
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
+AHEAD = 4  # chunks a job that are computed or wait to be taken; more would only fill memory
 CLUSTERS = {  # of dask-jobqueue
     "slurm": "SLURMCluster",
     "pbs": "PBSCluster",
@@ -48,19 +54,68 @@ class Local:
         self._pool: ProcessPoolExecutor | None = None
 
     def map(self, fn: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
-        items = list(items)
-        if len(items) < 2 * self.jobs:
+        items, few = _peek(items, 2 * self.jobs)
+        if few:
             return map(fn, items)
         if self._pool is None:
             # spawn: a fork of a process with torch's threads may hang
-            context = multiprocessing.get_context("spawn")
-            self._pool = ProcessPoolExecutor(self.jobs, mp_context=context)
-        chunk = max(1, min(32, len(items) // (4 * self.jobs)))
-        return self._pool.map(fn, items, chunksize=chunk)
+            self._pool = ProcessPoolExecutor(
+                self.jobs,
+                mp_context=multiprocessing.get_context("spawn"),
+                initializer=processes.start_worker,
+                initargs=(processes.LockShare(), os.getpid()),
+            )
+        return self._told(_ordered(self._pool.submit, fn, items, self.jobs))
+
+    def _told(self, results: Iterator[Any]) -> Iterator[Any]:
+        try:
+            yield from results
+        except BrokenProcessPool:
+            processes.raise_if_stopped()
+            raise EspnetExtError(
+                "a worker process was killed (often: out of memory)",
+                "the parallel jobs of this stage",
+                f"start again with fewer jobs than {self.jobs} (--nj), or with more memory",
+            ) from None
 
     def close(self) -> None:
         if self._pool is not None:
             self._pool.shutdown(cancel_futures=True)
+
+    def kill(self) -> None:
+        """End the workers at once, whatever they are doing."""
+        for process in list(((self._pool and self._pool._processes) or {}).values()):
+            process.kill()
+
+
+def _peek(items: Iterable[Any], count: int) -> tuple[Iterable[Any], bool]:
+    """Return the items, and whether they are fewer than ``count``; no iterator is read whole."""
+    if isinstance(items, Sized):
+        return items, len(items) < count
+    first = list(itertools.islice(items := iter(items), count))
+    return itertools.chain(first, items), len(first) < count
+
+
+def _ordered(
+    submit: Callable[..., Any], fn: Callable[[Any], Any], items: Iterable[Any], jobs: int
+) -> Iterator[Any]:
+    """Yield ``fn(item)`` in order, with a bounded number of items and results in memory."""
+    size = max(1, min(32, len(items) // (4 * jobs))) if isinstance(items, Sized) else 1
+    pending: deque[Any] = deque()
+    try:
+        for chunk in itertools.batched(items, size):
+            pending.append(submit(_work, fn, chunk))
+            if len(pending) >= AHEAD * jobs:
+                yield from pending.popleft().result()
+        while pending:
+            yield from pending.popleft().result()
+    finally:
+        for future in pending:
+            future.cancel()
+
+
+def _work(fn: Callable[[Any], Any], chunk: tuple) -> list:
+    return [fn(item) for item in chunk]
 
 
 class Dask:
@@ -75,6 +130,7 @@ class Dask:
                 None,
                 "pip install 'espnet_ext[cluster]'",
             ) from None
+        self._jobs = jobs
         settings = dict(settings)
         kind = settings.pop("cluster", "local")
         if kind == "local":
@@ -87,12 +143,8 @@ class Dask:
         self._client = Client(self._cluster)
 
     def map(self, fn: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
-        futures = self._client.map(fn, list(items), pure=False)
-        try:
-            for future in futures:
-                yield future.result()
-        finally:
-            self._client.cancel(futures)
+        submit = partial(self._client.submit, pure=False)
+        return _ordered(submit, fn, _peek(items, 0)[0], self._jobs)
 
     def close(self) -> None:
         self._client.close()
@@ -154,6 +206,10 @@ def make_executor(options: Options) -> Iterator[Executor]:
         executor = Local(jobs) if jobs > 1 else Serial()
     try:
         yield executor
+    except KeyboardInterrupt:
+        if hasattr(executor, "kill"):
+            executor.kill()
+        raise
     finally:
         if hasattr(executor, "close"):
             executor.close()

@@ -7,48 +7,108 @@ import os
 import socket
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TextIO
 
 from espnet_ext.errors import SetupError
 
+LEFT_S = 20.0  # how long to wait for the processes of a run that was killed
+_held: set[int] = set()
+
+
+def descriptors() -> tuple[int, ...]:
+    """Return the descriptors of the locks that this process holds, for its children."""
+    return tuple(_held)
+
 
 @contextmanager
-def hold(path: Path, say: Callable[[str], None]) -> Iterator[None]:
-    """Hold the lock file while the block runs.
+def hold(path: Path, say: Callable[[str], None]) -> Iterator[bool]:
+    """Hold the lock file while the block runs; yield whether the run before was killed.
 
-    The kernel drops the lock when its process ends, however it ends; so a file that a killed
-    run left behind is recognised by its being free.
+    The kernel drops the lock when the last process that inherited it ends, however it ends: so a
+    file that a killed run left behind is recognised by its being free, and processes that such a
+    run left behind (they are about to end) are waited for.
 
     Raises:
-        SetupError: Another run holds it.
+        SetupError: Another run holds it, or processes of a killed run do not end.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "a+", encoding="utf-8") as f:
-        f.seek(0)
-        text = f.read()
+        _acquire(f, path, say)
+        if holder := _holder(f):
+            say(f"taking over the lock of process {holder.get('pid')}, which no longer runs")
+        f.truncate(0)
+        me = {"pid": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%H:%M:%S")}
+        f.write(json.dumps(me))
+        f.flush()
+        _held.add(f.fileno())
         try:
-            holder = json.loads(text) if text else {}
-        except json.JSONDecodeError:
-            holder = {}
+            yield bool(holder)
+        finally:
+            _held.discard(f.fileno())
+            f.truncate(0)
+
+
+def _holder(f: TextIO) -> dict:
+    """Return who wrote the file; empty if nobody did, or it is damaged."""
+    f.seek(0)
+    with suppress(json.JSONDecodeError, UnicodeDecodeError):
+        holder = json.loads(f.read() or "{}")
+        return holder if isinstance(holder, dict) else {}
+    return {}
+
+
+def _acquire(f: TextIO, path: Path, say: Callable[[str], None]) -> None:
+    until, told = time.monotonic() + LEFT_S, False
+    while True:
         try:
-            fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
+            holder = _holder(f)
+        left = _left_behind(path, holder)
+        if left is None:
             raise SetupError(
                 f"another run is at work in this folder: process {holder.get('pid', '?')} on "
                 f"{holder.get('host', '?')}, since {holder.get('since', '?')}",
                 path,
                 "wait for it, or stop it; for two runs at the same time copy the recipe's folder",
-            ) from None
-        if holder:
-            say(f"taking over the lock of process {holder.get('pid')}, which no longer runs")
-        # A data loading process, forked from a run that is killed, would hold the lock on.
-        os.register_at_fork(after_in_child=f.close)
-        f.truncate(0)
-        me = {"pid": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%H:%M:%S")}
-        f.write(json.dumps(me))
-        f.flush()
-        try:
-            yield
-        finally:
-            f.truncate(0)
+            )
+        pids = " ".join(map(str, left))
+        if time.monotonic() > until:
+            what = f"processes of a run that was killed are still at work: {pids}"
+            raise SetupError(what, path, f"wait for them, or end them: kill {pids}")
+        if left and not told:
+            say(f"waiting for what the killed run {holder.get('pid')} started: process {pids}")
+            told = True
+        time.sleep(0.1)
+
+
+def _left_behind(path: Path, holder: dict) -> list[int] | None:
+    """Return the processes that hold the lock of a killed run; None if its holder still runs."""
+    pid = holder.get("pid")
+    if holder.get("host") != socket.gethostname() or pid == os.getpid():
+        return None
+    ours = os.stat(path)
+    pids = [
+        int(folder.name)
+        for folder in Path("/proc").glob("[0-9]*")
+        if folder.name != str(os.getpid()) and _has_open(folder / "fd", ours)
+    ]
+    return None if pid in pids or (not pids and _runs(pid)) else pids
+
+
+def _has_open(folder: Path, file: os.stat_result) -> bool:
+    with suppress(OSError):  # it ended, or is another user's
+        for entry in os.scandir(folder):
+            with suppress(OSError):
+                if os.path.samestat(file, os.stat(entry.path)):
+                    return True
+    return False
+
+
+def _runs(pid: object) -> bool:
+    with suppress(OSError):
+        state = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0]
+        return state not in "ZX"
+    return False

@@ -4,22 +4,34 @@
 import dataclasses
 import logging
 import shlex
+import signal
 import sys
 import time
 import traceback
 from pathlib import Path
 
+from espnet_ext import files
 from espnet_ext.errors import EspnetExtError, UsageError
 from espnet_ext.progress import duration
-from espnet_ext.recipe import config, lock, options, records, stages
+from espnet_ext.recipe import config, lock, options, processes, records, stages
 from espnet_ext.recipe.console import say, stage_log
 from espnet_ext.recipe.schema import Recipe
 from espnet_ext.recipe.stages import Context, Plan, Stage
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run from the current directory; return the exit code (0, 1, 2 or 3; 130 on Ctrl-C)."""
-    argv = sys.argv[1:] if argv is None else argv
+    """Run from the current directory; return the exit code (0 to 3; 128 + n on signal n)."""
+    try:
+        with processes.stop_on_signals():
+            return _main(sys.argv[1:] if argv is None else argv)
+    except KeyboardInterrupt as e:
+        stopped = e if isinstance(e, processes.Stopped) else processes.Stopped(signal.SIGINT)
+        how = "interrupted" if stopped.signum == signal.SIGINT else f"stopped by {stopped}"
+        print(f"\n{how}; start again to go on from here", file=sys.stderr)
+        return stopped.exit_code
+
+
+def _main(argv: list[str]) -> int:
     # Else the first warning of any package would open a handler to the terminal for all logging.
     logging.getLogger().addHandler(logging.NullHandler())
     try:
@@ -47,9 +59,6 @@ def main(argv: list[str] | None = None) -> int:
         frame = _frame(e)
         print(f"error: {type(e).__name__}: {e}\n  where: {frame}  (add --debug)", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        print("\ninterrupted; start again to go on from here", file=sys.stderr)
-        return 130
 
 
 def _list(ctx: Context, chosen: tuple[Stage, ...]) -> int:
@@ -82,7 +91,9 @@ def _dry_run(ctx: Context, chosen: tuple[Stage, ...]) -> int:
 def _run(ctx: Context, chosen: tuple[Stage, ...]) -> int:
     from espnet_ext.recipe import preflight
 
-    with lock.hold(Path(".stages/lock"), say):
+    with lock.hold(Path(".stages/lock"), say) as killed:
+        if killed:
+            _sweep()
         say(f"{ctx.recipe.recipe}, experiment '{ctx.recipe.name}', folder {ctx.exp}")
         off = [stages.plan(ctx, s).off for s in chosen]
         if all(off):
@@ -104,6 +115,11 @@ def _run(ctx: Context, chosen: tuple[Stage, ...]) -> int:
         if chosen[-1] is stages.STAGES[-1]:
             _summary(ctx)
     return 0
+
+
+def _sweep() -> None:
+    for path in files.sweep(Path(), ("data", "dump", "exp", "results", ".stages")):
+        say(f"removed what was half written when the run was killed: {path}")
 
 
 def _summary(ctx: Context) -> None:
@@ -172,6 +188,7 @@ def command(ctx: Context) -> str:
 
 def _failed(ctx: Context, stage: Stage, log: Path, error: Exception) -> int:
     """Tell once what failed, where, how to fix it, and how to run only this stage again."""
+    processes.raise_if_stopped()
     expected = isinstance(error, EspnetExtError)
     text = str(error) if expected else f"{type(error).__name__}: {error}"
     if not expected:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Both back ends give what map gives, and their errors are the workers' errors."""
 
+import itertools
 import math
 import sys
 from types import SimpleNamespace
@@ -9,7 +10,7 @@ import pytest
 
 from espnet_ext.data.tables import read_table
 from espnet_ext.errors import DataError, SetupError, UsageError
-from espnet_ext.recipe.executor import Serial, make_executor
+from espnet_ext.recipe.executor import AHEAD, Dask, Serial, make_executor
 from espnet_ext.recipe.options import Options
 
 ITEMS = range(20)
@@ -24,6 +25,20 @@ def test_processes_give_what_map_gives(folder, kind):
             list(executor.map(read_table, [f"none{i}" for i in ITEMS]))
         assert (e.value.what, str(e.value.where)) == ("none0 is missing", "none0")
         assert list(executor.map(math.factorial, ITEMS)) == EXPECTED
+        neither_items_nor_results_pile_up(executor)
+
+
+def neither_items_nor_results_pile_up(executor):
+    taken = itertools.count()
+    items = (next(taken) for _ in range(400))
+    count = 0
+    for i, result in enumerate(executor.map(math.sqrt, items)):
+        count += 1
+        assert result == math.sqrt(i)
+        assert int(repr(taken)[6:-1]) - i <= AHEAD * 2 + 1
+        if isinstance(executor, Dask):
+            assert len(executor._client.futures) <= AHEAD * 2 + 1
+    assert count == 400
 
 
 def test_few_items_start_no_process(folder):

@@ -1,10 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Two runs in one folder: the second stops; one that was killed does not block."""
 
+import fcntl
+import json
 import os
 import signal
+import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -65,9 +69,10 @@ def test_an_error_inside_frees_the_lock_and_garbage_does_not_stop(folder):
         assert said == []
 
 
-def test_a_child_that_outlives_a_killed_run_does_not_hold_the_lock(tmp_path):
+def test_a_forked_child_ends_with_its_killed_run_and_frees_the_lock(tmp_path):
     code = (
         "import os, sys, time; from pathlib import Path; from espnet_ext.recipe import lock\n"
+        "import espnet_ext.recipe.processes\n"
         "with lock.hold(Path(sys.argv[1]), print):\n"
         "    ours, theirs = os.pipe()\n"
         "    if os.fork() == 0: os.write(theirs, b'x'); time.sleep(20); os._exit(0)\n"
@@ -77,10 +82,25 @@ def test_a_child_that_outlives_a_killed_run_does_not_hold_the_lock(tmp_path):
         [sys.executable, "-c", code, str(tmp_path / "lock")], stdout=subprocess.PIPE,
         start_new_session=True,
     )  # fmt: skip
-    try:
-        assert process.stdout.readline() == b"held\n"
-        assert process.wait() == -9
-        with lock.hold(tmp_path / "lock", print):
-            pass
-    finally:
-        os.killpg(process.pid, 9)
+    assert process.stdout.readline() == b"held\n"
+    assert process.wait() == -9
+    start = time.monotonic()
+    with lock.hold(tmp_path / "lock", print) as killed:
+        assert killed
+    assert time.monotonic() - start < 10  # the child would have held it for 20
+
+
+def test_processes_of_a_killed_run_that_do_not_end_are_named(tmp_path, monkeypatch):
+    path = tmp_path / "lock"
+    path.write_text(json.dumps({"pid": 2**22 + 1, "host": socket.gethostname()}))
+    with open(path) as f:
+        fcntl.flock(f, fcntl.LOCK_EX)
+        left = subprocess.Popen(["sleep", "30"], pass_fds=[f.fileno()])
+    monkeypatch.setattr(lock, "LEFT_S", 0.2)
+    said = []
+    says = f"still at work: {left.pid}(.|\n)*kill {left.pid}"
+    with pytest.raises(SetupError, match=says), lock.hold(path, said.append):
+        pass
+    assert said == [f"waiting for what the killed run {2**22 + 1} started: process {left.pid}"]
+    left.kill()
+    left.wait()

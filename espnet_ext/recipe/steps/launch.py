@@ -2,13 +2,13 @@
 """Start a training: in this process, in several by torchrun, or on several machines by Slurm."""
 
 import os
-import subprocess
 import sys
 from collections import deque
 from pathlib import Path
 
 from espnet_ext import hardware
 from espnet_ext.errors import EspnetExtError, SetupError, UsageError
+from espnet_ext.recipe import processes
 from espnet_ext.recipe.console import say
 from espnet_ext.recipe.options import Options
 from espnet_ext.recipe.stages import Context
@@ -93,23 +93,13 @@ def _follow(command: list[str], ctx: Context) -> None:
     """Run a command; its output goes to the log, its epoch lines to the terminal."""
     env = {**os.environ, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}
     last: deque[str] = deque(maxlen=8)
-    try:
-        process = subprocess.Popen(
-            command,
-            env=env,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            encoding="utf-8",
-            errors="replace",
-        )
-    except FileNotFoundError:
-        raise SetupError(f"there is no command '{command[0]}'", "PATH") from None
-    for line in process.stdout:
+
+    def told(line: str) -> None:
         print(line, end="")
         last.append(line.rstrip())
         if "espnet_ext.progress" in line:
             say("  " + line.rpartition("espnet_ext.progress: ")[2].rstrip())
-    if process.wait():
-        raise EspnetExtError(
-            f"{command[0]} ended with exit code {process.returncode}:\n    " + "\n    ".join(last)
-        )
+
+    if code := processes.follow(command, told, env):
+        what = f"{command[0]} ended with {processes.how_ended(code)}:\n    "
+        raise EspnetExtError(what + "\n    ".join(last))

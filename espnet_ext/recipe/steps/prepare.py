@@ -4,13 +4,13 @@
 import os
 import shlex
 import shutil
-import subprocess
 import sys
+from collections import deque
 from pathlib import Path
 
 from espnet_ext.data.tables import read_table
 from espnet_ext.errors import DataError, EspnetExtError
-from espnet_ext.recipe import records
+from espnet_ext.recipe import processes, records
 from espnet_ext.recipe.console import say
 from espnet_ext.recipe.stages import Context, Plan
 
@@ -77,27 +77,22 @@ def run(ctx: Context, plan: Plan) -> None:
 
 def _script(ctx: Context, argv: list[str]) -> None:
     env = {**os.environ, "PYTHON": sys.executable, "LC_ALL": "C.UTF-8"}
-    process = subprocess.Popen(
-        ["bash", *argv],
-        env=env,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        encoding="utf-8",
-        errors="replace",
-    )
-    last: list[str] = []
-    for line in process.stdout:
+    last: deque[str] = deque(maxlen=5)
+
+    def told(line: str) -> None:
         print(line, end="")  # to the log
         say("  " + line.rstrip())
-        last = [*last[-4:], line.strip()]
-    code = process.wait()
+        last.append(line.strip())
+
+    code = processes.follow(["bash", *argv], told, env)
     if code:
         error = DataError if code == 3 else EspnetExtError
         corpus = ctx.recipe.corpus
         how = f"correct {argv[0]}; all it said is in the log"
         if corpus.env:
             how = f"set {corpus.env}=/path/to/{corpus.name}; {corpus.source}"
-        raise error(f"{argv[0]} ended with exit code {code}: {' / '.join(last)}", argv[0], how)
+        what = f"{argv[0]} ended with {processes.how_ended(code)}: {' / '.join(last)}"
+        raise error(what, argv[0], how)
 
 
 def _check(ctx: Context, folder: Path) -> None:
