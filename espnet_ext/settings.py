@@ -2,6 +2,8 @@
 """Sections of YAML into dataclasses: every key and every type is checked."""
 
 import dataclasses
+import math
+import re
 import types
 import typing
 from typing import Any
@@ -9,11 +11,41 @@ from typing import Any
 from espnet_ext.errors import UsageError, nearest
 
 
+@dataclasses.dataclass(frozen=True)
+class Limits:
+    """What values a field may have; stands in ``Annotated[type, "meaning", Limits(...)]``."""
+
+    one_of: tuple = ()
+    at_least: float | None = None
+    above: float | None = None
+    at_most: float | None = None
+    pattern: str | None = None
+
+    def problem(self, value: Any) -> str | None:
+        """Return what ``value`` must be, or None if it is allowed."""
+        if self.one_of and value not in self.one_of:
+            known = [str(x) for x in self.one_of]
+            return f"one of {', '.join(known)} ({nearest(str(value), known)})"
+        if self.at_least is not None and not value >= self.at_least:
+            return f"at least {self.at_least:g}"
+        if self.above is not None and not value > self.above:
+            return f"above {self.above:g}"
+        if self.at_most is not None and not value <= self.at_most:
+            return f"at most {self.at_most:g}"
+        if self.pattern is not None and not re.fullmatch(self.pattern, value):
+            return f"of the form {self.pattern}"
+        return None
+
+
 def strip_none(cls: Any) -> Any:
     """Return ``X`` of the type ``X | None``, any other type as it is."""
-    if isinstance(cls, types.UnionType):
+    if _is_optional(cls):
         return next(a for a in typing.get_args(cls) if a is not type(None))
     return cls
+
+
+def _is_optional(cls: Any) -> bool:
+    return isinstance(cls, types.UnionType) or typing.get_origin(cls) is typing.Union
 
 
 def build(cls: Any, value: Any, path: str, where: str = "") -> Any:
@@ -28,9 +60,17 @@ def build(cls: Any, value: Any, path: str, where: str = "") -> Any:
     Raises:
         UsageError: An unknown key (the nearest is named), a missing one, or another type.
     """
-    if isinstance(cls, types.UnionType) and value is None:
+    if typing.get_origin(cls) is typing.Annotated:
+        built = build(cls.__origin__, value, path, where)
+        for limits in (x for x in cls.__metadata__ if isinstance(x, Limits)):
+            problem = limits.problem(built)
+            _expect(problem is None, str(problem), value, path, where)
+        return built
+    if _is_optional(cls) and value is None:
         return None
     cls = strip_none(cls)
+    if typing.get_origin(cls) is typing.Annotated:
+        return build(cls, value, path, where)
     if dataclasses.is_dataclass(cls):
         return _build_section(cls, value, path, where)
     origin, args = typing.get_origin(cls), typing.get_args(cls)
@@ -42,9 +82,11 @@ def build(cls: Any, value: Any, path: str, where: str = "") -> Any:
         return {k: build(args[1], v, path, f"{where}.{k}") for k, v in value.items()}
     if cls is float and isinstance(value, int | str) and not isinstance(value, bool):
         try:
-            return float(value)
+            value = float(value)
         except ValueError:
             _expect(False, "a number", value, path, where)
+    if cls is float and isinstance(value, float):
+        _expect(not math.isnan(value), "a number", value, path, where)
     number_or_text = cls is not int or not isinstance(value, bool)
     _expect(isinstance(value, cls) and number_or_text, cls.__name__, value, path, where)
     return value
@@ -53,7 +95,7 @@ def build(cls: Any, value: Any, path: str, where: str = "") -> Any:
 def _build_section(cls: type, value: Any, path: str, where: str) -> Any:
     value = {} if value is None else value
     _expect(isinstance(value, dict), "a section with key: value lines", value, path, where)
-    hints = typing.get_type_hints(cls)
+    hints = typing.get_type_hints(cls, include_extras=True)
     for key in value:
         if key not in hints:
             dotted = f"{where}.{key}" if where else str(key)

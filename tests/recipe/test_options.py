@@ -111,7 +111,7 @@ def test_free_value_is_text_or_plain_data(recipe_yaml, text):
     if isinstance(value, bool):
         assert text == str(value).lower()
     elif isinstance(value, int | float):
-        assert value == float(text)
+        assert value == type(value)(text)
     elif value is None:
         assert text in ("", "null", "none")
     elif isinstance(value, list | dict):

@@ -115,16 +115,20 @@ def test_audio_that_cannot_be_opened(run, folder):
 
 def test_doctor_shows_all_and_starts_nothing(run, folder):
     folder.write("conf/t.yaml", "max_epochs: 3\n")
-    sections = {"corpus": CORPUS, "finetune": {"config": "conf/t.yaml"}, "tokens": {"type": "chra"}}
+    sections = {
+        "corpus": CORPUS,
+        "finetune": {"config": "conf/t.yaml"},
+        "decode": {"method": "baem"},
+    }
     code, out, _ = run(sections, "--doctor")
-    assert code == 2  # of the first that fails: tokens.type
+    assert code == 2  # of the first that fails: decode.method
     fails = [x.split(":")[0] for x in out.splitlines() if x.startswith("FAIL")]
     assert fails == [
-        "FAIL  stage tokens",
+        "FAIL  stage decode",
         "FAIL  corpus",
         "FAIL  finetune configuration",
     ]
-    assert "did you mean 'char'?" in out
+    assert "did you mean 'beam'" in out
     assert "did you mean 'max_epoch'?" in out
     assert out.rstrip().endswith("not ready")
     assert not Path("started").exists()
