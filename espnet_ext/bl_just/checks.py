@@ -3,7 +3,6 @@
 
 import argparse
 import math
-import os
 from pathlib import Path
 
 from espnet_ext.bl_just.schedule import Schedule
@@ -11,7 +10,7 @@ from espnet_ext.bl_just.streams import UNLABELLED
 from espnet_ext.data.tables import iter_table
 from espnet_ext.errors import DataError, UsageError
 from espnet_ext.espnet.iterators import count_batches
-from espnet_ext.espnet.task import is_first_process
+from espnet_ext.espnet.task import is_first_process, world_size
 from espnet_ext.files import write_text
 from espnet_ext.progress import progress_log
 
@@ -83,8 +82,8 @@ def drop_short(args: argparse.Namespace, min_samples: int) -> None:
             )  # fmt: skip
         if lost:
             shape = out / "unlabelled_shape"
+            out.mkdir(parents=True, exist_ok=True)
             if is_first_process(args):
-                out.mkdir(parents=True, exist_ok=True)
                 write_text(out / "unlabelled_skipped.tsv", _lines(lost, "\t"))
                 progress_log.info(
                     f"{len(lost)} of {len(rows)} unlabelled utterances are too short and left "
@@ -150,9 +149,3 @@ def _samples(shape_files: list[str]) -> int:
     return sum(
         n for u, n in rows.items() if not (u.startswith("sp") and u.partition("-")[2] in rows)
     )
-
-
-def world_size(args: argparse.Namespace) -> int:
-    """Return the number of processes of the training."""
-    given = args.dist_world_size or os.environ.get("WORLD_SIZE") or os.environ.get("SLURM_NTASKS")
-    return int(given or 1)

@@ -9,6 +9,8 @@ import types
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 
+from espnet_ext.espnet import fastimport
+
 
 @contextmanager
 def quiet_import() -> Iterator[None]:
@@ -20,6 +22,12 @@ def quiet_import() -> Iterator[None]:
     logging.getLogger().addHandler(logging.NullHandler())
     with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
         yield
+
+
+def prepare_espnet() -> None:
+    """Make ESPnet import fast and complete in this process; call it before espnet2 is imported."""
+    fastimport.enable()
+    provide_editdistance()
 
 
 def provide_editdistance() -> None:

@@ -107,6 +107,8 @@ _TRAINING = (
         "read by trainers and iterators",
         "distributed dist_rank dist_world_size ngpu",
     ),
+    Name("espnet2.train.distributed_utils", "get_rank", "called", "prior launcher"),
+    Name("espnet2.train.distributed_utils", "get_world_size", "called", "prior launcher"),
     Name("espnet2.train.abs_espnet_model", "AbsESPnetModel", "base class of the models"),
     Name("espnet2.train.abs_espnet_model", "AbsESPnetModel.forward", "overridden", "batch"),
     Name("espnet2.train.abs_espnet_model", "AbsESPnetModel.collect_feats", "overridden", "batch"),

@@ -14,13 +14,15 @@ inference loads the result; the method's settings are further top-level keys, wh
 import argparse
 import copy
 import functools
-import os
 from typing import Any
 
+import torch.distributed as dist
 from espnet2.tasks.abs_task import AbsTask
 from espnet2.tasks.asr import ASRTask as StockASRTask
+from espnet2.train.distributed_utils import get_rank, get_world_size
 
 from espnet_ext.errors import UsageError, nearest
+from espnet_ext.espnet.compat import provide_editdistance
 from espnet_ext.espnet.iterators import JointIterFactory, PersistentIterFactory
 from espnet_ext.espnet.trainer import ExtTrainer
 
@@ -55,6 +57,15 @@ class ExtTask(AbsTask):
     def optional_data_names(cls, train: bool = True, inference: bool = False) -> tuple[str, ...]:
         names = super().optional_data_names(train, inference)
         return (*names, *cls.extra_data_names)
+
+    @classmethod
+    def main_worker(cls, args: argparse.Namespace) -> None:
+        """Train in this process, which may be one that ESPnet has spawned: nothing is set up."""
+        provide_editdistance()
+        super().main_worker(args)
+        if dist.is_initialized():
+            # ESPnet leaves gloo's threads to the end of the interpreter, which may abort on them.
+            dist.destroy_process_group()
 
     @classmethod
     def build_model(cls, args: argparse.Namespace) -> Any:
@@ -131,10 +142,19 @@ class ASRTask(ExtTask, StockASRTask):
 
 def is_first_process(args: argparse.Namespace) -> bool:
     """Return whether this process of the training is the one that speaks and writes."""
-    rank = args.dist_rank
-    if rank is None:
-        rank = os.environ.get("RANK") or os.environ.get("SLURM_PROCID") or 0
-    return int(rank) == 0
+    return not _distributed(args) or get_rank(args.dist_rank, args.dist_launcher) == 0
+
+
+def world_size(args: argparse.Namespace) -> int:
+    """Return the number of processes of the training.
+
+    Not what a batch job around it says: a training inside ``sbatch --ntasks=4`` is one process.
+    """
+    return get_world_size(args.dist_world_size, args.dist_launcher) if _distributed(args) else 1
+
+
+def _distributed(args: argparse.Namespace) -> bool:
+    return getattr(args, "distributed", False)  # ESPnet's main sets it
 
 
 TASKS = {"asr": "espnet_ext.espnet.task:ASRTask"}

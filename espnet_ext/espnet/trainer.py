@@ -20,7 +20,7 @@ import torch.distributed as dist
 from espnet2.train.reporter import aggregate
 from espnet2.train.trainer import Trainer
 
-from espnet_ext.espnet import checkpoint, finite
+from espnet_ext.espnet import checkpoint, finite, memory
 from espnet_ext.files import write_json
 from espnet_ext.hardware import training_device
 from espnet_ext.progress import duration, progress_log
@@ -129,7 +129,8 @@ class ExtTrainer(Trainer):
             finite.check_averages(Path(trainer_options.output_dir), cls.state.not_finite)
             sizes = {"params": cls.state.params, "params_trained": cls.state.params_trained}
             path = Path(trainer_options.output_dir) / PHASE_RECORD
-            write_json(path, {**cls.facts, **sizes, **cls.state.total_spent()})
+            spent = cls.state.total_spent() | memory.peaks()
+            write_json(path, {**cls.facts, **sizes, **spent})
 
     @classmethod
     def _check_start(cls, model) -> None:
