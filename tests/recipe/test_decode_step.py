@@ -19,6 +19,7 @@ def test_what_format_left_out_of_a_test_set_counts_as_empty(folder, monkeypatch)
     method = f"{__name__}:recognise"
     folder.recipe(data={"test": ["test"]}, decode={"method": method, "sets": ["test"]},
                   finetune={"config": "conf/train.yaml"})  # fmt: skip
+    folder.write("exp/base/finetune/valid.acc.ave.pth", "")
     ctx = folder.context("decode")
     said: list[str] = []
     monkeypatch.setattr(decode, "say", said.append)
