@@ -135,7 +135,7 @@ class Khg:
         return stats
 
     def stats(self, x: np.ndarray, pdfs: np.ndarray) -> GmmStats:
-        """Return what :meth:`accumulate` collects, as ``Gmm.accumulate`` does."""
+        """Return what :meth:`accumulate` collects, as ``stats.accumulate`` does."""
         import torch
 
         found = self.accumulate(x, pdfs)

@@ -20,6 +20,8 @@ from espnet_ext.align.corpus import Corpus, feature_options, prepare
 from espnet_ext.align.features.frontend import save_transform
 from espnet_ext.align.features.store import FeatureStore
 from espnet_ext.align.gmm.model import Gmm
+from espnet_ext.align.gmm.stats import accumulate
+from espnet_ext.align.gmm.train import pdf_occ, split, update
 from espnet_ext.align.hybrid.network import train
 from espnet_ext.align.options import AlignOptions
 from espnet_ext.align.passes import gmm as passes
@@ -104,7 +106,9 @@ def grow(gmm_file: str) -> None:
     """Split a trained model until its states have COMPONENTS Gaussians each on average."""
     gmm = Gmm.load(gmm_file)
     even = torch.ones(gmm.num_pdfs)
-    gmm.split(COMPONENTS * gmm.num_pdfs, even, power=0.0, min_count=0.0, perturb=0.2).save(gmm_file)
+    split(gmm, COMPONENTS * gmm.num_pdfs, even, power=0.0, min_count=0.0, perturb=0.2).save(
+        gmm_file
+    )
 
 
 def make_cases(data: Path, root: Path, o: AlignOptions, scales: list[int]) -> list[Case]:
@@ -169,7 +173,7 @@ def _time_search(c: Case, watch: Watch, gmm: Gmm, xs: list, graphs: list, pdfs: 
         viterbi(graphs, scores["max"], backend="torch")
     joined = torch.cat(xs)
     with watch("accumulate"):
-        gmm.accumulate(joined, pdfs)
+        accumulate(gmm, joined, pdfs)
     if c.khg is None or gmm.device.type != "cpu":
         return
     arrays, k = [x.numpy() for x in xs], c.khg
@@ -193,8 +197,8 @@ def time_iterations(c: Case, watch: Watch, map_fn: Any = map, device: str = "cpu
                 if title == REALIGNED:
                     passes.align(s, state, 1)
                 stats, _ = passes.accumulate(s, state)
-                occ, target = state.gmm.pdf_occ(stats), state.gmm.num_gauss
-                state.gmm.update(stats).split(target, occ).save(state.folder / "next.npz")
+                occ, target = pdf_occ(state.gmm, stats), state.gmm.num_gauss
+                split(update(state.gmm, stats), target, occ).save(state.folder / "next.npz")
 
 
 def time_statistics(c: Case, watch: Watch) -> None:

@@ -60,8 +60,8 @@ def may_use_espnet(path: Path) -> bool:
 # Each rule: its text, which files it binds (path below the package), what it forbids them.
 RULES: list[tuple[str, Callable[[Path], bool], Callable[[Path, str], bool]]] = [
     (
-        "loss.py and align/ stand on torch and numpy, not on ESPnet or its adapter",
-        lambda p: p.name == "loss.py" or room_of(p) == "align",
+        "loss.py, align/, lang/ and text/ stand on torch and numpy, not on ESPnet or its adapter",
+        lambda p: p.name == "loss.py" or room_of(p) in ("align", "lang", "text"),
         lambda p, name: below(name, *ESPNET, *own("espnet")),
     ),
     (
@@ -88,6 +88,16 @@ RULES: list[tuple[str, Callable[[Path], bool], Callable[[Path, str], bool]]] = [
         "only methods import methods: recipes name them, data and losses do not know them",
         lambda p: not is_method(room_of(p)),
         lambda p, name: is_other_method(name, ""),
+    ),
+    (
+        "lang/ and text/ serve several methods: they know no recipe, aligner or score",
+        lambda p: room_of(p) in ("lang", "text"),
+        lambda p, name: below(name, *own("recipe", "align", "scoring")),
+    ),
+    (
+        "lang/ knows no torch",
+        lambda p: room_of(p) == "lang",
+        lambda p, name: below(name, "torch", "torchaudio"),
     ),
     (
         "nothing imports cli",
@@ -198,9 +208,9 @@ def test_no_machine_paths():
 
 # One file against each rule, as (path, content, part of the rule), and the same done rightly.
 WRONG = [
-    ("meth_a/loss.py", "import espnet2", "loss.py and align/"),
-    ("align/hmm.py", "from espnet_ext.espnet import task", "loss.py and align/"),
-    ("align/tree.py", "def f():\n    from espnet2.tasks import asr", "loss.py and align/"),
+    ("meth_a/loss.py", "import espnet2", "loss.py, align/"),
+    ("align/hmm.py", "from espnet_ext.espnet import task", "loss.py, align/"),
+    ("align/tree.py", "def f():\n    from espnet2.tasks import asr", "loss.py, align/"),
     ("recipe/steps/x.py", "import espnet2.bin.pack as p", "ESPnet is imported in"),
     ("meth_a/data.py", "from espnet2.train import dataset", "ESPnet is imported in"),
     ("model.py", "import espnet2", "ESPnet is imported in"),
@@ -214,6 +224,11 @@ WRONG = [
     ("espnet/z.py", "from espnet_ext import recipe", "espnet/ does not know"),
     ("recipe/z.py", "import espnet_ext.meth_a.task", "only methods"),
     ("scoring/m.py", "from espnet_ext.meth_a import loss", "only methods"),
+    ("lang/a.py", "import torch", "lang/ knows no torch"),
+    ("lang/b.py", "from espnet_ext.align.options import AlignOptions", "lang/ and text/ serve"),
+    ("text/a.py", "from espnet_ext.recipe.console import say", "lang/ and text/ serve"),
+    ("text/b.py", "def f():\n    from espnet2.text import x", "loss.py, align/"),
+    ("text/c.py", "from espnet_ext.meth_a import task", "only methods"),
     ("meth_b/z.py", "from espnet_ext import cli", "nothing imports cli"),
     ("z.py", "from .cli import main", "nothing imports cli"),
 ]
@@ -224,6 +239,8 @@ RIGHT = [
     ("meth_b/task.py", "from espnet_ext.espnet.task import ExtTask\nimport espnet2.tasks.asr"),
     ("align/viterbi.py", "import torch\nfrom espnet_ext.data.tables import read_table"),
     ("espnet/decode.py", "import espnet2\nimport torch"),
+    ("text/encoder.py", "import torch\nfrom espnet_ext.data.tables import read_table"),
+    ("lang/lexicon.py", "import numpy\nfrom espnet_ext.errors import DataError"),
     ("recipe/steps/train.py", "from espnet_ext.espnet.train import run\nimport espnet_extra"),
     ("data/fix.py", "from espnet_ext.errors import DataError\nfrom . import tables"),
     ("cli.py", "from espnet_ext.recipe import runner"),

@@ -9,7 +9,7 @@ import torch
 
 from espnet_ext.align.features.features import add_deltas, splice
 from espnet_ext.align.features.store import FeatureStore
-from espnet_ext.align.gmm.stats import load_arrays, save_arrays
+from espnet_ext.align.formats.arrays import load_arrays, save_arrays
 
 
 class Frontend:

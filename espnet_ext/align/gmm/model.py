@@ -12,13 +12,17 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from espnet_ext.align.gmm.split import split_mixtures
-from espnet_ext.align.gmm.stats import GmmStats, accumulate, load_arrays, save_arrays
-from espnet_ext.align.gmm.update import MIN_OCC, VAR_FLOOR, floor_variances, update_mixtures
+from espnet_ext.align.formats.arrays import load_arrays, save_arrays
 from espnet_ext.errors import DataError
 
 CHUNK_VALUES = {"cpu": 1 << 20}  # component scores at once: 4 MB stay in the cache
 CHUNK_VALUES_GPU = 1 << 26
+VAR_FLOOR = 1e-3  # Kaldi's min_variance
+
+
+def floor_variances(var: torch.Tensor, floor: float | torch.Tensor) -> torch.Tensor:
+    """Return ``var (..., D)`` raised to ``floor``, a positive number or ``(D,)``."""
+    return torch.maximum(var, torch.as_tensor(floor, dtype=var.dtype, device=var.device))
 
 
 class Gmm:
@@ -32,7 +36,7 @@ class Gmm:
         variances: ``(G, D)``, all positive.
 
     Raises:
-        DataError: The shapes do not fit together or a pdf has no Gaussian.
+        DataError: The shapes do not fit together, a pdf has no Gaussian, or a number is not finite.
     """
 
     def __init__(
@@ -51,6 +55,13 @@ class Gmm:
         ends = len(offsets) > 1 and self.offsets[0] == 0 and self.offsets[-1] == gauss
         if not (fits and ends and bool((self.offsets.diff() > 0).all())):
             raise DataError("the arrays of the mixture model do not fit together", "GMM")
+        parts = (self.weights, self.means, self.variances)
+        if not all(bool(t.isfinite().all()) for t in parts):
+            raise DataError(
+                "the mixture model has numbers that are not finite", "GMM",
+                "delete the work folder of the pass and train again; if it comes back, the "
+                "features are not finite",
+            )  # fmt: skip
 
     @classmethod
     def single(cls, mean: torch.Tensor, var: torch.Tensor, num_pdfs: int) -> "Gmm":
@@ -188,54 +199,6 @@ class Gmm:
             start += n
         columns = np.concatenate(blocks) if blocks else np.zeros(0, np.int64)
         return torch.from_numpy(columns), groups, torch.from_numpy(place)
-
-    def accumulate(self, x: torch.Tensor, pdfs: torch.Tensor) -> GmmStats:
-        """Return statistics with full posteriors within the pdf of each frame.
-
-        One product per pdf: pass many frames at once (a shard, not an utterance).
-
-        Args:
-            x: ``(N, D)`` frames.
-            pdfs: ``(N,)`` pdf of each frame.
-
-        Raises:
-            DataError: A pdf does not exist or the lengths differ.
-        """
-        x = torch.as_tensor(x, dtype=torch.float32, device=self.device)
-        pdfs = torch.as_tensor(pdfs, device=self.device).long()
-        if len(x) != len(pdfs) or (
-            len(pdfs) and not 0 <= int(pdfs.min()) <= int(pdfs.max()) < self.num_pdfs
-        ):
-            raise DataError("alignment and features or model do not fit together", "GMM statistics")
-        return accumulate(self, x, pdfs)
-
-    def update(
-        self,
-        stats: GmmStats,
-        *,
-        min_occ: float = MIN_OCC,
-        var_floor: float | torch.Tensor = VAR_FLOOR,
-    ) -> "Gmm":
-        """Return the maximum-likelihood estimate; see :func:`~.gmm_update.update_mixtures`."""
-        return Gmm(*update_mixtures(self, stats, min_occ, var_floor))
-
-    def split(
-        self,
-        target: int,
-        occ: torch.Tensor,
-        *,
-        power: float = 0.2,
-        perturb: float = 0.01,
-        min_count: float = 20.0,
-        seed: int = 0,
-    ) -> "Gmm":
-        """Return a model of about ``target`` Gaussians; see :func:`~.gmm_split.split_mixtures`."""
-        return Gmm(*split_mixtures(self, target, occ, power, perturb, min_count, seed))
-
-    def pdf_occ(self, stats: GmmStats) -> torch.Tensor:
-        """Return ``(K,)`` frames of each pdf, float64, as :meth:`split` wants them."""
-        sums = torch.cat([stats.occ.new_zeros(1), stats.occ.cumsum(0)]).cpu()
-        return sums[self.offsets].diff()
 
     def to(self, device: torch.device | str) -> "Gmm":
         """Return the model with its Gaussians on another device."""

@@ -4,42 +4,15 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
+from espnet_ext.align.formats.arrays import load_arrays, save_arrays
+from espnet_ext.align.gmm.model import Gmm
 from espnet_ext.errors import DataError
-from espnet_ext.files import atomic_path
-
-if TYPE_CHECKING:
-    from espnet_ext.align.gmm.model import Gmm
 
 CHUNK_FRAMES = 8192  # bounds the temporaries, and the rounding of the float32 sums
-
-
-def save_arrays(path: Path | str, arrays: dict[str, np.ndarray]) -> None:
-    """Write named arrays as an npz file, atomically."""
-    with atomic_path(path) as tmp, open(tmp, "wb") as f:
-        np.savez(f, **arrays)
-
-
-def load_arrays(path: Path | str, names: tuple[str, ...]) -> dict[str, np.ndarray]:
-    """Read the named arrays of an npz file.
-
-    Raises:
-        DataError: The file is missing, damaged or lacks an array.
-    """
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in names}
-    except FileNotFoundError:
-        raise DataError("the model file is missing", path, "run the stage that makes it") from None
-    except Exception as e:  # a damaged zip fails in many ways: OSError, zlib.error, BadZipFile, ...
-        raise DataError(
-            f"the model file cannot be read ({type(e).__name__}: {e})", path,
-            "delete it and run the stage that makes it again",
-        ) from e  # fmt: skip
 
 
 @dataclass
@@ -137,8 +110,25 @@ def runs_by_pdf(pdfs: torch.Tensor, num_pdfs: int) -> Iterator[tuple[torch.Tenso
         yield order[start:stop], [run for run in runs if run[1] < run[2]]
 
 
-def accumulate(gmm: "Gmm", x: torch.Tensor, pdfs: torch.Tensor) -> GmmStats:
-    """Accumulate full posteriors within the pdf of each frame; see :meth:`Gmm.accumulate`."""
+def accumulate(gmm: Gmm, x: torch.Tensor, pdfs: torch.Tensor) -> GmmStats:
+    """Return statistics with full posteriors within the pdf of each frame.
+
+    One product per pdf: pass many frames at once (a shard, not an utterance).
+
+    Args:
+        gmm: The model, of D dimensions.
+        x: ``(N, D)`` frames.
+        pdfs: ``(N,)`` pdf of each frame.
+
+    Raises:
+        DataError: A pdf does not exist or the lengths differ.
+    """
+    x = torch.as_tensor(x, dtype=torch.float32, device=gmm.device)
+    pdfs = torch.as_tensor(pdfs, device=gmm.device).long()
+    if len(x) != len(pdfs) or (
+        len(pdfs) and not 0 <= int(pdfs.min()) <= int(pdfs.max()) < gmm.num_pdfs
+    ):
+        raise DataError("alignment and features or model do not fit together", "GMM statistics")
     rows, offsets = gmm.rows, gmm.offsets.tolist()
     sums = torch.zeros(rows.shape, dtype=torch.float64, device=rows.device)
     loglik = torch.zeros((), dtype=torch.float64, device=rows.device)

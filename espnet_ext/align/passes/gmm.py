@@ -19,6 +19,7 @@ import torch
 
 from espnet_ext.align.gmm.model import Gmm
 from espnet_ext.align.gmm.stats import GmmStats
+from espnet_ext.align.gmm.train import pdf_occ, split, update
 from espnet_ext.align.options import Mono, Tri
 from espnet_ext.align.passes.shard import (
     accumulate_shard,
@@ -42,7 +43,7 @@ class State:
     name: str
     folder: Path
     gmm: Gmm
-    job: dict[str, Any]  # files of the pass, see engine.py
+    job: dict[str, Any]  # files of the pass, see shard.py
     iterations: list[dict[str, Any]] = field(default_factory=list)
     failed: list = field(default_factory=list)
     align_rate: tuple[float, float] = (0.0, 0.0)  # frames, seconds
@@ -139,11 +140,11 @@ def em(
         if before_update:
             before_update(state, it)
         stats, row = accumulate(s, state)
-        occ = state.gmm.pdf_occ(stats)
-        state.gmm = state.gmm.update(stats)
+        occ = pdf_occ(state.gmm, stats)
+        state.gmm = update(state.gmm, stats)
         if 1 <= it <= o.increase_until:
             goal = begin + round((target - begin) * it / o.increase_until)
-            state.gmm = state.gmm.split(goal, occ, power=s.options.power, seed=s.options.seed + it)
+            state.gmm = split(state.gmm, goal, occ, power=s.options.power, seed=s.options.seed + it)
         state.save()
         state.iterations.append(
             {"iteration": it, "realigned": realigned, "gaussians": state.gmm.num_gauss, **row}

@@ -13,7 +13,8 @@ import torch
 from espnet_ext.align.features.features import FeatureOptions
 from espnet_ext.align.features.frontend import open_store
 from espnet_ext.align.features.store import FeatureStore
-from espnet_ext.align.hybrid.network import Blstm, pick_device, train
+from espnet_ext.align.hybrid.network import Blstm, pick_device
+from espnet_ext.align.hybrid.train import train
 from espnet_ext.align.options import AlignOptions
 from espnet_ext.align.passes.shard import align_batches, collect, load_tree, utterances
 from espnet_ext.align.search import segfile

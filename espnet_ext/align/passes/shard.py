@@ -18,7 +18,8 @@ import torch
 
 from espnet_ext.align.corpus import load_pronunciations, load_shard
 from espnet_ext.align.features.frontend import Frontend
-from espnet_ext.align.gmm.model import Gmm, GmmStats
+from espnet_ext.align.gmm.model import Gmm
+from espnet_ext.align.gmm.stats import GmmStats, accumulate
 from espnet_ext.align.search import segfile
 from espnet_ext.align.search.flat import flat_start
 from espnet_ext.align.search.graph import Graph, make_graph, make_lattice, to_segmentation
@@ -243,7 +244,7 @@ def accumulate_shard(job: dict[str, Any]) -> dict[str, Any]:
     total: GmmStats | None = None
     for x, held in chunks(job):
         pdfs = labels(held, tree).to(job["device"])
-        stats = gmm.accumulate(x.to(job["device"]), pdfs)
+        stats = accumulate(gmm, x.to(job["device"]), pdfs)
         total = stats if total is None else total + stats
     saved = save_stats(total, job)
     frames, loglik = (0, 0.0) if total is None else (total.frames, total.loglik)

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from espnet_ext.align.gmm.model import Gmm
+from espnet_ext.align.gmm.stats import accumulate
 from espnet_ext.align.transforms.stats import (
     Sums,
     invertible,
@@ -52,7 +53,7 @@ class MlltStats(Sums):
         for part in weighted_frames(gmm, x, pdfs):
             packed += part.precision.T @ packed_products(part.x)
         self.scatter += unpack_symmetric(packed.cpu().numpy(), dim)
-        stats = gmm.accumulate(x, pdfs)
+        stats = accumulate(gmm, x, pdfs)
         seen = stats.occ > 0
         occ, centre = stats.occ[seen, None], gmm.centre.double()
         mean = gmm.means[seen].double() - centre

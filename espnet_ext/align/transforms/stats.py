@@ -14,8 +14,9 @@ from typing import NamedTuple, Self
 import numpy as np
 import torch
 
+from espnet_ext.align.formats.arrays import load_arrays, save_arrays
 from espnet_ext.align.gmm.model import Gmm
-from espnet_ext.align.gmm.stats import load_arrays, posteriors, runs_by_pdf, save_arrays
+from espnet_ext.align.gmm.stats import posteriors, runs_by_pdf
 
 BLOCK_FRAMES = 1024  # times D^2 / 2 products of two dimensions each: a few MB
 

@@ -135,7 +135,7 @@ def test_a_killed_writer_leaves_no_alignment(tmp_path):
             writer.add("u", np.zeros(9, int), [], [])
             os.kill(os.getpid(), signal.SIGKILL)
     """
-    out, root = tmp_path / "ali", Path(__file__).parents[2]
+    out, root = tmp_path / "ali", Path(__file__).parents[3]
     done = subprocess.run([sys.executable, "-c", textwrap.dedent(program), out], cwd=root)
     assert done.returncode == -signal.SIGKILL and not out.exists()
     assert write(out).utts == ["u1", "x/2"]

@@ -7,6 +7,8 @@ import scipy.linalg
 import torch
 
 from espnet_ext.align.gmm.model import Gmm
+from espnet_ext.align.gmm.stats import accumulate
+from espnet_ext.align.gmm.train import update
 from espnet_ext.align.transforms import stats as adapt
 from espnet_ext.align.transforms.fmllr import FmllrStats, estimate_fmllr, fmllr_objective
 from espnet_ext.align.transforms.lda import LdaStats, estimate_lda
@@ -49,7 +51,7 @@ def naive(gmm: Gmm, x: torch.Tensor, pdfs: torch.Tensor):
 
 def loglik(gmm: Gmm, x: torch.Tensor, pdfs: torch.Tensor, matrix: torch.Tensor) -> float:
     """Per frame of the unadapted space, the Jacobian included."""
-    stats = gmm.accumulate(apply_affine(x, matrix), pdfs)
+    stats = accumulate(gmm, apply_affine(x, matrix), pdfs)
     return stats.loglik / stats.frames + float(torch.linalg.slogdet(matrix[:, :DIM])[1])
 
 
@@ -126,8 +128,8 @@ def test_mllt_undoes_a_rotation():
 
     def fit(frames: torch.Tensor) -> tuple[Gmm, float]:
         gmm = Gmm.single(frames.mean(0), frames.var(0), 6)
-        gmm = gmm.update(gmm.accumulate(frames, pdfs))
-        return gmm, gmm.accumulate(frames, pdfs).loglik / len(frames)
+        gmm = update(gmm, accumulate(gmm, frames, pdfs))
+        return gmm, accumulate(gmm, frames, pdfs).loglik / len(frames)
 
     gmm, before = fit(x)
     total = torch.eye(DIM, dtype=torch.float64)

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from espnet_ext.align.hybrid import network as hybrid
-from espnet_ext.align.hybrid.network import PRIOR_COUNT, Blstm, is_held_out, pick_device, train
+from espnet_ext.align.hybrid import train as hybrid
+from espnet_ext.align.hybrid.network import Blstm, pick_device
+from espnet_ext.align.hybrid.train import PRIOR_COUNT, is_held_out, train
 from espnet_ext.align.options import Hybrid, from_dict
 from espnet_ext.align.run import apply_aligner, save_model, train_aligner, write_pass
 from espnet_ext.errors import DataError, SetupError
@@ -112,6 +113,19 @@ def test_files(task, tmp_path):
             Blstm.load(path)
     with pytest.raises(DataError):
         Blstm.load(tmp_path / "none.npz")
+    model.output.bias.data[1] = torch.nan
+    model.save(path)
+    with pytest.raises(DataError, match="not finite"):
+        Blstm.load(path)
+
+
+def test_a_loss_that_is_not_finite_names_the_utterances_of_its_batch(task):
+    lengths, xs, ys = task
+    bad = {**xs, "u07": xs["u07"].clone()}
+    bad["u07"][2, 1] = torch.nan
+    with pytest.raises(DataError, match=r"the loss of the hybrid is nan") as e:
+        fit((lengths, bad, ys), replace(TINY, batch_frames=1))
+    assert str(e.value.where) == "u07" and "align.hybrid.lr" in str(e.value)
 
 
 def test_a_gpu_that_is_not_there(monkeypatch):
