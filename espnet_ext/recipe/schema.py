@@ -204,7 +204,9 @@ class Score:
 class Results:
     """Settings of RESULTS.md."""
 
-    baseline: Annotated[str, "Group that the others are compared with"] = ""
+    planned: Annotated[
+        dict, "The one comparison planned beforehand: {system: GROUP, against: GROUP, set:, ...}"
+    ] = field(default_factory=dict)
     published: Annotated[list[dict], "Published figures with their source"] = field(
         default_factory=list
     )

@@ -10,12 +10,12 @@ import numpy as np
 from espnet_ext.errors import DataError
 from espnet_ext.recipe.console import say
 from espnet_ext.recipe.sweep import Run, Sweep
-from espnet_ext.scoring.comparison import reference_of
-from espnet_ext.scoring.intent import wilson_interval
 from espnet_ext.scoring.markdown import table
 from espnet_ext.scoring.metrics import Metric, find
 from espnet_ext.scoring.record import Decoded, load_record
-from espnet_ext.scoring.significance import bootstrap_interval
+from espnet_ext.scoring.scored import reference_of
+from espnet_ext.scoring.significance import interval as resampled_interval
+from espnet_ext.scoring.significance import resample
 from espnet_ext.scoring.sweep_plot import SweepPoint, plot_sweep
 
 
@@ -79,14 +79,11 @@ def _scored(sweep: Sweep, run: Run) -> Decoded:
 def interval(metric: Metric, scores: list[Decoded]) -> tuple[float, float]:
     """Return what the band shows, in percent: an interval, else the range over seeds.
 
-    It is Wilson's of the mean for a share of utterances, else the bootstrap over utterances. An
-    older release kept no counts of each utterance for CER, which cannot be resampled then.
+    The interval resamples seeds and utterances. An older release kept no counts of each utterance
+    for CER, which cannot be resampled then.
     """
     counts = [d.counts(metric) for d in scores]
     if any(c is None for c in counts):
         rates = [d.value(metric) for d in scores]
         return min(rates), max(rates)
-    part, whole = np.stack(counts)[..., 0], counts[0][:, 1]
-    if (whole == 1).all() and metric.better == "higher":
-        return wilson_interval(part.sum(axis=1).mean(), len(whole))
-    return bootstrap_interval(part, whole)
+    return resampled_interval(resample(np.stack(counts), metric.value))

@@ -1,142 +1,146 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One group of runs against its baseline group: compared, or refused with the reason.
+"""One system against another: compared over paired seeds, and judged in one word.
 
-A gain counts only on the same reference, with the same budget and over paired seeds; whatever does
-not meet this is said in the verdict rather than left to the reader.
+A gain counts on the same reference, with no larger a budget, over at least three paired seeds, and
+corrected for the number of comparisons. What does not meet this is said.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-
-import numpy as np
+from dataclasses import dataclass, replace
+from typing import Literal
 
 from espnet_ext.files import sha256_json
-from espnet_ext.scoring.budget import (
-    comparable_budgets,
-    judged_by_updates,
-    unequal_means,
-    unequal_passes,
-)
-from espnet_ext.scoring.record import Decoded, Kind, Record
-from espnet_ext.scoring.significance import PairedResult, paired_bootstrap
+from espnet_ext.scoring.budget_ratio import Ratio, budget_ratio
+from espnet_ext.scoring.metrics import Metric
+from espnet_ext.scoring.p_values import LEVEL, holm
+from espnet_ext.scoring.record import Record
+from espnet_ext.scoring.scored import Field, Scores, System, reference_of
+from espnet_ext.scoring.significance import MIN_SEEDS, PairedResult, paired
 
-MIN_SEEDS = 3
-NOT_A_CLAIM = f"fewer than {MIN_SEEDS} seeds: not a claim"
+Verdict = Literal["better", "worse", "n.s.", "not comparable"]
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """A group against the baseline on one test set and decoding method.
+    """A system against its reference on one set.
 
     Attributes:
+        set_name: The set.
+        metric: What is compared.
+        system: The system.
+        reference: What it is compared with.
         seeds: Seeds that both have; only these are compared.
-        rate_baseline: Mean WER, or accuracy, of the baseline over ``seeds``, percent.
-        rate: The same of the group.
-        result: The paired bootstrap of the errors, of words or of whole utterances; ``None`` (and
-            rates ``None``) when the comparison is refused.
-        verdict: One line for a person.
+        score: Mean over ``seeds``, percent; ``None`` where the two cannot be compared.
+        score_reference: The same of the reference.
+        result: The paired comparison; ``None`` where there is none.
+        budget: Budget of the system relative to the reference's; ``None`` where it is not known.
+        remarks: What a reader must know beside the verdict.
+        planned: Whether this is the one comparison that was planned beforehand.
+        p: The p-value, corrected for the number of comparisons unless ``planned``.
+        verdict: One word; see :func:`judge`.
     """
 
-    seeds: tuple[int, ...]
-    rate_baseline: float | None
-    rate: float | None
-    result: PairedResult | None
-    verdict: str
-
-
-def reference_of(decoded: Decoded) -> str:
-    """Return a hash of what was scored: two scores with the same one can be averaged or paired."""
-    inputs = [decoded.input_sha256] if decoded.input_sha256 else []
-    return sha256_json([decoded.ref_sha256, decoded.ids_sha256, decoded.units, *inputs])
+    set_name: str
+    metric: Metric
+    system: System
+    reference: System
+    seeds: tuple[int, ...] = ()
+    score: float | None = None
+    score_reference: float | None = None
+    result: PairedResult | None = None
+    budget: Ratio | None = None
+    remarks: tuple[str, ...] = ()
+    planned: bool = False
+    p: float | None = None
+    verdict: Verdict = "not comparable"
 
 
 def compare(
-    baseline: Sequence[Record],
-    group: Sequence[Record],
-    set_name: str,
-    method: str,
-    baseline_method: str | None = None,
+    scores: Scores, field: Field, system: System, reference: System, planned: bool = False
 ) -> Comparison:
-    """Compare two groups of runs on ``sets[set_name][method]``, which every run of them has.
-
-    Args:
-        baseline: Runs of the baseline.
-        group: Runs of the group.
-        set_name: The set.
-        method: The decoding method.
-        baseline_method: That of the baseline, where it is another.
+    """Compare two systems of a field over the seeds they share.
 
     Returns:
-        The comparison; refused when no seed is shared, or references or budgets differ. Runs that
-        are counted in forward-backward passes are shown next to each other even when these differ,
-        but then the verdict is the difference of the budgets. Where intents were scored, unequal
-        budgets are no refusal but a part of the verdict.
+        The comparison, not yet judged; without a result where no seed is shared or references
+        differ.
     """
-    by_seed = [{r.seed: r for r in runs} for runs in (baseline, group)]
-    seeds = tuple(sorted(by_seed[0].keys() & by_seed[1].keys()))
-    runs_a, runs_b = ([runs[s] for s in seeds] for runs in by_seed)
-    scores_a = [r.sets[set_name][baseline_method or method] for r in runs_a]
-    scores_b = [r.sets[set_name][method] for r in runs_b]
-    refusal = _refusal(runs_a, runs_b, scores_a, scores_b)
-    if refusal:
-        return Comparison(seeds, None, None, None, f"not compared: {refusal}")
-    errors_a, errors_b = (np.array([d.errors for d in scores]) for scores in (scores_a, scores_b))
-    result = paired_bootstrap(errors_a, errors_b, scores_a[0].units)
-    rates_a, rates_b = (np.array([d.rate for d in scores]) for scores in (scores_a, scores_b))
-    verdict = _verdict(scores_a[0].kind, result, runs_a, runs_b, rates_b - rates_a)
-    return Comparison(seeds, float(rates_a.mean()), float(rates_b.mean()), result, verdict)
+    bare = Comparison(field.set_name, field.metric, system, reference, planned=planned)
+    runs, others = ({r.seed: r for r in field.systems[s]} for s in (system, reference))
+    seeds = tuple(sorted(runs.keys() & others.keys()))
+    if not seeds:
+        return replace(bare, remarks=("no seed in common",))
+    mine, theirs = [runs[s] for s in seeds], [others[s] for s in seeds]
+    bare = replace(bare, seeds=seeds, budget=budget_ratio(theirs, mine))
+    if differing := _differing_references(bare, mine, theirs):
+        return replace(bare, remarks=(differing,))
+    a = scores.of(field, theirs, reference.method)
+    b = scores.of(field, mine, system.method)
+    return replace(
+        bare,
+        score=float(b.values.mean()),
+        score_reference=float(a.values.mean()),
+        result=paired(a, b, field.metric.better),
+        remarks=_remarks(mine, theirs, bare.budget),
+    )
 
 
-def _refusal(
-    runs_a: list[Record], runs_b: list[Record], scores_a: list[Decoded], scores_b: list[Decoded]
-) -> str | None:
-    if not runs_a:
-        return "no seed in common with the baseline"
-    if len({reference_of(d) for d in scores_a + scores_b}) > 1:
-        a, b = (_listed(d.ref_sha256[:12] for d in scores) for scores in (scores_a, scores_b))
-        if a == b and len({d.input_sha256 for d in scores_a + scores_b}) > 1:
-            return "transcripts that were classified differ"
-        return f"references differ (baseline {a}; this {b})"
-    if scores_a[0].kind == "wer" and not comparable_budgets(runs_a + runs_b):
-        a, b = (_listed(budget_text(r) for r in runs) for runs in (runs_a, runs_b))
-        return f"budgets differ (baseline {a}; this {b})"
-    return None
+def judge(comparisons: Sequence[Comparison], level: float = LEVEL) -> list[Comparison]:
+    """Give each comparison its p-value and its verdict.
+
+    ``better`` and ``worse`` need both intervals on one side of 0, at least three paired seeds, a
+    corrected p of at most ``1 - level``, and a budget that does not favour the winner: a
+    difference for the larger budget, or between unknown ones, is ``not comparable``. All others
+    are ``n.s.``: no difference shown.
+    """
+    tested = [i for i, c in enumerate(comparisons) if _tested(c) and not c.planned]
+    corrected = dict(zip(tested, holm([comparisons[i].result.p for i in tested]), strict=True))
+    out = []
+    for i, c in enumerate(comparisons):
+        p = corrected.get(i, c.result.p if _tested(c) else None)
+        out.append(replace(c, p=p, verdict=_verdict(c, p, level)))
+    return out
 
 
-def _verdict(
-    kind: Kind,
-    result: PairedResult,
-    runs_a: list[Record],
-    runs_b: list[Record],
-    changes: np.ndarray,
-) -> str:
-    """``changes``: rate minus that of the baseline, by seed, percentage points."""
-    runs, mixed = runs_a + runs_b, changes.min() < 0 < changes.max()
-    better, worse = ("below", "above") if kind == "wer" else ("above", "below")
-    if kind == "wer" and (unequal := unequal_passes(runs_a, runs_b)):
-        verdict = f"{unequal}: not a claim"
-    elif len(runs_a) < MIN_SEEDS:
-        verdict = NOT_A_CLAIM
-    elif result.high < 0:
-        verdict = f"better: the interval lies {better} 0"
-    elif result.low > 0:
-        verdict = f"worse: the interval lies {worse} 0"
-    else:
-        verdict = "no difference shown: the interval holds 0"
-    # The interval is one over utterances: it knows nothing of what another seed would give.
-    if mixed and len(runs_a) >= MIN_SEEDS:
-        verdict += f"; not on every seed ({', '.join(f'{c:+.2f}' for c in changes)})"
-    if kind == "intent" and (unequal := unequal_means(runs_a, runs_b)):
-        verdict += f"; {unequal}"
+def _tested(c: Comparison) -> bool:
+    return c.result is not None and len(c.seeds) >= MIN_SEEDS
+
+
+def _verdict(c: Comparison, p: float | None, level: float) -> Verdict:
+    if c.result is None:
+        return "not comparable"
+    direction = c.result.direction
+    # A p-value between the level and the bounds of an interval is possible: both must agree.
+    if p is None or p > 1 - level or direction is None:
+        return "n.s."
+    favoured = c.budget is None or (c.budget.more if direction == "better" else c.budget.less)
+    return "not comparable" if favoured else direction
+
+
+def _differing_references(c: Comparison, mine: list[Record], theirs: list[Record]) -> str | None:
+    own = [r.sets[c.set_name][c.system.method] for r in mine]
+    other = [r.sets[c.set_name][c.reference.method] for r in theirs]
+    if len({reference_of(d) for d in own + other}) == 1:
+        return None
+    a, b = (_listed(d.ref_sha256[:12] for d in scored) for scored in (own, other))
+    if a == b and len({d.input_sha256 for d in own + other}) > 1:
+        return "the classified transcripts differ"
+    return f"references differ ({a} and {b})"
+
+
+def _remarks(mine: list[Record], theirs: list[Record], budget: Ratio | None) -> tuple[str, ...]:
+    runs, remarks = mine + theirs, []
+    if len(mine) < MIN_SEEDS:
+        remarks.append(f"{len(mine)} paired seed{'s' if len(mine) > 1 else ''} only")
+    if budget is None:
+        recorded = any(r.budget is not None for r in runs)
+        remarks.append("budgets differ" if recorded else "budget not recorded")
+    elif budget.note:
+        remarks.append(budget.note)
     if len({sha256_json(r.encoder) for r in runs}) > 1:
-        verdict += "; text encoders differ"
-    if runs[0].budget is None:
-        verdict += "; budget not recorded"
-    if kind == "wer" and judged_by_updates(runs):
-        verdict += "; equal in updates only, as not all runs counted passes"
+        remarks.append("text encoders differ")
     if any(r.dirty for r in runs):
-        verdict += "; a run had uncommitted changes"
-    return verdict
+        remarks.append("uncommitted changes")
+    return tuple(remarks)
 
 
 def budget_text(run: Record) -> str:

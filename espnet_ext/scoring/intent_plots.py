@@ -9,13 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from espnet_ext.errors import DataError, SetupError
-from espnet_ext.files import atomic_path
-from espnet_ext.scoring.sweep_plot import literal
+from espnet_ext.errors import DataError
+from espnet_ext.scoring.plot import literal, new_figure, save
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 # Okabe-Ito without black and yellow, and two more: told apart by colour-blind readers on white.
 _COLORS = (
@@ -51,7 +49,7 @@ def confusion_matrix(
     size, rows = len(classes), counts.sum(axis=1, keepdims=True)
     font = 9 if size <= 24 else 7
     side = (0.32 if size <= 24 else 0.26) * max(size, 6)
-    figure = _figure(path, (4.0 + side, 2.8 + 0.9 * side))
+    figure = new_figure(path, (4.0 + side, 2.8 + 0.9 * side))
     axes = figure.add_subplot()
     share = 100.0 * counts / np.maximum(rows, 1)
     image = axes.imshow(share, cmap="Blues", vmin=0, vmax=100, aspect="auto")
@@ -75,7 +73,7 @@ def confusion_matrix(
     axes.set_title(f"{right:,} of {total:,} right ({100 * right / total:.2f} %)", fontsize=11)
     bar = figure.colorbar(image, ax=axes, fraction=0.05, pad=0.02, aspect=30)
     bar.set_label("% of the label's utterances")
-    return _save(figure, path)
+    return save(figure, path)
 
 
 def representation_pairs(
@@ -106,7 +104,7 @@ def representation_pairs(
     points, explained = principal_components(np.concatenate([a, b]))
     drawn = np.unique(np.linspace(0, len(a) - 1, min(len(a), _PAIRS)).round().astype(int))
     names = _shown_labels(labels)
-    figure = _figure(path, (8.2, 5.6))
+    figure = new_figure(path, (8.2, 5.6))
     axes = figure.add_subplot()
     for name, color in names.items():  # from frequent to rare: the rare ones stay visible
         mine = [i for i in drawn if (labels[i] if labels[i] in names else "") == name]
@@ -118,7 +116,7 @@ def representation_pairs(
     axes.grid(alpha=0.25)
     axes.set_aspect("equal", adjustable="datalim")  # distances in both directions compare
     _legend(axes, names, labels)
-    return _save(figure, path)
+    return save(figure, path)
 
 
 def mean_pair_cosine(manual: ArrayLike, asr: ArrayLike) -> float:
@@ -226,21 +224,3 @@ def _legend(axes: "Axes", names: Mapping[str, str], labels: Sequence[str]) -> No
     axes.legend(
         handles=handles, loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False, fontsize=9
     )
-
-
-def _figure(path: Path | str, inches: tuple[float, float]) -> "Figure":
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise SetupError(
-            "drawing needs matplotlib", path, "pip install 'espnet_ext[plot]' (or [dev])"
-        ) from None
-    # A bare Figure draws with Agg: no window system, no state shared with the caller's pyplot.
-    return Figure(figsize=inches, dpi=130, layout="constrained")
-
-
-def _save(figure: "Figure", path: Path | str) -> Path:
-    with atomic_path(path) as tmp:
-        # The temporary name does not end in .png, and the version tag would change the bytes.
-        figure.savefig(tmp, format="png", metadata={"Software": None})
-    return Path(path)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Learning speed: how many epochs a system needs to get where its baseline ends up.
+"""Learning speed: how many epochs a system needs to get where the best one ends up.
 
 The measure is the token accuracy on the development set (with the right history, not by free
 decoding), or that of classified utterances, after each epoch of the last training phase, which
@@ -7,57 +7,51 @@ costs nothing to record.
 """
 
 import statistics
-from collections.abc import Mapping, Sequence
 
-from espnet_ext.scoring.markdown import table
+from espnet_ext.scoring.markdown import code, table
+from espnet_ext.scoring.page import NONE, TEXT, Page, last_phase, seeds_of
 from espnet_ext.scoring.record import Record
 
-_TEXT = {"System", "Seeds"}
 _RULE = (
-    "on the development set after each epoch. Epochs to the baseline's best: the "
-    "first epoch at which a run is as good as the baseline run of the same seed ever became; means "
-    "over seeds; - where a run does not reach it."
+    "Accuracy on the development set after each epoch of the last phase (of tokens with the right "
+    "history, or of classified utterances). Epochs to match: epochs needed to match the best "
+    "accuracy of {first} (same seed), means over seeds; – where a run does not reach it."
 )
-NOTE_TOKENS = f"Token accuracy {_RULE}"
-NOTE_UTTERANCES = f"Accuracy {_RULE}"  # of classified utterances
 
 
 def curve(record: Record) -> list[float]:
     """Return the accuracy after each epoch of the last phase; empty where it was not recorded."""
-    return list(record.phases.values())[-1].valid_acc if record.phases else []
+    phase = last_phase(record)
+    return phase.valid_acc if phase else []
 
 
-def epochs_to(values: Sequence[float], goal: float) -> int | None:
+def epochs_to(values: list[float], goal: float) -> int | None:
     """Return the number of epochs until ``goal`` is reached, or None."""
     return next((i for i, v in enumerate(values, 1) if v >= goal), None)
 
 
-def learning_lines(
-    groups: Mapping[str, Sequence[Record]], baseline: str, note: str = NOTE_TOKENS
-) -> list[str]:
-    """Return the section of RESULTS.md; empty where the baseline has no curve."""
-    base = {r.seed: curve(r) for r in groups.get(baseline, ()) if curve(r)}
+def learning_lines(page: Page) -> list[str]:
+    """Return the table of learning speed; empty where the first system has no curve."""
+    first = next(iter(page.groups))
+    goals = {r.seed: max(curve(r)) for r in page.groups[first] if curve(r)}
     rows = []
-    for group, runs in groups.items():
-        paired = [(curve(r), base[r.seed], r.seed) for r in runs if r.seed in base and curve(r)]
+    for group, runs in page.groups.items():
+        paired = [r for r in runs if r.seed in goals and curve(r)]
         if not paired:
             continue
-        epochs = [epochs_to(own, max(other)) for own, other, _ in paired]
-        of_base = [epochs_to(other, max(other)) for _, other, _ in paired]
-        reached = all(e is not None for e in epochs)
-        mean, mean_base = statistics.fmean(e or 0 for e in epochs), statistics.fmean(of_base)
+        epochs = [epochs_to(curve(r), goals[r.seed]) for r in paired]
+        own = statistics.fmean(len(curve(r)) for r in paired)
+        reached = None not in epochs
         rows.append(
             [
                 group,
-                ", ".join(str(seed) for *_, seed in sorted(paired, key=lambda p: p[2])),
-                f"{statistics.fmean(max(own) for own, *_ in paired):.4f}",
-                f"{mean:.1f}" if reached else "-",
-                f"{mean_base:.1f}",
-                f"{mean / mean_base:.2f}" if reached else "-",
+                seeds_of(r.seed for r in paired),
+                f"{statistics.fmean(max(curve(r)) for r in paired):.4f}",
+                f"{own:.0f}",
+                f"{statistics.fmean(e or 0 for e in epochs):.1f}" if reached else NONE,
             ]
         )
     if not rows:
         return []
-    header = ["System", "Seeds", "Best accuracy", "Epochs to the baseline's best",
-              "Epochs of the baseline", "Ratio"]  # fmt: skip
-    return ["## Learning speed", "", note, "", *table(header, rows, _TEXT), ""]
+    header = ["System", "Seeds", "Best accuracy", "Epochs", "Epochs to match"]
+    return [_RULE.format(first=code(first)), "", *table(header, rows, TEXT), ""]

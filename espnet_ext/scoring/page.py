@@ -1,63 +1,99 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the sections of a results page share: which runs belong together, how numbers look."""
+"""What the sections of a results page share: the page's data, and how numbers look."""
 
 import statistics
-from collections import defaultdict
-from collections.abc import Iterable
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
-from espnet_ext.scoring.comparison import reference_of
-from espnet_ext.scoring.record import Decoded, Kind, Record
+from espnet_ext.scoring.pairs import Compared
+from espnet_ext.scoring.record import Phase, Record
+from espnet_ext.scoring.scored import Field, Scores, System, reference_of
 
 NONE = "–"
-TEXT = {"System", "Set", "Decoding", "Seeds", "Verdict", "Run", "Phase", "Task"}  # set left
+PHASES = ("pretrain", "midtrain", "finetune")  # in the order of the stages
+TEXT = {"System", "Set", "Decoding", "Seeds", "Verdict", "Run", "Phase", "Task",
+        "Against", "Remarks", "Phases", "Source", "Metric"}  # set left  # fmt: skip
 
 
-def decodings(records: Iterable[Record], kind: Kind) -> list[tuple[str, str]]:
-    """Return the ``(set, method)`` pairs that any run has scored in this way, sorted."""
-    return sorted(
-        {
-            (name, method)
-            for r in records
-            for name, methods in r.sets.items()
-            for method, decoded in methods.items()
-            if decoded.kind == kind
-        }
-    )
+@dataclass(frozen=True)
+class Page:
+    """What a page is made of.
+
+    Attributes:
+        scores: Scores of all runs.
+        groups: Runs by group, the best group first; runs by seed.
+        main: What the first table and the first figure show; ``None`` without scores.
+        sets: Names of the sets that are compared, the main one first.
+        development: The development set, if any run has scores of it.
+        compared: All comparisons.
+    """
+
+    scores: Scores
+    groups: dict[str, list[Record]]
+    main: Field | None
+    sets: tuple[str, ...]
+    development: str | None
+    compared: Compared
+
+    @property
+    def records(self) -> list[Record]:
+        """All runs."""
+        return self.scores.records
 
 
-def by_group(records: Iterable[Record], first: str | None) -> dict[str, list[Record]]:
-    """Return runs by group: the group ``first`` before all, then by name; runs by seed."""
+def by_group(records: Iterable[Record], order: Sequence[str]) -> dict[str, list[Record]]:
+    """Return runs by group: those of ``order`` first, the others by name; runs by seed."""
+    place = {group: i for i, group in enumerate(order)}
+
+    def key(r: Record) -> tuple[int, str, int]:
+        return place.get(r.group, len(place)), r.group, r.seed
+
     groups: dict[str, list[Record]] = defaultdict(list)
-    for record in sorted(records, key=lambda r: (r.group != first, r.group, r.seed)):
+    for record in sorted(records, key=key):
         groups[record.group].append(record)
-    return groups
+    return dict(groups)
 
 
-def having(records: Iterable[Record], name: str, method: str, kind: Kind) -> list[Record]:
-    """Return the runs that have scored this set and method in this way."""
-    scored = ((r, r.sets.get(name, {}).get(method)) for r in records)
-    return [r for r, decoded in scored if decoded is not None and decoded.kind == kind]
-
-
-def by_reference(runs: Iterable[Record], name: str, method: str) -> list[tuple[str, list[Record]]]:
-    """Return runs of one group apart by reference: a mean over different ones means nothing.
+def by_reference(field: Field, system: System) -> list[tuple[str, list[Record]]]:
+    """Return the runs of a system by reference: a mean over different ones means nothing.
 
     Returns:
         ``(addition to the system's name, runs)``; the addition is empty for a single reference.
     """
     by_ref: dict[str, list[Record]] = defaultdict(list)
-    for run in runs:
-        by_ref[reference_of(run.sets[name][method])].append(run)
+    for run, decoded in zip(field.systems[system], field.decoded(system), strict=True):
+        by_ref[reference_of(decoded)].append(run)
+    shown = {
+        ref: runs[0].sets[field.set_name][system.method].ref_sha256[:12]
+        for ref, runs in by_ref.items()
+    }
     return [
-        (f" (reference {same[0].sets[name][method].ref_sha256[:12]})" if len(by_ref) > 1 else "",
-         same)
-        for same in by_ref.values()
-    ]  # fmt: skip
+        (f" (reference {shown[ref]})" if len(by_ref) > 1 else "", runs)
+        for ref, runs in by_ref.items()
+    ]
 
 
-def scores_of(runs: Iterable[Record], name: str, method: str) -> list[Decoded]:
-    """Return the scores of runs that all have them."""
-    return [r.sets[name][method] for r in runs]
+def name_of(system: System, among: Iterable[System]) -> str:
+    """Return a system's name; with its decoding where the group has several, or an unusual one."""
+    among = list(among)
+    usual, _ = Counter(s.method for s in among).most_common(1)[0]
+    several = len({s.method for s in among if s.group == system.group}) > 1
+    shown = several or system.method != usual
+    return f"{system.group} ({system.method})" if shown else system.group
+
+
+def last_phase(record: Record) -> Phase | None:
+    """Return the phase that made the final model; records do not keep the order of phases."""
+    order = [*reversed(PHASES), *record.phases]
+    return next((record.phases[name] for name in order if name in record.phases), None)
+
+
+def folded(summary: str, lines: Sequence[str]) -> list[str]:
+    """Return lines that a reader opens; none for none."""
+    if not lines:
+        return []
+    return [f"<details><summary>{summary}</summary>", "", *lines, "</details>", ""]
 
 
 def mean(values: Iterable[float]) -> str:
@@ -73,6 +109,16 @@ def signed(value: float, digits: int) -> str:
     return f"{rounded:+.{digits}f}" if rounded else f"{rounded:.{digits}f}"
 
 
+def bounds(low: float | None, high: float | None, digits: int = 2) -> str:
+    """Return an interval of a change; a dash where there is none."""
+    if low is None or high is None:
+        return NONE
+    return f"{signed(low, digits)} to {signed(high, digits)}"
+
+
 def seeds_of(seeds: Iterable[int]) -> str:
-    """Return the seeds in order."""
-    return ", ".join(str(s) for s in sorted(seeds)) or NONE
+    """Return the seeds in order, ``1-5`` for a run of them."""
+    ordered = sorted(set(seeds))
+    if len(ordered) > 2 and ordered[-1] - ordered[0] == len(ordered) - 1:
+        return f"{ordered[0]}-{ordered[-1]}"
+    return ", ".join(str(s) for s in ordered) or NONE

@@ -18,11 +18,11 @@ from pydantic import Field, ValidationError, model_validator
 from espnet_ext.errors import DataError
 from espnet_ext.scoring.metrics import Metric
 from espnet_ext.scoring.record_base import Amount, Count, Model, Name, Sha256
-from espnet_ext.scoring.record_scores import Decoded, Kind
+from espnet_ext.scoring.record_scores import Decoded
 from espnet_ext.scoring.record_v1 import Decoded1
 from espnet_ext.scoring.spent import COUNTS
 
-__all__ = ["SCHEMA", "Counted", "Decoded", "Kind", "Phase", "Record", "load_record", "load_records"]
+__all__ = ["SCHEMA", "Counted", "Decoded", "Phase", "Record", "load_record", "load_records"]
 
 SCHEMA = 2  # what this release writes
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The part of a run record on one decoded set: each metric's counts, and the cost of decoding."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Self
 
 import numpy as np
 from pydantic import Field, model_validator
@@ -11,9 +11,6 @@ from espnet_ext.scoring import metrics
 from espnet_ext.scoring.metrics import Better, Metric
 from espnet_ext.scoring.record_base import RATE_TOLERANCE, Amount, Count, Model, Name, Sha256
 from espnet_ext.scoring.record_intent import Intent
-from espnet_ext.scoring.record_v1 import ErrorRate, PerUtterance
-
-Kind = Literal["wer", "intent"]
 
 
 class Scores(Model):
@@ -100,56 +97,3 @@ class Decoded(Model):
                     f"value {scores.value} of {name} is not that of the counts, {exact:.3f}"
                 )
         return self
-
-    # The names that pages knew before there were metrics.
-
-    @property
-    def kind(self) -> Kind:
-        """What was scored."""
-        return "wer" if self.intent is None else "intent"
-
-    @property
-    def rate(self) -> float:
-        """Word error rate, or accuracy, from the counts, in percent."""
-        return self.value(metrics.find("wer" if self.intent is None else "accuracy"))
-
-    @property
-    def wer(self) -> ErrorRate | None:
-        """Word error rate."""
-        return self._error_rate("wer")
-
-    @property
-    def cer(self) -> ErrorRate | None:
-        """Character error rate."""
-        return self._error_rate("cer")
-
-    @property
-    def per_utt(self) -> PerUtterance | None:
-        """Word errors."""
-        if "wer" not in self.metrics or not self.metrics["wer"].per_utt:
-            return None
-        found = self.metrics["wer"].per_utt
-        return PerUtterance(
-            ids_sha256=self.ids_sha256, word_errors=found["errors"], word_ref=found["ref"]
-        )
-
-    @property
-    def errors(self) -> list[int]:
-        """Word errors of each utterance, or 1 where its intent is wrong."""
-        if self.intent is None:
-            return self.metrics["wer"].per_utt["errors"]
-        return [1 - c for c in self.metrics["accuracy"].per_utt["correct"]]
-
-    @property
-    def units(self) -> list[int]:
-        """What :attr:`errors` are counted in: words of each utterance's reference, or ones."""
-        if self.intent is None:
-            return self.metrics["wer"].per_utt["ref"]
-        return [1] * self.utterances
-
-    def _error_rate(self, name: str) -> ErrorRate | None:
-        if name not in self.metrics:
-            return None
-        scores = self.metrics[name]
-        parts = {k: scores.totals[k] for k in ("sub", "del", "ins", "ref")}
-        return ErrorRate(rate=scores.value, **parts)

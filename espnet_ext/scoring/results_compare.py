@@ -1,93 +1,119 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The section of RESULTS.md that holds each group against the baseline."""
+"""The comparisons of a results page: a table for the main set, the others folded, one legend."""
 
-from espnet_ext.scoring.comparison import Comparison, compare
-from espnet_ext.scoring.markdown import code, table
-from espnet_ext.scoring.page import (
-    NONE,
-    TEXT,
-    by_group,
-    decodings,
-    having,
-    seeds_of,
-    signed,
+from collections.abc import Sequence
+
+from espnet_ext.scoring.budget_ratio import TOLERANCE_PERCENT
+from espnet_ext.scoring.comparison import Comparison
+from espnet_ext.scoring.markdown import cell, code, table
+from espnet_ext.scoring.page import NONE, TEXT, Page, bounds, folded, name_of, seeds_of, signed
+from espnet_ext.scoring.scored import System
+from espnet_ext.scoring.significance import MIN_SEEDS, SAMPLES
+
+LEGEND = (
+    f"- **better**, **worse**: both 95 % intervals exclude 0 over at least {MIN_SEEDS} paired "
+    "seeds, and p ≤ 0.05 after Holm's correction for the number of comparisons on this page. Only "
+    "the planned comparison (†), named in recipe.yaml beforehand, is not corrected.",
+    "- **n.s.**: not significant; no difference shown.",
+    "- **not comparable**: other references, no shared seed, or a difference in favour of the "
+    f"system with the larger budget (more than {TOLERANCE_PERCENT} %).",
+    "- 95 % interval: bootstrap over seeds and utterances, the same for both systems "
+    f"({SAMPLES:,} draws). t interval: over the paired differences of the seeds. p: the larger of "
+    "the two tests.",
+    "- Relative: change of the error rate (of 100 − score where higher is better), with its "
+    "bootstrap interval. Budget: that of the system divided by the reference's.",
 )
-from espnet_ext.scoring.record import Kind, Record
-from espnet_ext.scoring.significance import SAMPLES
-
-_BOOTSTRAP = (
-    "Interval of the change and P(better): paired bootstrap "
-    f"over utterances ({SAMPLES} draws), the same utterances for both and for all seeds."
-)
-_NOTES: dict[Kind, str] = {
-    "wer": "Change: WER minus WER of the baseline in percentage points, mean over the seeds that "
-    f"both have; below 0 is better. {_BOOTSTRAP}",
-    "intent": "Change: accuracy minus accuracy of the baseline in percentage points, mean over "
-    "the seeds that both have; above 0 is better. Errors: change of the number of wrong "
-    f"utterances. {_BOOTSTRAP} Budgets are mean updates (or passes) of all training phases; "
-    "where they differ, the gain is one of method and budget together.",
-}
-_MEASURE: dict[Kind, str] = {"wer": "WER", "intent": "Accuracy"}
-_RELATIVE: dict[Kind, str] = {"wer": "Relative", "intent": "Errors"}
 
 
-def comparison_lines(records: list[Record], baseline: str) -> list[str]:
-    """Return the section; it says so where there is no baseline, or nothing to compare with it."""
-    lines = [f"## Against the baseline {code(baseline)}", ""]
-    groups = by_group(records, baseline)
-    if baseline not in groups:
-        names = ", ".join(code(g) for g in groups)
-        return [*lines, f"The baseline has no run record yet; groups with one: {names}.", ""]
-    found: list[str] = []
-    for kind in _NOTES:
-        if rows := _rows(records, groups, baseline, kind):
-            measure = _MEASURE[kind]
-            header = [
-                *("Set", "Decoding", "System", "Seeds", f"{measure} baseline", measure, "Change"),
-                *(_RELATIVE[kind], "95 % interval", "P(better)", "Verdict"),
-            ]
-            found += [_NOTES[kind], "", *table(header, rows, TEXT), ""]
-    return [*lines, *(found or ["There is no other group to compare yet.", ""])]
-
-
-def _rows(
-    records: list[Record], groups: dict[str, list[Record]], baseline: str, kind: Kind
-) -> list[list[str]]:
-    rows = []
-    for name, method in decodings(records, kind):
-        base_method = _baseline_method(groups[baseline], name, method, kind)
-        base = having(groups[baseline], name, base_method, kind)
-        shown = method if base_method == method else f"{method} (baseline: {base_method})"
-        for group, runs in groups.items():
-            other = having(runs, name, method, kind)
-            if group != baseline and other:
-                cells = _cells(compare(base, other, name, method, base_method), kind)
-                rows.append([name, shown, group, *cells])
-    return rows
-
-
-def _baseline_method(baseline: list[Record], name: str, method: str, kind: Kind) -> str:
-    """Return what stands against a method: itself, or the only one that a single model has."""
-    found = {m for s, m in decodings(baseline, kind) if s == name}
-    return found.pop() if kind == "intent" and method not in found and len(found) == 1 else method
-
-
-def _cells(comparison: Comparison, kind: Kind) -> list[str]:
-    result, seeds = comparison.result, seeds_of(comparison.seeds)
-    if result is None:
-        return [seeds, *([NONE] * 6), comparison.verdict]
-    # The bootstrap counts errors; accuracy has the opposite sign, and its bounds change places.
-    change, low, high = result.delta_abs, result.low, result.high
-    if kind == "intent":
-        change, low, high = -change, -high, -low
-    relative = NONE if result.rel_percent is None else f"{signed(result.rel_percent, 1)} %"
-    return [
-        seeds,
-        f"{comparison.rate_baseline:.2f}",
-        f"{comparison.rate:.2f}",
-        signed(change, 2),
-        relative,
-        f"{signed(low, 2)} to {signed(high, 2)}",
-        f"{result.p_better:.3f}",
-        comparison.verdict,
+def comparison_lines(page: Page) -> list[str]:
+    """Return the section; empty where nothing can be compared."""
+    rows, missing = page.compared.rows, page.compared.missing
+    if not rows and not missing:
+        return []
+    chosen = (
+        f"chosen on {code(page.compared.chosen_on)}" if page.compared.chosen_on
+        else "chosen by the scores shown, as not all have scores of a development set"
+    )  # fmt: skip
+    lines = [
+        "## Comparisons",
+        "",
+        "Each system against the strongest of equal budget, and the strongest of a budget against "
+        f"the strongest of all ({chosen}). Comparisons on this page: {len(rows)}.",
+        "",
+        *([f"Planned, but without results: {cell(missing)}.", ""] if missing else []),
     ]
+    main = [c for c in rows if _is_main(page, c)]
+    others = [c for c in rows if c not in main]
+    lines += [*_table(main), ""] if main else []
+    lines += [*LEGEND, ""]
+    lines += folded("Comparisons on the other sets", [*_table(others), ""] if others else [])
+    return lines + folded("Changes by seed", _by_seed(rows))
+
+
+def against(page: Page, system: System) -> Comparison | None:
+    """Return the comparison that the first table shows for a system, or None."""
+    mine = [c for c in page.compared.rows if _is_main(page, c) and c.system == system]
+    return next((c for c in mine if not c.planned), mine[0] if mine else None)
+
+
+def verdict(c: Comparison) -> str:
+    """Return the verdict, marked where the comparison was planned."""
+    return c.verdict + (" †" if c.planned else "")
+
+
+def _is_main(page: Page, c: Comparison) -> bool:
+    return page.main is not None and c.set_name == page.main.set_name
+
+
+def _table(rows: Sequence[Comparison]) -> list[str]:
+    sets = len({c.set_name for c in rows}) > 1
+    metric = len({c.metric.name for c in rows}) > 1
+    remarks = any(c.remarks for c in rows)
+    header = [
+        *(["Set"] if sets else []), *(["Metric"] if metric else []),
+        *("System", "Against", "Seeds", "Score", "Reference", "Change", "95 % interval"),
+        *("t interval", "Relative", "p", "Budget", "Verdict"), *(["Remarks"] if remarks else []),
+    ]  # fmt: skip
+    body = []
+    for c in rows:
+        body.append(
+            [
+                *([c.set_name] if sets else []), *([c.metric.title] if metric else []),
+                *_names(c, rows), seeds_of(c.seeds), *_numbers(c),
+                NONE if c.p is None else f"{c.p:.3f}",
+                NONE if c.budget is None else f"{c.budget.ratio:.2f}x",
+                verdict(c), *(["; ".join(c.remarks)] if remarks else []),
+            ]
+        )  # fmt: skip
+    return table(header, body, TEXT)
+
+
+def _names(c: Comparison, rows: Sequence[Comparison]) -> list[str]:
+    """Return the names of the two systems in a table of these comparisons."""
+    among = {s for r in rows if r.set_name == c.set_name for s in (r.system, r.reference)}
+    return [name_of(s, sorted(among)) for s in (c.system, c.reference)]
+
+
+def _numbers(c: Comparison) -> list[str]:
+    if c.result is None:
+        return [NONE] * 6
+    r = c.result
+    relative = NONE
+    if r.relative is not None:
+        relative = f"{signed(r.relative, 1)} % ({bounds(r.relative_low, r.relative_high, 1)})"
+    return [
+        f"{c.score:.2f}", f"{c.score_reference:.2f}", signed(r.delta, 2),
+        bounds(r.low, r.high), bounds(r.t_low, r.t_high), relative,
+    ]  # fmt: skip
+
+
+def _by_seed(rows: Sequence[Comparison]) -> list[str]:
+    rows = [c for c in rows if c.result is not None]
+    seeds = sorted({s for c in rows for s in c.seeds})
+    header = ["Set", "System", "Against", *(f"Seed {s}" for s in seeds)]
+    body = []
+    for c in rows:
+        change = dict(zip(c.seeds, c.result.changes, strict=True))
+        cells = [signed(change[s], 2) if s in change else NONE for s in seeds]
+        body.append([c.set_name, *_names(c, rows), *cells])
+    return [*table(header, body, TEXT), ""] if rows else []

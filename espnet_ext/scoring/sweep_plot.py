@@ -4,23 +4,22 @@
 Names have no distance between them: they get an axis of categories, and points without a line.
 """
 
+import math
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from espnet_ext.errors import DataError, SetupError
-from espnet_ext.files import atomic_path
+from espnet_ext.errors import DataError
+from espnet_ext.scoring.plot import COLORS, MARKERS, STYLES, literal, new_figure, plain_axes, save
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.lines import Line2D
 
-# Okabe-Ito: told apart by colour-blind readers; the marker and line style tell in print.
-_COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
-_MARKERS = "osD^vPX"
-_STYLES = ("-", "--", "-.", ":")
 _DODGE = 0.12  # of the distance of two categories, between groups
+_FACTOR = 5  # a smaller range is readable on a linear axis
 _LEVEL = 4  # more names than these are written aslant
 
 
@@ -62,15 +61,7 @@ def plot_sweep(points: Iterable[SweepPoint], x_label: str, y_label: str, path: P
     points = list(points)
     places = _places(points)
     curves = _curves(points, places, x_label)
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise SetupError(
-            "drawing a sweep needs matplotlib", path, "pip install 'espnet_ext[plot]' (or [dev])"
-        ) from None
-
-    # A bare Figure draws with Agg: no window system, no state shared with the caller's pyplot.
-    figure = Figure(figsize=(6.4, 4.2), dpi=150, layout="constrained")
+    figure = new_figure(path, (6.4, 4.2), 110)
     axes = figure.add_subplot()
     if isinstance(points[0].x, str):
         lines = [
@@ -80,18 +71,40 @@ def plot_sweep(points: Iterable[SweepPoint], x_label: str, y_label: str, path: P
         slant = {"rotation": 20, "ha": "right"} if len(places) > _LEVEL else {}
         axes.set_xticks(range(len(places)), [literal(name) for name in places], **slant)
     else:
+        if is_geometric(list(places)):
+            _log_axis(axes, sorted(places))
         lines = [_draw(axes, i, curve) for i, curve in enumerate(curves.values())]
     axes.set_xlabel(literal(x_label), fontsize=12)
     axes.set_ylabel(literal(y_label), fontsize=12)
     axes.tick_params(labelsize=11)
-    axes.grid(alpha=0.3)
-    axes.spines[["top", "right"]].set_visible(False)
+    plain_axes(axes)
     if any(curves):
         axes.legend(lines, [literal(g) for g in curves], fontsize=11, frameon=False)
-    with atomic_path(path) as tmp:
-        # The temporary name does not end in .png, and the version tag would change the bytes.
-        figure.savefig(tmp, format="png", metadata={"Software": None})
-    return Path(path)
+    return save(figure, path)
+
+
+def is_geometric(values: Sequence[float]) -> bool:
+    """Whether numbers are meant as a geometric grid: then a linear axis crowds most of them.
+
+    At least three positive values whose ratios are more alike than their differences, over a
+    factor of at least 5: 0.01, 0.1, 1 or 1e-4, 3e-4, 1e-3, but not 0.1, 0.2, 0.3.
+    """
+    ordered = sorted(values)
+    if len(ordered) < 3 or ordered[0] <= 0 or ordered[-1] < _FACTOR * ordered[0]:
+        return False
+    steps = [b - a for a, b in pairwise(ordered)]
+    ratios = [math.log(b / a) for a, b in pairwise(ordered)]
+    return max(ratios) / min(ratios) < max(steps) / min(steps)
+
+
+def _log_axis(axes: "Axes", values: Sequence[float]) -> None:
+    """A logarithmic axis, marked at the swept values."""
+    from matplotlib.ticker import NullFormatter, NullLocator
+
+    axes.set_xscale("log")
+    axes.set_xticks(values, [f"{v:g}" for v in values])
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_minor_formatter(NullFormatter())
 
 
 def _places(points: list[SweepPoint]) -> dict[float | str, float]:
@@ -121,11 +134,11 @@ def _curves(
 
 def _draw(axes: "Axes", number: int, curve: list[SweepPoint]) -> "Line2D":
     x, mean, low, high, _ = zip(*curve, strict=True)
-    color = _COLORS[number % len(_COLORS)]
+    color = COLORS[number % len(COLORS)]
     axes.fill_between(x, low, high, color=color, alpha=0.18, linewidth=0)
     # The band of a single point has no width; the bars show it.
     axes.vlines(x, low, high, color=color, alpha=0.5, linewidth=1)
-    style = {"marker": _MARKERS[number % len(_MARKERS)], "ls": _STYLES[number % len(_STYLES)]}
+    style = {"marker": MARKERS[number % len(MARKERS)], "ls": STYLES[number % len(STYLES)]}
     return axes.plot(x, mean, color=color, **style)[0]
 
 
@@ -135,11 +148,6 @@ def _dodge(number: int, count: int) -> float:
 
 
 def _draw_names(axes: "Axes", number: int, curve: list[SweepPoint], x: list[float]) -> "Line2D":
-    color, marker = _COLORS[number % len(_COLORS)], _MARKERS[number % len(_MARKERS)]
+    color, marker = COLORS[number % len(COLORS)], MARKERS[number % len(MARKERS)]
     axes.vlines(x, [p.low for p in curve], [p.high for p in curve], color=color, alpha=0.5)
     return axes.plot(x, [p.mean for p in curve], color=color, marker=marker, ls="none")[0]
-
-
-def literal(text: str) -> str:
-    """Keep a dollar sign in a name from starting mathematical text."""
-    return text.replace("$", r"\$")

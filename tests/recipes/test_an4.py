@@ -98,7 +98,7 @@ def test_forty_real_utterances_from_corpus_to_results(recipe_copy, tmp_path):
     assert "train: 22 read, 22 written" in out
     texts = (recipe.path / "exp/cpu/decode/greedy_ctc/test/text").read_text().splitlines()
     assert len(texts) == 12
-    assert "test, greedy_ctc" in (recipe.path / "RESULTS.md").read_text()
+    assert "decoding `greedy_ctc`" in (recipe.path / "RESULTS.md").read_text()
 
 
 @pytest.mark.skipif(not REAL.is_dir(), reason="AN4 is not at hand: set AN4=/path to test on it")

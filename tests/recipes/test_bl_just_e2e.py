@@ -23,7 +23,7 @@ TINY = {
         "encoder_conf": {"num_blocks": 1, "output_size": 32, "linear_units": 32},
         "decoder_conf": {"linear_units": 32},
     },
-    "results.baseline": "supervised",
+    "results.planned": {"system": "bljust", "against": "supervised"},
 }
 
 
@@ -89,14 +89,15 @@ def test_killed_in_training_it_ends_the_same(recipe_copy, whole, tmp_path):
         assert spent[0][key] == spent[1][key]
 
 
-def test_a_baseline_of_another_budget_is_compared_under_protest(whole):
+def test_a_baseline_of_another_budget_is_compared_with_its_budget_told(whole):
     recipe, _ = whole
     options = ["--name", "supervised_s1", "--group", "supervised"]
     options += ["--finetune.args.bl_just.schedule", "supervised", "--stop-stage", "9"]
     out = recipe.run("--nj", "1", *options)
     assert RAN.findall(out) == ["7", "8", "9"]
     page = (recipe.path / "RESULTS.md").read_text()
-    assert "unequal budget: 14 passes against 6 of the baseline" in page
+    row = next(x for x in page.splitlines() if x.startswith("| bljust | supervised |"))
+    assert "| 2.33x |" in row and "1 paired seed only" in row
     header = next(line for line in page.splitlines() if "Unlabelled batches" in line)
     rows = [x.strip() for x in header.split("|")]
     columns = [rows.index(x) for x in ("Labelled batches", "Unlabelled batches", "Passes")]

@@ -4,6 +4,8 @@
 import copy
 import re
 
+PLANNED = "results: {planned: {system: new, against: base}}\n"
+
 
 def changed(record, keys, value=None):
     """Return a copy in which the value at ``keys`` is replaced, or removed for ``None``."""
@@ -28,3 +30,15 @@ def tables(text):
             found.append([dict(zip(rows[0], r, strict=True)) for r in rows[2:]])
             rows = []
     return found
+
+
+def section(text, heading):
+    """Return the tables below ``## heading``, or of the folded part of that summary."""
+    start = next(s for s in (f"## {heading}\n", f"<summary>{heading}</summary>") if s in text)
+    rest = text.split(start, 1)[1]
+    return tables(re.split(r"\n## |</details>", rest)[0])
+
+
+def comparisons(text):
+    """Return the rows of the main table of comparisons."""
+    return section(text, "Comparisons")[0]

@@ -2,6 +2,7 @@
 """Budgets: summed over phases and epochs, printed, and never compared silently when unequal."""
 
 import pytest
+from record_pages import PLANNED, comparisons, section
 
 from espnet_ext.errors import DataError
 from espnet_ext.scoring.record import load_record
@@ -10,7 +11,6 @@ from espnet_ext.scoring.spent import budget_line, total_budget
 
 BASE = [(2, 1, 3), (2, 2, 3), (3, 1, 3)]
 BETTER = [(1, 0, 1), (1, 1, 1), (1, 0, 2)]
-BETTER_IS_SAID = "better: the interval lies below 0"
 
 
 @pytest.fixture
@@ -31,22 +31,20 @@ def counted(record_dict):
 
 
 def rows_of(text, heading):
-    """Return the rows of the table below ``## heading``, as dicts by column."""
-    section = text.split(f"## {heading}", 1)[1].split("\n## ", 1)[0]
-    lines = [x.strip("| ").split(" | ") for x in section.splitlines() if x.startswith("| ")]
-    return [dict(zip(lines[0], row, strict=True)) for row in lines[2:]]
+    """Return the rows of the first table below a heading or a folded summary."""
+    return section(text, heading)[0]
 
 
 def page(recipe_dir, records):
-    """Return the page of ``records``, compared with the group ``base``."""
+    """Return the page of ``records``; the comparison of ``new`` with ``base`` was planned."""
     for record in records:
         recipe_dir.add(record)
-    (recipe_dir.path / "recipe.yaml").write_text("results: {baseline: base}\n")
+    (recipe_dir.path / "recipe.yaml").write_text(PLANNED)
     return render_results(recipe_dir.path)
 
 
 def compared(recipe_dir, records):
-    (row,) = rows_of(page(recipe_dir, records), "Against the baseline")
+    (row,) = comparisons(page(recipe_dir, records))
     return row
 
 
@@ -106,14 +104,14 @@ def test_equal_passes_are_compared_whatever_the_batches_and_updates(recipe_dir, 
     base = [counted("base", s, BASE[s], 6300, 0, updates=6300) for s in range(3)]
     joint = [counted("new", s, BETTER[s], 2275, 4025, updates=4025) for s in range(3)]
     text = page(recipe_dir, base + joint)
-    (row,) = rows_of(text, "Against the baseline")
-    assert row["Verdict"] == BETTER_IS_SAID
+    (row,) = comparisons(text)
+    assert (row["Budget"], row["Verdict"]) == ("1.00x", "better †")
     budgets = {r["System"]: r for r in rows_of(text, "Budgets")}
     columns = ("Updates", "Labelled batches", "Unlabelled batches", "Passes", "Training time")
     assert [budgets["base"][c] for c in columns] == ["6,300", "6,300", "0", "6,300", "1 min 00 s"]
     assert [budgets["new"][c] for c in columns[:4]] == ["4,025", "2,275", "4,025", "6,300"]
     assert budgets["new"]["Peak memory (MB)"] == "901"
-    costs = {r["Run"]: r for r in rows_of(text, "Training costs")}
+    costs = {r["Run"]: r for r in rows_of(text, "Costs by run")}
     assert [costs["new_seed1"][c] for c in columns[1:4]] == ["2,275", "4,025", "6,300"]
 
 
@@ -124,55 +122,74 @@ def test_one_percent_is_the_tolerance_in_both_directions(recipe_dir, counted, pa
         records = [counted("base", s, BASE[s], of_base, 0) for s in range(3)]
         records += [counted("new", s, BETTER[s], 100, of_new - 100) for s in range(3)]
         row = compared(recipe_dir, records)
-        assert (row["Verdict"] == BETTER_IS_SAID) is equal
-        assert ("unequal budget" in row["Verdict"]) is not equal
+        # A gain in spite of a smaller budget is one; a gain with a larger budget is none.
+        favoured = not equal and of_new > of_base
+        assert row["Verdict"] == ("not comparable †" if favoured else "better †")
+        assert row["Budget"] == f"{of_new / of_base:.2f}x"
 
 
-def test_unequal_passes_are_the_verdict(recipe_dir, counted):
-    records = [counted("base", s, BASE[s], 2300, 4000) for s in range(3)]
-    records += [counted("new", s, BETTER[s], 2300, 1900) for s in range(3)]
+@pytest.mark.parametrize(
+    ("base", "new", "ratio", "verdict"),
+    [
+        ((2300, 4000), (2300, 1900), "0.67x", "better †"),  # better with less
+        ((2300, 1900), (2300, 4000), "1.50x", "not comparable †"),
+    ],
+)
+def test_a_gain_of_the_larger_budget_is_none(recipe_dir, counted, base, new, ratio, verdict):
+    records = [counted("base", s, BASE[s], *base) for s in range(3)]
+    records += [counted("new", s, BETTER[s], *new) for s in range(3)]
     row = compared(recipe_dir, records)
-    assert row["Verdict"] == (
-        "unequal budget: 4,200 passes against 6,300 of the baseline: not a claim"
-    )
-    assert row["Change"] == "-33.33"  # an ablation that removes a phase is worth its figures
+    assert (row["Budget"], row["Verdict"], row["Change"]) == (ratio, verdict, "-33.33")
+
+
+def test_a_loss_in_spite_of_the_larger_budget_is_one(recipe_dir, counted):
+    records = [counted("base", s, BETTER[s], 1000, 0) for s in range(3)]
+    records += [counted("new", s, BASE[s], 2000, 0) for s in range(3)]
+    assert compared(recipe_dir, records)["Verdict"] == "worse †"
+    for record in [counted("new", s, BASE[s], 500, 0) for s in range(3)]:
+        recipe_dir.add(record)
+    assert compared(recipe_dir, [])["Verdict"] == "not comparable †"
+
+
+def test_each_system_stands_against_the_strongest_of_its_budget(recipe_dir, counted):
+    half = [(2, 0, 2), (2, 1, 2), (2, 0, 3)]
+    for group, errors, passes in (("a", BASE, 100), ("b", half, 100), ("c", BETTER, 200)):
+        for s in range(3):
+            recipe_dir.add(counted(group, s, errors[s], passes, 0))
+    rows = comparisons(render_results(recipe_dir.path))
+    found = [(r["System"], r["Against"], r["Budget"]) for r in rows]
+    assert found == [("b", "c", "0.50x"), ("a", "b", "1.00x")]
 
 
 def test_one_longer_run_makes_its_group_unequal(recipe_dir, counted):
     records = [counted("base", s, BASE[s], 1000, 0) for s in range(3)]
     records += [counted("new", s, BETTER[s], 1000 + 100 * (s == 2), 0) for s in range(3)]
     text = page(recipe_dir, records)
-    (row,) = rows_of(text, "Against the baseline")
-    assert "1,000 to 1,100 passes against 1,000 of" in row["Verdict"]
-    assert rows_of(text, "Budgets")[1]["Passes"] == "1,000 to 1,100"
+    (row,) = comparisons(text)
+    assert (row["Budget"], row["Verdict"]) == ("1.03x", "not comparable †")
+    assert rows_of(text, "Budgets")[0]["Passes"] == "1,000 to 1,100"
 
 
 @pytest.mark.parametrize(
-    ("updates", "verdict"),
-    [
-        (321, f"{BETTER_IS_SAID}; equal in updates only, as not all runs counted passes"),
-        (
-            320,
-            "not compared: budgets differ (baseline updates=320; this labelled_batches=300, "
-            "passes=321, unlabelled_batches=21, updates=321)",
-        ),
-    ],
+    ("updates", "ratio", "verdict"),
+    [(321, "1.00x", "better †"), (320, "1.00x", "better †"), (300, "1.07x", "not comparable †")],
 )
 def test_passes_on_one_side_only_are_judged_by_updates(
-    recipe_dir, record_dict, counted, updates, verdict
+    recipe_dir, record_dict, counted, updates, ratio, verdict
 ):
     records = [record_dict("base", s, BASE[s], budget={"updates": updates}) for s in range(3)]
     records += [counted("new", s, BETTER[s], 300, 21) for s in range(3)]
     text = page(recipe_dir, records)
-    (row,) = rows_of(text, "Against the baseline")
-    assert row["Verdict"] == verdict
-    assert rows_of(text, "Budgets")[0]["Passes"] == "–"
+    (row,) = comparisons(text)
+    assert (row["Budget"], row["Verdict"]) == (ratio, verdict)
+    assert row["Remarks"] == "compared in updates: not all runs counted passes"
+    assert rows_of(text, "Budgets")[1]["Passes"] == "–"
 
 
 def test_pages_of_runs_without_passes_have_no_new_column(recipe_dir, record_dict):
     recipe_dir.add(record_dict(budget={"updates": 321}))
     text = render_results(recipe_dir.path)
-    assert "## Budgets" not in text
+    assert "Budgets</summary>" not in text
     assert "Passes" not in text and "Labelled batches" not in text
 
 

@@ -85,7 +85,7 @@ def test_texts_of_a_large_matrix_do_not_overlap(tmp_path, monkeypatch):
     from espnet_ext.scoring import intent_plots
 
     figures = []
-    monkeypatch.setattr(intent_plots, "_save", lambda figure, path: figures.append(figure))
+    monkeypatch.setattr(intent_plots, "save", lambda figure, path: figures.append(figure))
     classes = [f"scenario_with_action_{i:02d}" for i in range(60)]
     labels = {f"u{i}": classes[i % 60] for i in range(120)}
     confusion_matrix(labels, labels, classes, tmp_path / "x.png")

@@ -5,6 +5,7 @@ import pytest
 from record_pages import changed
 
 from espnet_ext.errors import DataError
+from espnet_ext.scoring.metrics import find
 from espnet_ext.scoring.record import load_record
 
 INTENT = ("sets", "test", "asr", "intent")
@@ -13,15 +14,16 @@ INTENT = ("sets", "test", "asr", "intent")
 def test_a_record_of_intents_is_read(recipe_dir, intent_record):
     record = load_record(recipe_dir.add(intent_record(wrong=(0, 1, 0, 0))))
     decoded = record.sets["test"]["asr"]
-    assert (decoded.kind, decoded.rate) == ("intent", 75.0)
-    assert (decoded.errors, decoded.units) == ([0, 1, 0, 0], [1, 1, 1, 1])
-    assert decoded.wer is None and decoded.rtf is None
+    accuracy = find("accuracy")
+    assert decoded.value(accuracy) == 75.0
+    assert decoded.counts(accuracy).T.tolist() == [[1, 0, 1, 1], [1, 1, 1, 1]]
+    assert [*decoded.metrics] == ["accuracy"] and decoded.rtf is None
 
 
 def test_a_record_of_words_reads_through_the_same_names(recipe_dir, record_dict):
     decoded = load_record(recipe_dir.add(record_dict())).sets["test"]["greedy_ctc"]
-    assert (decoded.kind, decoded.rate) == ("wer", 25.0)
-    assert (decoded.errors, decoded.units) == ([1, 0, 2], [4, 3, 5])
+    assert decoded.value(find("wer")) == 25.0
+    assert decoded.counts(find("wer")).T.tolist() == [[1, 0, 2], [4, 3, 5]]
     assert decoded.ids_sha256 == "ef" * 32
 
 

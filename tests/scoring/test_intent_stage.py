@@ -16,8 +16,10 @@ from espnet_ext.ml_lmcl.stages import score
 from espnet_ext.recipe import config, environment
 from espnet_ext.recipe.options import Options
 from espnet_ext.recipe.stages import Context, find
+from espnet_ext.scoring import metrics
 from espnet_ext.scoring.record import load_record
 
+ACCURACY = metrics.find("accuracy")
 HEADS = ("scenario", "action")
 LABELS = {"u1": "email query", "u2": "email send", "u3": "play music", "u4": "play query"}
 FOUND = {**LABELS, "u2": "email query", "u3": "email query"}
@@ -44,7 +46,7 @@ def ctx(tmp_path, monkeypatch):
         },
         "decode": {"code": f"{STAGES}.decode", "args": {"inference_model": "asr"}},
         "score": {"code": f"{STAGES}.score"},
-        "results": {"baseline": "base"},
+        "results": {"planned": {"system": "base", "against": "other"}},
     }
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe))
     (tmp_path / "finetune.yaml").write_text("max_epoch: 1\n")
@@ -82,13 +84,14 @@ def run(ctx):
 def test_the_record_the_page_and_the_summary_agree(ctx, tmp_path):
     record = run(ctx)
     decoded = record.sets["test"]["asr"]
-    assert (decoded.rate, decoded.errors) == (50.0, [0, 1, 1, 0])
+    assert decoded.value(ACCURACY) == 50.0
+    assert decoded.counts(ACCURACY)[:, 0].tolist() == [1, 0, 0, 1]
     assert [(h.head, h.correct) for h in decoded.intent.heads] == [("scenario", 3), ("action", 2)]
     assert decoded.intent.input_wer.exact_rate == pytest.approx(700 / 16)
     assert decoded.ref_sha256 == sha256_file(tmp_path / "data/test/label")
     assert decoded.input_sha256 == sha256_file(tmp_path / "data/test/text_asr")
     assert (record.budget, record.phases["finetune"].updates) == ({"updates": 7}, 7)
-    assert "| base | 50.00 |" in (tmp_path / "RESULTS.md").read_text()
+    assert "| base | 1 | 50.00 |" in (tmp_path / "RESULTS.md").read_text()
     (line,) = (x for x in score.summary(ctx) if x.startswith("test:"))
     assert "accuracy 50.00 %" in line and "4 utterances" in line and "WER 43.8 %" in line
     assert all(path.exists() for path in score.plan(ctx).makes)
@@ -107,7 +110,7 @@ def test_the_stage_needs_what_it_reads_and_a_second_run_changes_nothing(ctx, tmp
 
 def test_labels_are_those_of_the_corpus_not_of_dump(ctx, tmp_path):
     write_table(tmp_path / "dump/test/label", FOUND)  # as if preparation had eased the test
-    assert run(ctx).sets["test"]["asr"].rate == 50.0
+    assert run(ctx).sets["test"]["asr"].value(ACCURACY) == 50.0
 
 
 def test_other_inference_models_at_hand_count_unless_they_are_older(ctx, tmp_path):
@@ -119,7 +122,7 @@ def test_other_inference_models_at_hand_count_unless_they_are_older(ctx, tmp_pat
         "test": ["asr", "asr_manual_text", "clean"],
     }
     manual = sets["test"]["asr_manual_text"]
-    assert (manual.rate, manual.intent.input_wer.errors) == (100.0, 0)
+    assert (manual.value(ACCURACY), manual.intent.input_wer.errors) == (100.0, 0)
     assert manual.input_sha256 == sha256_file(tmp_path / "data/test/text_manual")
     stale = tmp_path / "exp/base/decode/clean/test/prediction"
     os.utime(stale, (1, 1))  # from before the model was trained
@@ -131,7 +134,7 @@ def test_the_text_encoder_is_told(ctx, tmp_path):
     about.parent.mkdir()
     about.write_text('{"source": "", "vocab_size": 50, "pad_id": 1}')
     assert run(ctx).encoder == {"source": "own, random weights", "sub-words": 50}
-    assert "- text encoder: source own, random" in (tmp_path / "RESULTS.md").read_text()
+    assert "- text encoder: own, random weights" in (tmp_path / "RESULTS.md").read_text()
 
 
 def test_wrong_utterances_are_listed_for_a_person(ctx, tmp_path):
@@ -158,7 +161,7 @@ def test_pictures_of_test_sets_are_drawn_with_labels_that_training_lacks(ctx, tm
 
 def test_without_matplotlib_the_scores_stand(ctx, tmp_path, monkeypatch, capfd):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    assert run(ctx).sets["test"]["asr"].rate == 50.0
+    assert run(ctx).sets["test"]["asr"].value(ACCURACY) == 50.0
     assert not (tmp_path / "exp/base/images").exists()
 
 

@@ -4,10 +4,11 @@
 import json
 
 import pytest
-from record_pages import tables
+from record_pages import PLANNED, comparisons, section, tables
 
 from espnet_ext.errors import DataError
 from espnet_ext.scoring.markdown import cell, code
+from espnet_ext.scoring.metrics import percent
 from espnet_ext.scoring.results import regenerate_all, render_results, write_results
 from espnet_ext.scoring.significance import bootstrap_interval, paired_bootstrap
 
@@ -16,18 +17,22 @@ BETTER = [(1, 0, 1), (1, 1, 1), (1, 0, 2)]
 
 
 def two_groups(recipe_dir, record_dict, seeds=3, **other):
-    """Add a baseline group and a better one, and name the baseline."""
+    """Add a group and a better one, and plan their comparison."""
     for seed in range(seeds):
         recipe_dir.add(record_dict("base", seed, BASE[seed]))
         recipe_dir.add(record_dict("new", seed, BETTER[seed], **other))
-    (recipe_dir.path / "recipe.yaml").write_text("name: x\nresults: {baseline: base}\n")
+    (recipe_dir.path / "recipe.yaml").write_text(f"name: x\n{PLANNED}")
 
 
 def compared(recipe_dir):
     """Return the only row of the comparison."""
-    text = render_results(recipe_dir.path)
-    (row,) = next(t for t in tables(text) if "Verdict" in t[0])
+    (row,) = comparisons(render_results(recipe_dir.path))
     return row
+
+
+def counts(runs):
+    """Return word errors and words, ``(S, U, 2)``."""
+    return [[[e, n] for e, n in zip(run, (4, 3, 5), strict=True)] for run in runs]
 
 
 def test_one_seed_has_an_interval_but_no_spread(recipe_dir, record_dict):
@@ -38,10 +43,12 @@ def test_one_seed_has_an_interval_but_no_spread(recipe_dir, record_dict):
     assert row["WER"] == "25.00"
     assert row["95 % interval"] == f"{low:.2f} to {high:.2f}"
     assert row["CER"] == "5.00"
-    assert row["S / D / I"] == "25.00 / 0.00 / 0.00"
-    assert (row["RTF"], row["Utterances"], row["Words"]) == ("0.250", "3", "12")
     assert (row["System"], row["Seeds"]) == ("cpu", "1")
-    assert "## test, greedy_ctc" in text.splitlines()
+    assert "## WER on test" in text.splitlines()
+    assert "Percent; 3 utterances; decoding `greedy_ctc`." in text
+    ((detail,),) = section(text, "Each set: parts of the score, scores by seed, decoding speed")
+    assert [detail[c] for c in ("Sub.", "Del.", "Ins.")] == ["25.00", "0.00", "0.00"]
+    assert (detail["Seed 1"], detail["RTF"]) == ("25.00", "0.250")
 
 
 def test_three_seeds_are_one_row_with_mean_and_sample_deviation(recipe_dir, record_dict):
@@ -51,13 +58,13 @@ def test_three_seeds_are_one_row_with_mean_and_sample_deviation(recipe_dir, reco
     low, high = bootstrap_interval(BASE, [4, 3, 5])
     assert row["WER"] == "55.56 ± 4.81"  # 50, 58.33 and 58.33
     assert row["95 % interval"] == f"{low:.2f} to {high:.2f}"
-    assert row["Seeds"] == "0, 1, 2"
+    assert row["Seeds"] == "0-2"
 
 
 def test_costs_and_runs_come_from_the_records(recipe_dir, record_dict):
     recipe_dir.add(record_dict(dirty=True))
     text = render_results(recipe_dir.path)
-    (cost,) = tables(text)[1]
+    ((cost,),) = section(text, "Costs by run")
     assert (cost["Run"], cost["Phase"], cost["Wall time"]) == ("cpu_seed1", "finetune", "1:02:05")
     assert (cost["Parameters"], cost["Trained"]) == ("1,234,567", "1,000")
     assert (cost["Peak memory (MB)"], cost["Epochs"], cost["Updates"]) == ("901", "7", "321")
@@ -101,85 +108,118 @@ def test_the_page_says_that_it_is_generated_and_ends_in_one_newline(recipe_dir, 
 def test_equal_records_give_equal_bytes(recipe_dir, record_dict):
     two_groups(recipe_dir, record_dict)
     first = write_results(recipe_dir.path).read_bytes()
-    for path in sorted((recipe_dir.path / "results").iterdir(), reverse=True):
+    picture = (recipe_dir.path / "results/scores.png").read_bytes()
+    for path in sorted((recipe_dir.path / "results").glob("*.json"), reverse=True):
         record = json.loads(path.read_text())
         path.unlink()
         path.write_text(json.dumps(dict(reversed(record.items())), indent=4))
     assert write_results(recipe_dir.path).read_bytes() == first
+    assert (recipe_dir.path / "results/scores.png").read_bytes() == picture
 
 
 def test_three_paired_seeds_make_a_verdict(recipe_dir, record_dict):
     two_groups(recipe_dir, record_dict)
-    row, result = compared(recipe_dir), paired_bootstrap(BASE, BETTER, [4, 3, 5])
-    assert (row["System"], row["Seeds"]) == ("new", "0, 1, 2")
-    assert (row["WER baseline"], row["WER"]) == ("55.56", "22.22")
-    assert (row["Change"], row["Relative"]) == ("-33.33", "-60.0 %")
-    assert row["95 % interval"] == f"{result.low:+.2f} to {result.high:+.2f}"
-    assert row["P(better)"] == "1.000"
-    assert row["Verdict"] == "better: the interval lies below 0"
+    row, r = compared(recipe_dir), paired_bootstrap(counts(BASE), counts(BETTER), percent, "lower")
+    assert (row["System"], row["Against"], row["Seeds"]) == ("new", "base", "0-2")
+    assert (row["Reference"], row["Score"]) == ("55.56", "22.22")
+    assert row["Change"] == "-33.33"
+    assert row["Relative"] == f"-60.0 % ({r.relative_low:+.1f} to {r.relative_high:+.1f})"
+    assert row["95 % interval"] == f"{r.low:+.2f} to {r.high:+.2f}"
+    assert row["t interval"] == f"{r.t_low:+.2f} to {r.t_high:+.2f}"
+    assert (row["p"], row["Budget"], row["Verdict"]) == (f"{r.p:.3f}", "1.00x", "better †")
+    first = tables(render_results(recipe_dir.path))[0]
+    assert [(x["System"], x["Against"], x["Change"], x["Verdict"]) for x in first] == [
+        ("new", "base", "-33.33", "better †"),
+        ("base", "–", "–", "reference"),
+    ]
 
 
-def test_a_gain_that_one_seed_lacks_is_said_so(recipe_dir, record_dict):
+def test_a_gain_that_one_seed_lacks_is_none_and_the_seeds_are_shown(recipe_dir, record_dict):
     two_groups(recipe_dir, record_dict)
-    better, worse = compared(recipe_dir), (4, 3, 5)
+    assert compared(recipe_dir)["Verdict"] == "better †"
+    worse = (4, 3, 5)
     recipe_dir.add(record_dict("new", 2, worse))
     rates = [100 * sum(x) / 12 for x in (*BASE[:3], *BETTER[:2], worse)]
-    changes = ", ".join(f"{b - a:+.2f}" for a, b in zip(rates[:3], rates[3:], strict=True))
-    assert "seed" not in better["Verdict"]
-    assert compared(recipe_dir)["Verdict"].endswith(f"; not on every seed ({changes})")
+    assert compared(recipe_dir)["Verdict"] == "n.s. †"
+    ((row,),) = section(render_results(recipe_dir.path), "Changes by seed")
+    changes = [b - a for a, b in zip(rates[:3], rates[3:], strict=True)]
+    assert [row[f"Seed {s}"] for s in range(3)] == [f"{c:+.2f}" for c in changes]
 
 
-def test_worse_and_no_difference_are_said_too(recipe_dir, record_dict):
+def test_the_reference_is_the_strongest_not_a_name(recipe_dir, record_dict):
     for seed in range(3):
         recipe_dir.add(record_dict("base", seed, BETTER[seed]))
         recipe_dir.add(record_dict("alike", seed, BETTER[seed]))
         recipe_dir.add(record_dict("worse", seed, BASE[seed]))
-    (recipe_dir.path / "recipe.yaml").write_text("results: {baseline: base}\n")
-    scores, rows = tables(render_results(recipe_dir.path))[:2]
-    assert [r["System"] for r in scores] == ["base", "alike", "worse"]
-    assert rows[0]["Verdict"] == "no difference shown: the interval holds 0"
+    text = render_results(recipe_dir.path)
+    scores, rows = tables(text)[:2]
+    assert [r["System"] for r in scores] == ["alike", "base", "worse"]
+    assert [(r["System"], r["Against"]) for r in rows] == [("base", "alike"), ("worse", "alike")]
+    assert rows[0]["Verdict"] == "n.s."
     assert (rows[0]["Change"], rows[0]["95 % interval"]) == ("0.00", "0.00 to 0.00")
-    assert rows[1]["Verdict"] == "worse: the interval lies above 0"
+    assert rows[1]["Verdict"] == "worse"
+    assert "chosen by the scores shown" in text
+    p = [paired_bootstrap(counts(BETTER), counts(x), percent, "lower").p for x in (BETTER, BASE)]
+    assert [r["p"] for r in rows] == [f"{min(1, q):.3f}" for q in (p[0], 2 * p[1])]  # Holm
+
+
+def test_the_reference_is_chosen_on_the_development_set_which_is_not_compared(
+    recipe_dir, record_dict
+):
+    for seed in range(3):
+        for group, on_dev, on_test in (("a", BASE, BETTER), ("b", BETTER, BASE)):
+            record = record_dict(group, seed, on_test[seed])
+            record["sets"]["dev"] = record_dict(group, seed, on_dev[seed])["sets"]["test"]
+            recipe_dir.add(record)
+    (recipe_dir.path / "recipe.yaml").write_text("data: {valid: dev, test: [test]}\n")
+    text = render_results(recipe_dir.path)
+    (row,) = comparisons(text)
+    assert (row["System"], row["Against"], row["Verdict"]) == ("a", "b", "better")
+    assert "(chosen on `dev`). Comparisons on this page: 1." in text
+    sets = section(text, "WER on all sets")[0]
+    assert [(r["System"], r["test"], r["dev"]) for r in sets] == [
+        ("a", "22.22 ± 4.81", "55.56 ± 4.81"),
+        ("b", "55.56 ± 4.81", "22.22 ± 4.81"),
+    ]
 
 
 def test_fewer_than_three_seeds_are_no_claim(recipe_dir, record_dict):
     two_groups(recipe_dir, record_dict, seeds=2)
     row = compared(recipe_dir)
-    assert row["Verdict"] == "fewer than 3 seeds: not a claim"
-    assert row["Change"].startswith("-")
+    assert (row["Verdict"], row["Remarks"]) == ("n.s. †", "2 paired seeds only")
+    assert row["Change"].startswith("-") and row["p"] == "–"
 
 
 def test_only_seeds_of_both_groups_are_paired(recipe_dir, record_dict):
     two_groups(recipe_dir, record_dict)
     recipe_dir.add(record_dict("new", 77, (4, 3, 5)))
-    assert compared(recipe_dir)["WER"] == "22.22"
+    assert compared(recipe_dir)["Score"] == "22.22"
     for seed in range(3):
         (recipe_dir.path / "results" / f"new_seed{seed}.json").unlink()
     row = compared(recipe_dir)
-    assert row["Verdict"] == "not compared: no seed in common with the baseline"
-    assert (row["WER"], row["Seeds"]) == ("–", "–")
+    assert (row["Verdict"], row["Remarks"]) == ("not comparable †", "no seed in common")
+    assert (row["Score"], row["Seeds"]) == ("–", "–")
 
 
-def test_different_budgets_are_not_compared_and_both_printed(recipe_dir, record_dict):
+def test_different_budgets_are_not_comparable(recipe_dir, record_dict):
     two_groups(recipe_dir, record_dict, budget={"labelled_batches": 250})
     row = compared(recipe_dir)
-    assert row["Verdict"] == (
-        "not compared: budgets differ (baseline labelled_batches=100; this labelled_batches=250)"
-    )
-    assert row["Change"] == row["P(better)"] == "–"
+    assert (row["Verdict"], row["Remarks"]) == ("not comparable †", "budgets differ")
+    assert (row["Change"], row["Budget"]) == ("-33.33", "–")  # the figures are shown
 
 
-def test_a_budget_on_one_side_only_is_not_compared(recipe_dir, record_dict):
+def test_a_budget_on_one_side_only_is_not_comparable(recipe_dir, record_dict):
     two_groups(recipe_dir, record_dict, budget=None)
-    assert "baseline labelled_batches=100; this not recorded" in compared(recipe_dir)["Verdict"]
+    assert compared(recipe_dir)["Verdict"] == "not comparable †"
 
 
 def test_budgets_recorded_nowhere_are_mentioned(recipe_dir, record_dict):
     for seed in range(3):
         recipe_dir.add(record_dict("base", seed, BASE[seed], budget=None))
         recipe_dir.add(record_dict("new", seed, BETTER[seed], budget=None))
-    (recipe_dir.path / "recipe.yaml").write_text("results: {baseline: base}\n")
-    assert compared(recipe_dir)["Verdict"].endswith("; budget not recorded")
+    (recipe_dir.path / "recipe.yaml").write_text(PLANNED)
+    row = compared(recipe_dir)
+    assert (row["Verdict"], row["Remarks"]) == ("not comparable †", "budget not recorded")
 
 
 @pytest.mark.parametrize("keys", [("ref_sha256",), ("per_utt", "ids_sha256")])
@@ -191,73 +231,32 @@ def test_different_references_are_not_compared(recipe_dir, record_dict, keys):
         inner = inner[key]
     inner[keys[-1]] = "99" * 32
     recipe_dir.add(record)
-    assert compared(recipe_dir)["Verdict"].startswith("not compared: references differ (baseline")
+    row = compared(recipe_dir)
+    assert row["Verdict"] == "not comparable †"
+    assert row["Remarks"].startswith("references differ (")
     scores = tables(render_results(recipe_dir.path))[0]
     assert [(r["System"].split(" (")[0], r["Seeds"]) for r in scores] == [
-        ("base", "0, 1, 2"),
         ("new", "0, 2"),
         ("new", "1"),
+        ("base", "0-2"),
     ]
 
 
 def test_uncommitted_changes_are_mentioned(recipe_dir, record_dict):
     two_groups(recipe_dir, record_dict, dirty=True)
-    assert compared(recipe_dir)["Verdict"].endswith("; a run had uncommitted changes")
+    assert compared(recipe_dir)["Remarks"] == "uncommitted changes"
 
 
-def test_a_baseline_without_a_run_is_said_on_the_page(recipe_dir, record_dict):
+def test_a_planned_comparison_without_runs_is_said_on_the_page(recipe_dir, record_dict):
     recipe_dir.add(record_dict())
-    (recipe_dir.path / "recipe.yaml").write_text("results: {baseline: bas}\n")
+    (recipe_dir.path / "recipe.yaml").write_text(PLANNED)
     text = render_results(recipe_dir.path)
-    assert "The baseline has no run record yet; groups with one: `cpu`." in text
-    (recipe_dir.path / "recipe.yaml").write_text("results: {baseline: cpu}\n")
-    assert "There is no other group to compare yet." in render_results(recipe_dir.path)
+    assert "Planned, but without results: new against base: no run records yet." in text
 
 
-def test_published_figures_stand_apart(recipe_dir, record_dict):
+def test_one_group_has_nothing_to_be_compared_with(recipe_dir, record_dict):
     recipe_dir.add(record_dict())
-    (recipe_dir.path / "recipe.yaml").write_text(
-        "results:\n  published:\n"
-        "    - {system: 'a | b', set: test, wer: 7.6, source: 'a paper, table 2'}\n"
-    )
-    text = render_results(recipe_dir.path)
-    assert "## Published figures (not ours)" in text
-    (row,) = next(t for t in tables(text) if "Source" in t[0])
-    assert row == {
-        "System": r"a \| b",
-        "Set": "test",
-        "WER": "7.6",
-        "Source": "a paper, table 2",
-    }
-
-
-@pytest.mark.parametrize(
-    ("recipe_yaml", "where"),
-    [
-        ("results: {basline: x}", "recipe.yaml: results.basline"),
-        (
-            "results: {published: [{system: x, set: y, wer: 1, source: z, notes: n}]}",
-            "results.published.0.notes",
-        ),
-        ("results: [x]", "recipe.yaml: results"),
-        ("results: {baseline: [x]}", "recipe.yaml: results.baseline"),
-        ("results: {published: [{system: x, set: y, wer: 1}]}", "results.published.0.source"),
-        ("results: {", "recipe.yaml:1"),
-    ],
-)
-def test_bad_settings_name_file_and_field(recipe_dir, record_dict, recipe_yaml, where):
-    recipe_dir.add(record_dict())
-    (recipe_dir.path / "recipe.yaml").write_text(recipe_yaml)
-    with pytest.raises(DataError) as err:
-        render_results(recipe_dir.path)
-    assert str(err.value.where).endswith(where)
-
-
-@pytest.mark.parametrize("recipe_yaml", ["", "results:", "stages: [1]", "- x"])
-def test_a_recipe_without_settings_has_no_comparison(recipe_dir, record_dict, recipe_yaml):
-    recipe_dir.add(record_dict())
-    (recipe_dir.path / "recipe.yaml").write_text(recipe_yaml)
-    assert "baseline" not in render_results(recipe_dir.path)
+    assert "## Comparisons" not in render_results(recipe_dir.path)
 
 
 def test_a_broken_record_leaves_the_old_page(recipe_dir, record_dict):
@@ -274,8 +273,9 @@ def test_a_pipe_in_any_text_stays_in_its_cell(recipe_dir, record_dict):
     recipe_dir.add(
         record_dict("a|b", name="a|b", sets={"te|st": {"be|am\n": decoded}}, title="x | y")
     )
-    scores, costs = tables(render_results(recipe_dir.path))
-    assert scores[0]["System"] == costs[0]["Run"] == r"a\|b"
+    text = render_results(recipe_dir.path)
+    ((cost,),) = section(text, "Costs by run")
+    assert tables(text)[0][0]["System"] == cost["Run"] == r"a\|b"
 
 
 def test_every_recipe_with_a_results_folder_is_regenerated(recipe_dir, record_dict):

@@ -7,6 +7,7 @@ import pytest
 from record_pages import changed
 
 from espnet_ext.errors import DataError
+from espnet_ext.scoring.metrics import find
 from espnet_ext.scoring.record import load_record, load_records
 
 DECODED = ("sets", "test", "greedy_ctc")
@@ -16,7 +17,8 @@ def test_a_record_is_read(recipe_dir, record_dict):
     record = load_record(recipe_dir.add(record_dict(seed=3)))
     decoded = record.sets["test"]["greedy_ctc"]
     assert (record.seed, record.phases["finetune"].params) == (3, 1234567)
-    assert (decoded.wer.errors, decoded.wer.dele, decoded.wer.exact_rate) == (3, 0, 25.0)
+    totals = decoded.metrics["wer"].totals
+    assert (totals["errors"], totals["del"], decoded.value(find("wer"))) == (3, 0, 25.0)
 
 
 @pytest.mark.parametrize("keys", [("later",), ("phases", "finetune", "later"), (*DECODED, "later")])

@@ -58,7 +58,7 @@ def plan(ctx: Context) -> Plan:
         settings={
             **asdict(args),
             "heads": format_args(ctx).heads,
-            "baseline": ctx.recipe.results.baseline,
+            "planned": ctx.recipe.results.planned,
             "group": ctx.recipe.group,
             "trained": config_sha256(ctx),
         },

@@ -47,7 +47,7 @@ def plan(ctx: Context) -> Plan:
         inputs=[*needs, *own_files(ctx.recipe.score.metrics)],
         settings={
             "metrics": ctx.recipe.score.metrics,
-            "baseline": ctx.recipe.results.baseline,
+            "planned": ctx.recipe.results.planned,
             "group": ctx.recipe.group,
             "trained": config_sha256(ctx),
         },

@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The budget of one system relative to that of another."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from espnet_ext.scoring.record import Record
+
+TOLERANCE_PERCENT = 1  # whole epochs seldom end at the same number of passes
+
+
+class Ratio(NamedTuple):
+    """Budget of a system relative to its reference's, mean over paired seeds.
+
+    Attributes:
+        ratio: 1 for equal budgets.
+        more: Whether the system had more than its reference, by more than the tolerance.
+        less: Whether it had less.
+        note: How the budgets were counted, where that needs saying.
+    """
+
+    ratio: float
+    more: bool
+    less: bool
+    note: str = ""
+
+
+def budget_ratio(reference: Sequence[Record], system: Sequence[Record]) -> Ratio | None:
+    """Return the budget of a system relative to that of its reference, runs paired by seed.
+
+    Passes are compared where all runs have counted them, else updates where all have these, else
+    whole budgets, which are equal or not comparable.
+
+    Returns:
+        ``None`` where the budgets cannot be held against each other.
+    """
+    runs = [*reference, *system]
+    for key in ("passes", "updates"):
+        if all(number(r, key) for r in runs):
+            total, base = (sum(number(r, key) for r in side) for side in (system, reference))
+            slack = TOLERANCE_PERCENT * max(total, base)
+            counted = any(number(r, "passes") for r in runs)
+            note = "compared in updates: not all runs counted passes"
+            return Ratio(
+                total / base, 100 * (total - base) > slack, 100 * (base - total) > slack,
+                note if key == "updates" and counted else "",
+            )  # fmt: skip
+    equal = runs[0].budget is not None and all(r.budget == runs[0].budget for r in runs)
+    return Ratio(1.0, False, False) if equal else None
+
+
+def number(run: Record, key: str) -> int | None:
+    """Return a count of a run's budget; None where it was not recorded."""
+    found = (run.budget or {}).get(key)
+    return found if isinstance(found, int) else None

@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which systems of a page are compared: each with the strongest of equal budget.
+
+The reference is chosen by scores, not by name, and on the development set where there is one, so
+that the choice does not lean on the set that is compared. One pair may be named in recipe.yaml
+(``results.planned``) as the comparison for which the experiment was made.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pydantic import BaseModel, ConfigDict
+
+from espnet_ext.scoring.budget_ratio import budget_ratio
+from espnet_ext.scoring.comparison import Comparison, compare, judge
+from espnet_ext.scoring.scored import Field, Scores, System
+
+
+class Planned(BaseModel):
+    """The comparison that was planned before the experiment, in recipe.yaml: not corrected."""
+
+    model_config = ConfigDict(extra="forbid")
+    system: str
+    against: str
+    set: str | None = None  # the first test set
+    decoding: str | None = None  # the one that both systems have
+    metric: str | None = None  # the first of the set
+
+
+@dataclass(frozen=True)
+class Compared:
+    """All comparisons of a page.
+
+    Attributes:
+        rows: The comparisons, judged; the planned one first.
+        chosen_on: The development set that the references were chosen on; ``None`` where it was
+            the compared set itself.
+        missing: What the planned comparison lacks, or ``None``.
+    """
+
+    rows: list[Comparison]
+    chosen_on: str | None
+    missing: str | None = None
+
+
+def compared(
+    scores: Scores, sets: Sequence[str], development: str | None, planned: Planned | None
+) -> Compared:
+    """Compare the systems of a page.
+
+    Args:
+        scores: Of all runs.
+        sets: Those that are compared, in the order of the page.
+        development: The development set, which is not compared.
+        planned: The planned comparison.
+    """
+    rows, missing, on_development = [], None, True
+    for field in (f for s in sets for f in scores.fields(s)):
+        for method in dict.fromkeys(s.method for s in field.systems):
+            found, fair = _against_strongest(scores, field, method, development)
+            rows, on_development = rows + found, on_development and fair
+    if planned:
+        first, missing = _planned(scores, sets, planned)
+        same = {_key(first)} if first else set()
+        rows = [*([first] if first else []), *(r for r in rows if _key(r) not in same)]
+    return Compared(judge(rows), development if on_development else None, missing)
+
+
+def _against_strongest(
+    scores: Scores, field: Field, method: str, development: str | None
+) -> tuple[list[Comparison], bool]:
+    """Return the comparisons of the systems of one method, and whether development chose."""
+    mine = [s for s in field.systems if s.method == method]
+    pool = mine if len(mine) > 1 else [*mine, *_only_ways(field, mine[0])]
+    if len(pool) < 2:
+        return [], True
+    judge_field = _judge(scores, field, pool, development)
+    order, rows = scores.ranked(judge_field or field, pool), []
+    for system in (s for s in order if s in mine):
+        rivals = order if len(mine) > 1 else [s for s in order if s != system]
+        equal = [s for s in rivals if s == system or _equal_budgets(field, system, s)]
+        # The strongest of its budget stands against the strongest of all.
+        reference = equal[0] if equal and equal[0] != system else rivals[0]
+        if reference != system:
+            rows.append(compare(scores, field, system, reference))
+    return rows, judge_field is not None
+
+
+def _judge(
+    scores: Scores, field: Field, pool: Sequence[System], development: str | None
+) -> Field | None:
+    """Return the field of the development set that can rank all these systems."""
+    for other in scores.fields(development) if development else []:
+        if other.metric.name == field.metric.name and all(s in other.systems for s in pool):
+            return other
+    return None
+
+
+def _only_ways(field: Field, system: System) -> list[System]:
+    """Return other groups' systems where one group has a method that no other has.
+
+    This is so only where text was classified, which a model may do in several ways: another search
+    of a recogniser is no other system.
+    """
+    if field.decoded(system)[0].input_sha256 is None:
+        return []
+    ways: dict[str, list[System]] = {}
+    for other in field.systems:
+        ways.setdefault(other.group, []).append(other)
+    return [same[0] for group, same in ways.items() if group != system.group and len(same) == 1]
+
+
+def _equal_budgets(field: Field, system: System, other: System) -> bool:
+    """Whether two systems have equal budgets over the seeds they share."""
+    mine, theirs = ({r.seed: r for r in field.systems[s]} for s in (system, other))
+    seeds = sorted(mine.keys() & theirs.keys())
+    if not seeds:
+        return False
+    ratio = budget_ratio([theirs[s] for s in seeds], [mine[s] for s in seeds])
+    return ratio is not None and not (ratio.more or ratio.less)
+
+
+def _planned(
+    scores: Scores, sets: Sequence[str], planned: Planned
+) -> tuple[Comparison | None, str | None]:
+    """Return the planned comparison, or what it lacks."""
+    for field in (f for s in ([planned.set] if planned.set else sets) for f in scores.fields(s)):
+        if planned.metric not in (None, field.metric.name):
+            continue
+        for system in field.systems:
+            other = System(planned.against, system.method)
+            wanted = system.group == planned.system and planned.decoding in (None, system.method)
+            if wanted and other in field.systems:
+                return compare(scores, field, system, other, planned=True), None
+    return None, f"{planned.system} against {planned.against}: no run records yet"
+
+
+def _key(c: Comparison) -> tuple[str, str, frozenset[System]]:
+    """The same two systems are one comparison, whichever of them is the reference."""
+    return c.set_name, c.metric.name, frozenset((c.system, c.reference))

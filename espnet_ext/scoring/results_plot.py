@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The pictures of a results page: score by system, and how accuracy grew in training."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from espnet_ext.scoring.learning import curve
+from espnet_ext.scoring.page import Page, by_reference, name_of
+from espnet_ext.scoring.plot import COLORS, STYLES, literal, new_figure, plain_axes, save
+from espnet_ext.scoring.record import Record
+from espnet_ext.scoring.scored import Field
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+PICTURES = {"scores": "scores.png", "curves": "curves.png"}
+_DPI = 100
+
+
+def draw(page: Page, folder: Path) -> dict[str, str]:
+    """Draw the pictures that a page has data for.
+
+    Returns:
+        File names below ``folder``, by the picture's name in :data:`PICTURES`.
+
+    Raises:
+        SetupError: matplotlib is not installed.
+    """
+    drawn = {}
+    if page.main is not None:
+        draw_scores(page, page.main, folder / PICTURES["scores"])
+        drawn["scores"] = PICTURES["scores"]
+    curves = {group: [c for r in runs if len(c := curve(r)) > 1] for group, runs in _groups(page)}
+    if any(curves.values()):
+        draw_curves(curves, folder / PICTURES["curves"])
+        drawn["curves"] = PICTURES["curves"]
+    return drawn
+
+
+def draw_scores(page: Page, field: Field, path: Path | str) -> Path:
+    """Draw the systems of one set below each other: dots are seeds, lines 95 % intervals."""
+    rows = []
+    for system in page.scores.ranked(field):
+        for addition, runs in by_reference(field, system):
+            values = page.scores.of(field, runs, system.method).values
+            interval = page.scores.interval(field, runs, system.method)
+            rows.append((name_of(system, field.systems) + addition, values, interval))
+    figure = new_figure(path, (6.8, 1.1 + 0.36 * len(rows)), _DPI)
+    axes = figure.add_subplot()
+    for y, (_, values, (low, high)) in enumerate(rows):
+        axes.hlines(y, low, high, color=COLORS[0], linewidth=2, alpha=0.45)
+        axes.plot(values.mean(), y, "D", color=COLORS[0], ms=7)
+        spread = np.linspace(-0.16, 0.16, len(values)) if len(values) > 1 else [0.0]
+        axes.plot(values, y + np.array(spread), "o", color=COLORS[1], ms=4, alpha=0.9)
+        axes.annotate(
+            f"{values.mean():.2f}", (values.mean(), y), (0, 8), textcoords="offset points",
+            ha="center", fontsize=8, color=COLORS[0],
+        )  # fmt: skip
+    axes.set_yticks(range(len(rows)), [literal(name) for name, *_ in rows])
+    axes.set_ylim(len(rows) - 0.5, -0.6)  # the best on top
+    way = "lower" if field.metric.better == "lower" else "higher"
+    axes.set_xlabel(literal(f"{field.metric.title} (%) on {field.set_name}, {way} is better"))
+    plain_axes(axes)
+    _legend_of_marks(axes)
+    return save(figure, path)
+
+
+def draw_curves(curves: dict[str, list[list[float]]], path: Path | str) -> Path:
+    """Draw accuracy (0 to 1) by epoch: thick lines are means over seeds, thin ones the seeds."""
+    figure = new_figure(path, (6.8, 3.6), _DPI)
+    axes = figure.add_subplot()
+    shown = {group: seeds for group, seeds in curves.items() if seeds}
+    for i, (group, seeds) in enumerate(shown.items()):
+        color = COLORS[i % len(COLORS)]
+        for values in seeds if len(seeds) > 1 else ():
+            axes.plot(_epochs(values), 100 * np.array(values), color=color, lw=0.7, alpha=0.35)
+        shared = min(map(len, seeds))
+        mean = 100 * np.mean([values[:shared] for values in seeds], axis=0)
+        marker = {"marker": "o", "ms": 3.5} if shared <= 12 else {}
+        style = STYLES[(i // len(COLORS)) % len(STYLES)]
+        axes.plot(_epochs(mean), mean, style, color=color, lw=1.8, label=literal(group), **marker)
+    axes.set_xlabel("Epoch of the last training phase")
+    axes.set_ylabel("Accuracy (%) on the development set")
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    plain_axes(axes)
+    figure.legend(loc="outside right upper", frameon=False, fontsize=9)
+    return save(figure, path)
+
+
+def _groups(page: Page) -> list[tuple[str, list[Record]]]:
+    return list(page.groups.items())
+
+
+def _epochs(values: Sequence[float]) -> range:
+    return range(1, len(values) + 1)
+
+
+def _legend_of_marks(axes: "Axes") -> None:
+    from matplotlib.lines import Line2D
+
+    marks = [
+        Line2D([], [], ls="", marker="D", color=COLORS[0], ms=6, label="mean"),
+        Line2D([], [], color=COLORS[0], lw=2, alpha=0.45, label="95 % interval"),
+        Line2D([], [], ls="", marker="o", color=COLORS[1], ms=4, label="a seed"),
+    ]
+    axes.figure.legend(handles=marks, loc="outside upper right", ncols=3, frameon=False, fontsize=8)

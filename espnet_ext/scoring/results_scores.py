@@ -1,0 +1,186 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The scores on a results page: the first table, all sets side by side, each set folded."""
+
+import statistics
+from collections.abc import Iterable, Sequence
+
+from espnet_ext.scoring.markdown import cell, code, table
+from espnet_ext.scoring.metrics import Metric
+from espnet_ext.scoring.page import (
+    NONE,
+    TEXT,
+    Page,
+    by_reference,
+    folded,
+    mean,
+    name_of,
+    seeds_of,
+    signed,
+)
+from espnet_ext.scoring.record import Decoded, Record
+from espnet_ext.scoring.results_compare import against, verdict
+from espnet_ext.scoring.scored import Field, System
+
+
+def main_lines(page: Page) -> list[str]:
+    """Return the first table: each system's scores on the main set and its verdict."""
+    field = page.main
+    if field is None:
+        return []
+    others = _other_metrics(page, field)
+    judged = any(c.set_name == field.set_name for c in page.compared.rows)
+    header = [
+        *("System", "Seeds", field.metric.title, "95 % interval", *(m.title for m in others)),
+        *(("Against", "Change", "Verdict") if judged else ()),
+    ]
+    rows = []
+    for system in page.scores.ranked(field):
+        for addition, runs in by_reference(field, system):
+            scored = [r.sets[field.set_name][system.method] for r in runs]
+            low, high = page.scores.interval(field, runs, system.method)
+            rows.append(
+                [
+                    name_of(system, field.systems) + addition,
+                    seeds_of(r.seed for r in runs),
+                    mean(d.value(field.metric) for d in scored),
+                    f"{low:.2f} to {high:.2f}",
+                    *(_value(scored, m) for m in others),
+                    *(_judged(page, system) if judged else ()),
+                ]
+            )
+    return [
+        f"## {cell(field.metric.title)} on {cell(field.set_name)}", "",
+        f"{_about(field)} ± is the sample standard deviation over seeds; the interval resamples "
+        "seeds and utterances.", "", *table(header, rows, TEXT), "",
+    ]  # fmt: skip
+
+
+def overview_lines(page: Page) -> list[str]:
+    """Return a table of all systems and sets, where there are more sets than the main one."""
+    sets = [*page.sets, *([page.development] if page.development else [])]
+    if page.main is None or len(sets) < 2:
+        return []
+    metric = page.main.metric
+    fields = {f.set_name: f for s in sets for f in page.scores.fields(s) if f.metric == metric}
+    systems = list(dict.fromkeys(s for f in fields.values() for s in page.scores.ranked(f)))
+    rows = [
+        [name_of(system, systems), *(_overview_cell(page, f, system) for f in fields.values())]
+        for system in systems
+    ]
+    titles = [f"{s}{_input_wer(f)}" for s, f in fields.items()]
+    note = f"{page.development} is the development set." if page.development else ""
+    return [
+        f"## {cell(metric.title)} on all sets", "",
+        f"Percent, mean ± sample standard deviation over seeds. {cell(note)}".strip(), "",
+        *table(["System", *titles], rows, TEXT), "",
+    ]  # fmt: skip
+
+
+def set_lines(page: Page) -> list[str]:
+    """Return the details of each set, folded."""
+    lines = []
+    for set_name in [*page.sets, *([page.development] if page.development else [])]:
+        for field in page.scores.fields(set_name):
+            lines += [f"### {cell(field.metric.title)} on {cell(set_name)}", ""]
+            lines += [f"{_about(field)} {cell(field.metric.note)}".strip(), ""]
+            lines += [*_set_table(page, field), ""]
+    return folded("Each set: parts of the score, scores by seed, decoding speed", lines)
+
+
+def _set_table(page: Page, field: Field) -> list[str]:
+    seeds = sorted({r.seed for runs in field.systems.values() for r in runs})
+    timed = any(d.rtf is not None for s in field.systems for d in field.decoded(s))
+    columns = list(field.metric.columns)
+    header = [
+        *("System", "95 % interval", *columns, *(f"Seed {s}" for s in seeds)),
+        "RTF" if timed else "Utterances per s",
+    ]
+    rows = []
+    for system in page.scores.ranked(field):
+        for addition, runs in by_reference(field, system):
+            scored = {r.seed: r.sets[field.set_name][system.method] for r in runs}
+            low, high = page.scores.interval(field, runs, system.method)
+            rows.append(
+                [
+                    name_of(system, field.systems) + addition,
+                    f"{low:.2f} to {high:.2f}",
+                    *(_column(scored.values(), field.metric, title) for title in columns),
+                    *(_value([scored[s]] if s in scored else [], field.metric) for s in seeds),
+                    _rtf(scored.values()) if timed else _speed(scored.values()),
+                ]
+            )  # fmt: skip
+    return table(header, rows, TEXT)
+
+
+def _about(field: Field) -> str:
+    """Tell what the set is and what it was scored with, once for the table."""
+    scored = [d for s in field.systems for d in field.decoded(s)]
+    ways = sorted({s.method for s in field.systems})
+    parts = [f"Percent; {scored[0].utterances:,} utterances"]
+    if field.metric.better == "higher":
+        parts[0] += ", higher is better"
+    parts.append(f"decoding {', '.join(map(code, ways))}")
+    encoders = sorted({encoder(r) for runs in field.systems.values() for r in runs} - {""})
+    if encoders:
+        parts.append(f"text encoder {', '.join(map(code, encoders))}")
+    return "; ".join(parts) + "."
+
+
+def encoder(run: Record) -> str:
+    """Return the text encoder of a run on one line; empty where it had none."""
+    about = dict(run.encoder)
+    source = str(about.pop("source", "")).removesuffix("/model")
+    more = ", ".join(f"{k} {v}" for k, v in sorted(about.items()))
+    return f"{source} ({more})" if more else source
+
+
+def _other_metrics(page: Page, field: Field) -> list[Metric]:
+    """Return the further metrics that any of the field's runs have."""
+    scored = [d for s in field.systems for d in field.decoded(s)]
+    known = {name for d in scored for name in d.metrics}
+    return [m for name, m in page.scores.metrics.items() if name in known and m != field.metric]
+
+
+def _value(scored: Sequence[Decoded], metric: Metric) -> str:
+    if not scored or any(metric.name not in d.metrics for d in scored):
+        return NONE
+    return mean(d.value(metric) for d in scored)
+
+
+def _judged(page: Page, system: System) -> list[str]:
+    c = against(page, system)
+    if c is None:
+        return [NONE, NONE, "reference"]
+    change = NONE if c.result is None else signed(c.result.delta, 2)
+    return [name_of(c.reference, page.main.systems), change, verdict(c)]
+
+
+def _overview_cell(page: Page, field: Field, system: System) -> str:
+    if system not in field.systems:
+        return NONE
+    if len(by_reference(field, system)) > 1:
+        return "references differ"
+    return mean(page.scores.values(field, system))
+
+
+def _input_wer(field: Field) -> str:
+    """Return how bad the classified transcripts of a set are, where all systems have the same."""
+    scored = [d for s in field.systems for d in field.decoded(s)]
+    found = {f"{d.intent.input_wer.exact_rate:.1f}" for d in scored if d.intent is not None}
+    return f" (WER {found.pop()} %)" if len(found) == 1 else ""
+
+
+def _column(scored: Iterable[Decoded], metric: Metric, title: str) -> str:
+    shares = [metric.column(title, d.metrics[metric.name].totals) for d in scored]
+    return f"{statistics.fmean(shares):.2f}"
+
+
+def _rtf(scored: Iterable[Decoded]) -> str:
+    known = [d.rtf for d in scored if d.rtf is not None]
+    return f"{statistics.fmean(known):.3f}" if known else NONE
+
+
+def _speed(scored: Iterable[Decoded]) -> str:
+    scored = list(scored)
+    wall_s = sum(d.decode_wall_s for d in scored)
+    return f"{sum(d.utterances for d in scored) / wall_s:,.0f}" if wall_s else NONE
