@@ -13,13 +13,12 @@ from espnet_ext.data import audio as audio_io
 from espnet_ext.data import rows
 from espnet_ext.data.check_audio import MODES, SHORTEST_S, AudioCheck
 from espnet_ext.data.findings import Finding, Findings, report
-from espnet_ext.data.streams import AUDIO, find_stream
+from espnet_ext.data.streams import AUDIO, USUAL, find_stream
 from espnet_ext.errors import UsageError
 
 __all__ = ["CLIP_S", "Finding", "check_dir", "clipped_end", "report"]
 
 CLIP_S = 0.5
-USUAL = {AUDIO: "sound", "text": "text"}
 _FIX = "run the check with --fix"
 _ODD = {
     "crlf": ("error", "ends in CR LF (Windows)"),

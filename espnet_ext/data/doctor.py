@@ -12,9 +12,10 @@
 
 from pathlib import Path
 
-from espnet_ext.data.check import USUAL, check_dir, report
+from espnet_ext.data.check import check_dir, report
 from espnet_ext.data.fix import fix_dir
 from espnet_ext.data.overlap import overlaps
+from espnet_ext.data.streams import USUAL
 from espnet_ext.errors import UsageError
 
 _VALUES = ("--data", "--channel", "--stream")

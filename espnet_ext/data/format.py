@@ -10,17 +10,19 @@ dropped. Short utterances without text may be joined; then read = written + join
 import json
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 
 from espnet_ext.data import rows
 from espnet_ext.data.format_job import copy_id, ctc_units
 from espnet_ext.data.format_options import FormatOptions, FormatReport
+from espnet_ext.data.format_streams import check_speeds, format_streams
 from espnet_ext.data.format_write import forget, write_joined, write_result
 from espnet_ext.data.join import format_item, join_short
 from espnet_ext.data.journal import JOURNAL, Journal
-from espnet_ext.data.tables import iter_table, read_table
+from espnet_ext.data.streams import AUDIO, USUAL
+from espnet_ext.data.tables import read_table
 from espnet_ext.errors import DataError, UsageError
 
 __all__ = ["FormatOptions", "FormatReport", "format_dir"]
@@ -38,6 +40,7 @@ def format_dir(
     progress: Callable[[int, int], None] | None = None,
     allow_pipes: bool = False,
     join_s: float = 0.0,
+    streams: Mapping[str, str] = USUAL,
 ) -> FormatReport:
     """Format data directory ``src`` into ``dst``.
 
@@ -54,21 +57,28 @@ def format_dir(
         progress: Called as ``progress(done, total)`` with numbers of utterances.
         allow_pipes: Run commands in wav.scp, without a shell.
         join_s: Shorter utterances of a speaker are joined (s); only without text or speed copies.
+        streams: ``{file: type of stream}``; without wav.scp the set needs no audio.
 
     Raises:
-        UsageError: ``join_s`` cannot be used with this set or these options.
+        UsageError: ``join_s``, or speed copies, cannot be used with this set.
         DataError: A table is not usable, ids collide, nothing remains, ``dst/wav`` is not ours.
         SetupError: A program of a piped entry is missing, or the disk is full.
     """
     src, dst = Path(src), Path(dst)
     if dst.exists() and src.exists() and dst.samefile(src):
         raise DataError("source and result are the same folder", dst, "give another folder")
-    tables, names = _read_tables(src)
+    tables, names = _read_tables(src, streams)
+    streams = {file: kind for file, kind in streams.items() if file in tables}
+    check_speeds(streams, options.speeds)
     _refuse_equal_ids(tables, options)
     _check_join(src, tables, options, join_s)
     wav_dir, n_jobs_map = _open_wav_dir(dst), n_jobs_map or map
     forget(dst)
-    report, items = _plan(src, tables, options, wav_dir, allow_pipes)
+    unusable, notes = format_streams(tables, streams, dst / "streams", n_jobs_map)
+    report, items = _plan(src, tables, options, streams, unusable)
+    report.notes += notes
+    for item in items:
+        item |= {"wav_dir": str(wav_dir), "allow_pipes": allow_pipes}
     if join_s:
         utt2spk = tables.setdefault("utt2spk", {})
         items = join_short(items, utt2spk, join_s, options.max_s, n_jobs_map)
@@ -127,21 +137,31 @@ def _open_wav_dir(dst: Path) -> Path:
     return wav_dir
 
 
-def _read_tables(src: Path) -> tuple[dict[str, dict[str, str]], list[str]]:
-    tables = {"wav.scp": read_table(src / "wav.scp")}
-    for name in ("segments", "text", "utt2spk"):
-        if (src / name).exists():
-            tables[name] = read_table(src / name)
-    utts = tables.get("segments", tables["wav.scp"]).keys()
-    names = [n for n in rows.extra_tables(src, utts) if n not in _STALE]
-    for name in names:
-        tables[name] = dict(iter_table(src / name))
-    return tables, [*(["text"] if "text" in tables else []), *names]
+def _read_tables(
+    src: Path, streams: Mapping[str, str]
+) -> tuple[dict[str, dict[str, str]], list[str]]:
+    """Return all tables of a set, and the names of those that the result has line by line."""
+    needed = [name for name in streams if name != "text"]
+    tables = {name: read_table(src / name) for name in dict.fromkeys([*needed, "segments", "text",
+              "utt2spk"]) if name in needed or (src / name).exists()}  # fmt: skip
+    copied = ["text"] if "text" in tables else []
+    copied += [name for name in needed if name != AUDIO]
+    others = rows.extra_tables(src, _main(tables).keys())
+    names = [*copied, *(n for n in others if n not in _STALE and n not in copied)]
+    for name in names[len(copied) :]:
+        tables[name] = read_table(src / name)
+    return tables, names
+
+
+def _main(tables: dict[str, dict[str, str]]) -> dict[str, str]:
+    """Return the table whose keys are the utterances: that of the audio, or of the first stream."""
+    name = "segments" if "segments" in tables else AUDIO
+    return tables.get(name) or next(iter(tables.values()))
 
 
 def _utterances(tables: dict, src: Path) -> Iterator[tuple[str, str, list]]:
     """Yield ``(utterance, recording, [start_s, end_s])``."""
-    for utt, value in tables.get("segments", tables["wav.scp"]).items():
+    for utt, value in _main(tables).items():
         if "segments" not in tables:
             yield utt, utt, [None, None]
             continue
@@ -153,41 +173,43 @@ def _utterances(tables: dict, src: Path) -> Iterator[tuple[str, str, list]]:
 
 
 def _plan(
-    src: Path, tables: dict, options: FormatOptions, wav_dir: Path, allow_pipes: bool
+    src: Path, tables: dict, options: FormatOptions, streams: Mapping[str, str], unusable: dict
 ) -> tuple[FormatReport, list[dict]]:
     report, items, plain = FormatReport(0), {}, json.loads(json.dumps(asdict(options)))
+    further = [n for n in streams if n not in ("text", AUDIO)]
     for utt, recording, times in _utterances(tables, src):
         report.read += 1
         text = tables["text"].get(utt, "") if "text" in tables else None
         reason = None
-        if not tables["wav.scp"].get(recording):
+        if AUDIO in tables and not tables[AUDIO].get(recording):
             reason = ("no audio", f"'{recording}' has no entry in wav.scp")
         elif text == "":
             reason = ("empty text", "in text" if utt in tables["text"] else "not in text")
         elif "utt2spk" in tables and not tables["utt2spk"].get(utt):
             reason = ("no speaker", "in utt2spk")
+        elif lost := next((file for file in further if not tables[file].get(utt)), None):
+            reason = (f"not in {lost}", "the stream has no line for it")
+        else:
+            reason = unusable.get(utt)
         if reason:
             report.dropped += [(copy_id(utt, s), *reason) for s in options.speeds]
             continue
         units = ctc_units(text, options.ctc_units) if text else None
         if recording not in items:
             items[recording] = {
-                "source": tables["wav.scp"][recording],
-                "allow_pipes": allow_pipes,
-                "wav_dir": str(wav_dir),
+                "source": tables[AUDIO][recording] if AUDIO in tables else "",
                 "options": plain,
                 "utts": [],
             }
         items[recording]["utts"].append([utt, *times, units and list(units)])
-    utts = tables.get("segments", tables["wav.scp"])
-    if unused := len(tables.get("text", {}).keys() - utts.keys()):
-        report.unused.append(f"{unused} ids of text have no audio and are left out")
+    for file in dict.fromkeys(("text", *further)):
+        if unused := len(tables.get(file, {}).keys() - _main(tables).keys()):
+            report.unused.append(f"{unused} ids of {file} have no audio and are left out")
     return report, list(items.values())
 
 
 def _refuse_equal_ids(tables: dict, options: FormatOptions) -> None:
-    utts = tables.get("segments", tables["wav.scp"])
-    counts = Counter(copy_id(utt, s) for utt in utts for s in options.speeds)
+    counts = Counter(copy_id(utt, s) for utt in _main(tables) for s in options.speeds)
     twice = next((c for c, n in counts.items() if n > 1), None)
     if twice:
         raise DataError(

@@ -12,6 +12,7 @@ from espnet_ext.data import content, rows
 from espnet_ext.data.format_job import copy_id
 from espnet_ext.data.format_options import FormatOptions, FormatReport
 from espnet_ext.data.journal import JOURNAL
+from espnet_ext.data.streams import AUDIO
 from espnet_ext.data.tables import write_spk2utt, write_table
 from espnet_ext.errors import DataError
 from espnet_ext.files import write_json, write_text
@@ -53,8 +54,9 @@ def write_result(
         raise DataError(what, dst / DROPPED, f"read the reasons there; {how}")
     speaker = tables.get("utt2spk", {})
     utt2spk = {copy: copy_id(speaker.get(utt, utt), speed) for copy, utt, speed, *_ in kept}
-    write_table(dst / "wav.scp", ((row[0], row[3]) for row in kept))
-    write_table(dst / "utt2num_samples", ((row[0], row[4]) for row in kept))
+    if AUDIO in tables:
+        write_table(dst / AUDIO, ((row[0], row[3]) for row in kept))
+        write_table(dst / "utt2num_samples", ((row[0], row[4]) for row in kept))
     write_table(dst / "utt2spk", utt2spk)
     write_spk2utt(dst, utt2spk)
     for name in names:

@@ -56,7 +56,7 @@ def _signature(item: dict) -> str:
     """Return a hash of what the result depends on; empty where that cannot be known."""
     seen: list = [item]
     for source in item.get("sources") or [item["source"]]:
-        if is_pipe(source):
+        if not source or is_pipe(source):
             return ""
         try:
             status = os.stat(source)

@@ -36,6 +36,8 @@ def _methods(module: str, cls: str, use: str, **methods: str) -> tuple[Name, ...
 
 
 _TASK = (
+    Name("espnet2.train.dataset", "DATA_TYPES", "types of streams are entered"),
+    Name("espnet2.train.iterable_dataset", "DATA_TYPES", "types of streams are entered"),
     Name("espnet2.tasks.asr", "ASRTask", "base class of the ASR tasks"),
     Name("espnet2.tasks.asr", "ASRTask.build_model", "called by super(), then class swap", "args"),
     Name("espnet2.tasks.abs_task", "AbsTask", "base class of the task mixin"),

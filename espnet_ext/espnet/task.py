@@ -22,6 +22,7 @@ from espnet2.tasks.asr import ASRTask as StockASRTask
 from espnet2.train.distributed_utils import get_rank, get_world_size
 
 from espnet_ext.errors import UsageError, nearest
+from espnet_ext.espnet import streams
 from espnet_ext.espnet.compat import provide_editdistance
 from espnet_ext.espnet.iterators import JointIterFactory, PersistentIterFactory
 from espnet_ext.espnet.trainer import ExtTrainer
@@ -62,6 +63,7 @@ class ExtTask(AbsTask):
     def main_worker(cls, args: argparse.Namespace) -> None:
         """Train in this process, which may be one that ESPnet has spawned: nothing is set up."""
         provide_editdistance()
+        streams.register(args)
         super().main_worker(args)
         if dist.is_initialized():
             # ESPnet leaves gloo's threads to the end of the interpreter, which may abort on them.

@@ -125,7 +125,7 @@ class Stream:
 
     name: Annotated[str, "Name of the input: speech, text, ..."]
     file: Annotated[str, "File below the set's folder: wav.scp, text, ..."]
-    type: Annotated[str, "How it is read: sound, text, kaldi_ark, npy, ..."]
+    type: Annotated[str, "How it is read: sound, text, npy, kaldi_ark, ... or module:object"]
     batch: Annotated[bool, "Its length counts for the size of batches"] = True
 
 

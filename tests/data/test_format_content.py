@@ -82,3 +82,12 @@ def test_audio_damaged_in_the_middle_is_found_although_it_would_not_be_written(s
     done = format_dir(src, tmp_path / "dst", FormatOptions())
     assert [d[:2] for d in done.dropped] == [("a", "unreadable audio")]
     assert "a.flac" in done.dropped[0][2] and done.written == 1
+
+
+def test_text_is_written_in_one_form_and_what_changed_is_noted(src, tmp_path):
+    texts = {"a": "e\u0301te\u0301 a\u00a0b", "b": "plain", "c": "\u200b"}
+    fill(src, {utt: noise("a.wav") for utt in texts}, text=texts)
+    done = format_dir(src, tmp_path / "dst", FormatOptions())
+    assert read_table(tmp_path / "dst/text") == {"a": "été a b", "b": "plain"}
+    assert [d[:2] for d in done.dropped] == [("c", "empty text")]
+    assert done.summary[0].startswith("2 rewritten in text (a, c)")

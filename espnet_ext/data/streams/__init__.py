@@ -25,6 +25,8 @@ STREAMS = {
     "csv_float": f"{_HERE}.numbers:CsvFloat",
 }
 AUDIO = "wav.scp"
+OWN_READER = "stream:"  # before a type that ESPnet is to read by StreamType.read
+USUAL = {AUDIO: "sound", "text": "text"}  # streams of a set, by file
 
 
 @cache

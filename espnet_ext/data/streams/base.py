@@ -19,10 +19,14 @@ class StreamType:
         loader: Name of ESPnet's own reader of this type; empty: :meth:`read` is used.
         with_speed: Whether a speed copy of the audio may keep the value as it is. A text may, what
             runs beside the audio (video, frame labels) may not.
+        in_table: The value itself is the data: quick to format, no need of workers.
+        usual_form: How format writes such data, for the note on those that it changed.
     """
 
     loader = ""
     with_speed = False
+    in_table = False
+    usual_form = ""
 
     def read(self, value: str) -> np.ndarray:
         """Return what the model gets of a table's value: ``(T, ...)``, or ``(N,)`` for sound.

@@ -11,6 +11,7 @@ class TextInt(StreamType):
     """Whole numbers, separated by spaces."""
 
     loader, separator, dtype = "text_int", None, np.int64
+    in_table = True
 
     def read(self, value: str) -> np.ndarray:
         words = value.split(self.separator)

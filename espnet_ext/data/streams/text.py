@@ -15,6 +15,8 @@ class Text(StreamType):
 
     loader = "text"
     with_speed = True
+    in_table = True
+    usual_form = "in Unicode NFC, with single plain spaces"
 
     def read(self, value: str) -> np.ndarray:
         return np.array(value.split())

@@ -6,11 +6,13 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from espnet_ext.data.streams import USUAL
 from espnet_ext.errors import UsageError, nearest
 from espnet_ext.recipe.console import Progress, say
 from espnet_ext.recipe.schema import Format, Prepare
 from espnet_ext.recipe.stages import Context, Plan
 from espnet_ext.recipe.steps.prepare import DATA, sets
+from espnet_ext.recipe.steps.streams import main_file, streams_of
 
 if TYPE_CHECKING:
     from espnet_ext.data.format import FormatReport
@@ -27,10 +29,10 @@ def plan(ctx: Context) -> Plan:
     # Speed copies and joined utterances are written; else only what has to be cut or resampled.
     copies = sum(x != 1.0 for x in f.speeds) + len(f.join_sets)
     return Plan(
-        needs=[DATA / s / "wav.scp" for s in names],
+        needs=[DATA / s / main_file(ctx, s) for s in names],
         inputs=[p for s in names for p in sorted((DATA / s).glob("*")) if p.is_file()],
-        makes=[DUMP / s / "wav.scp" for s in names],
-        settings={**_settings(f), "units": _units(ctx)},
+        makes=[DUMP / s / main_file(ctx, s) for s in names],
+        settings={**_settings(f), "units": _units(ctx), **_further(ctx, names)},
         disk_mb=5 + prepare.disk_mb * copies,
     )
 
@@ -44,6 +46,13 @@ def _settings(f: Format) -> dict:
     if f.channel is None:
         del settings["channel"]
     return settings
+
+
+def _further(ctx: Context, names: list[str]) -> dict:
+    """Streams besides audio and text, told where there are any."""
+    streams = {name: streams_of(ctx, name) for name in names}
+    further = {n: own for n, s in streams.items() if (own := dict(s.items() - USUAL.items()))}
+    return {"streams": further} if further else {}
 
 
 def _check_join(f: Format, names: list[str]) -> None:
@@ -72,6 +81,7 @@ def run(ctx: Context, plan: Plan) -> None:
     from espnet_ext.recipe.executor import make_executor
 
     f = ctx.recipe.format
+    warn_of_overlaps(ctx)
     with make_executor(ctx.options) as executor:
         for name in sets(ctx):
             labelled = name == ctx.recipe.data.train
@@ -96,8 +106,18 @@ def run(ctx: Context, plan: Plan) -> None:
                 progress=Progress(f"format {name}"),
                 allow_pipes=f.allow_pipes,
                 join_s=f.join_s if name in f.join_sets else 0.0,
+                streams=streams_of(ctx, name),
             )
             _tell(name, report)
+
+
+def warn_of_overlaps(ctx: Context) -> None:
+    """Say what the sets of ``data/`` share: a test must not be in the training."""
+    from espnet_ext.data.overlap import overlaps
+
+    data = ctx.recipe.data
+    for line in overlaps({s: DATA / s for s in sets(ctx)}, [data.train, *data.also]):
+        say(f"  warning: {line}")
 
 
 def _tell(name: str, report: "FormatReport") -> None:

@@ -13,8 +13,8 @@ from espnet_ext.errors import DataError, EspnetExtError
 from espnet_ext.recipe import processes, records
 from espnet_ext.recipe.console import say
 from espnet_ext.recipe.stages import Context, Plan
+from espnet_ext.recipe.steps.streams import DATA, streams_of
 
-DATA = Path("data")
 BEFORE, FAILED = Path(".stages/data.before"), Path(".stages/data.failed")
 
 
@@ -96,17 +96,19 @@ def _script(ctx: Context, argv: list[str]) -> None:
 
 
 def _check(ctx: Context, folder: Path) -> None:
-    if "wav.scp" not in ctx.recipe.data.files:
+    streams = streams_of(ctx, folder.name)
+    if not streams.keys() - {"text"}:
         check_tables(folder, ctx.recipe.data.files)
         return
     from espnet_ext.data.check import check_dir, report
     from espnet_ext.data.fix import fix_dir
 
     pipes = ctx.recipe.format.allow_pipes if ctx.recipe.format else False
-    options = {"allow_pipes": pipes, "need_text": _expected(ctx, folder.name, "text")}
+    need_text = _expected(ctx, folder.name, "text")
+    options = {"allow_pipes": pipes, "need_text": need_text, "streams": streams}
     findings = [f for f in check_dir(folder, **options) if f.level == "error"]
     if findings and all(f.fixable for f in findings):
-        for line in fix_dir(folder, allow_pipes=pipes):
+        for line in fix_dir(folder, allow_pipes=pipes, streams=streams):
             say(f"  {folder}: {line}")
         findings = [f for f in check_dir(folder, **options) if f.level == "error"]
     if findings:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import yaml
 
+from espnet_ext.data.streams import AUDIO, find_stream
 from espnet_ext.data.tables import iter_table
 from espnet_ext.errors import UsageError
 from espnet_ext.files import atomic_path, sha256_json, write_json
@@ -20,6 +21,7 @@ from espnet_ext.recipe.schema import Phase, Stream
 from espnet_ext.recipe.stages import PHASES, Context, Plan, find
 from espnet_ext.recipe.steps import launch, lengths
 from espnet_ext.recipe.steps.format import DUMP
+from espnet_ext.recipe.steps.streams import loader
 from espnet_ext.recipe.steps.tokens import folder, token_options
 from espnet_ext.scoring.spent import budget_line
 from espnet_ext.yamlfile import read_section
@@ -211,13 +213,13 @@ def _data_argv(ctx: Context, stats: Path | None) -> list[str]:
     for part, name in zip(("train", "valid"), _train_valid(ctx), strict=True):
         for s in phase.streams:
             path = DUMP / name / s.file
-            argv += [f"--{part}_data_path_and_name_and_type", f"{path},{s.name},{s.type}"]
+            argv += [f"--{part}_data_path_and_name_and_type", f"{path},{s.name},{loader(s.type)}"]
             if stats and s.batch:
                 argv += [f"--{part}_shape_file", str(stats / part / f"{s.name}_shape")]
     for stream, extra in phase.extra_data.items():
         for s in extra.streams:
             path = DUMP / extra.set / s.file
-            form = f"{stream},{path},{s.name},{s.type}"
+            form = f"{stream},{path},{s.name},{loader(s.type)}"
             argv += ["--stream_data_path_and_name_and_type", form]
             if stats:
                 argv += ["--stream_shape_file", f"{stream},{stats / stream / f'{s.name}_shape'}"]
@@ -295,13 +297,13 @@ def _collect_stats(ctx: Context, plan: Plan) -> None:
 
 
 def write_stream_shapes(out: Path, name: str, streams: list[Stream]) -> None:
-    """Write the shape files of a further stream: samples for sound, words for anything else."""
+    """Write the shape files of a further stream: what its type counts, for the size of batches."""
     for s in streams:
-        source = DUMP / name / ("utt2num_samples" if s.type == "sound" else s.file)
-        rows = iter_table(source)
+        kind, known = find_stream(s.type), DUMP / name / "utt2num_samples"
+        measured = s.file == AUDIO and known.exists()  # format has counted them
         with atomic_path(out / f"{s.name}_shape") as tmp, open(tmp, "w", encoding="utf-8") as f:
-            for utt, value in rows:
-                f.write(f"{utt} {value if s.type == 'sound' else len(value.split())}\n")
+            for utt, value in iter_table(known if measured else DUMP / name / s.file):
+                f.write(f"{utt} {value if measured else kind.length(value)}\n")
 
 
 def _set_aside_if_changed(ctx: Context, plan: Plan, out: Path) -> None:

@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which streams a set has: files of ``data/<set>`` and their types, from recipe.yaml."""
+
+from pathlib import Path
+
+from espnet_ext.data.streams import AUDIO, OWN_READER, STREAMS, USUAL, find_stream
+from espnet_ext.recipe.schema import Stream
+from espnet_ext.recipe.stages import PHASES, Context
+
+DATA = Path("data")
+
+
+def streams_of(ctx: Context, name: str) -> dict[str, str]:
+    """Return ``{file: type}`` of set ``name``: audio or what is there in its place comes first.
+
+    Streams in folders (``align/targets.scp``) are made by later stages. Sets that no training reads
+    may lack a further stream.
+    """
+    files = ctx.recipe.data.files
+    found = {file: kind for file, kind in USUAL.items() if file in files}
+    for needed, stream in _streams(ctx, name):
+        if "/" in stream.file or stream.file in USUAL:
+            continue
+        if needed or stream.file in files or (DATA / name / stream.file).exists():
+            found[stream.file] = stream.type
+    return dict(sorted(found.items(), key=lambda row: (row[0] != AUDIO, row[0] == "text")))
+
+
+def main_file(ctx: Context, name: str) -> str:
+    """Return the table that every formatted set has: wav.scp, or that of its first stream."""
+    return next(iter(streams_of(ctx, name)), AUDIO)
+
+
+def loader(kind: str) -> str:
+    """Return the type that ESPnet's data options get; types that only ESPnet has stay theirs."""
+    if kind not in STREAMS and ":" not in kind:
+        return kind
+    return find_stream(kind).loader or f"{OWN_READER}{kind}"
+
+
+def _streams(ctx: Context, name: str) -> list[tuple[bool, Stream]]:
+    """Return the streams of all phases, and whether a training reads those of set ``name``."""
+    out, data = [], ctx.recipe.data
+    for phase in (p for key in PHASES if (p := getattr(ctx.recipe, key)) is not None):
+        here = name in (phase.train or data.train, phase.valid or data.valid)
+        if here or name in data.test:
+            out += [(here, s) for s in phase.streams]
+        out += [(True, s) for e in phase.extra_data.values() if e.set == name for s in e.streams]
+    return out
