@@ -44,16 +44,14 @@ def format_dir(
 ) -> FormatReport:
     """Format data directory ``src`` into ``dst``.
 
-    Writes the tables, dropped.tsv, notes.tsv and, last, format.json; audio goes to ``dst/wav``. A
-    rerun after an interruption takes over what was finished with the same source and options.
-    Joining is told in joined.tsv; see :mod:`espnet_ext.data.join`.
+    Writes the tables, dropped.tsv, notes.tsv, joined.tsv and, last, format.json; audio goes to
+    ``dst/wav``. A rerun takes over what was finished with the same source and options.
 
     Args:
         src: Checked data directory; without utt2spk each utterance is its own speaker.
         dst: Folder to write, not ``src``.
         options: What to do.
-        n_jobs_map: Ordered map ``(function, items) -> results`` over plain data; what it yields is
-            safe from an interruption at once, what it collects only at its end.
+        n_jobs_map: Ordered map ``(function, items) -> results``; what it yields is safe at once.
         progress: Called as ``progress(done, total)`` with numbers of utterances.
         allow_pipes: Run commands in wav.scp, without a shell.
         join_s: Shorter utterances of a speaker are joined (s); only without text or speed copies.
@@ -64,7 +62,7 @@ def format_dir(
         DataError: A table is not usable, ids collide, nothing remains, ``dst/wav`` is not ours.
         SetupError: A program of a piped entry is missing, or the disk is full.
     """
-    src, dst = Path(src), Path(dst)
+    src, dst, n_jobs_map = Path(src), Path(dst), n_jobs_map or map
     if dst.exists() and src.exists() and dst.samefile(src):
         raise DataError("source and result are the same folder", dst, "give another folder")
     tables, names = _read_tables(src, streams)
@@ -72,13 +70,12 @@ def format_dir(
     check_speeds(streams, options.speeds)
     _refuse_equal_ids(tables, options)
     _check_join(src, tables, options, join_s)
-    wav_dir, n_jobs_map = _open_wav_dir(dst), n_jobs_map or map
+    wav_dir = _open_wav_dir(dst)
     forget(dst)
     unusable, notes = format_streams(tables, streams, dst / "streams", n_jobs_map)
     report, items = _plan(src, tables, options, streams, unusable)
     report.notes += notes
-    for item in items:
-        item |= {"wav_dir": str(wav_dir), "allow_pipes": allow_pipes}
+    items = [{**item, "wav_dir": str(wav_dir), "allow_pipes": allow_pipes} for item in items]
     if join_s:
         utt2spk = tables.setdefault("utt2spk", {})
         items = join_short(items, utt2spk, join_s, options.max_s, n_jobs_map)
