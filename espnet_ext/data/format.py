@@ -63,22 +63,19 @@ def format_dir(
         SetupError: A program of a piped entry is missing, or the disk is full.
     """
     src, dst, n_jobs_map = Path(src), Path(dst), n_jobs_map or map
-    if dst.exists() and src.exists() and dst.samefile(src):
-        raise DataError("source and result are the same folder", dst, "give another folder")
     tables, names = _read_tables(src, streams)
     streams = {file: kind for file, kind in streams.items() if file in tables}
     check_speeds(streams, options.speeds)
     _refuse_equal_ids(tables, options)
     _check_join(src, tables, options, join_s)
-    wav_dir = _open_wav_dir(dst)
-    forget(dst)
+    wav_dir = _open(src, dst)
     unusable, notes = format_streams(tables, streams, dst / "streams", n_jobs_map)
     report, items = _plan(src, tables, options, streams, unusable)
     report.notes += notes
     items = [{**item, "wav_dir": str(wav_dir), "allow_pipes": allow_pipes} for item in items]
     if join_s:
-        utt2spk = tables.setdefault("utt2spk", {})
-        items = join_short(items, utt2spk, join_s, options.max_s, n_jobs_map)
+        speakers = tables.setdefault("utt2spk", {})
+        items = join_short(items, speakers, join_s, options.max_s, n_jobs_map)
     results = Journal(wav_dir / JOURNAL)
     kept, parts = _work(results.run(format_item, items, n_jobs_map), report, options, progress)
     report.reused = results.reused
@@ -123,7 +120,10 @@ def _check_join(src: Path, tables: dict, options: FormatOptions, join_s: float) 
         raise UsageError(f"join_s cannot be {join_s!r} here", "format options", how)
 
 
-def _open_wav_dir(dst: Path) -> Path:
+def _open(src: Path, dst: Path) -> Path:
+    """Make ``dst`` ready, without the mark of a complete folder; return the folder for audio."""
+    if dst.exists() and dst.samefile(src):
+        raise DataError("source and result are the same folder", dst, "give another folder")
     wav_dir = Path(os.path.abspath(dst / "wav"))
     wav_dir.mkdir(parents=True, exist_ok=True)
     journal = wav_dir / JOURNAL
@@ -131,6 +131,7 @@ def _open_wav_dir(dst: Path) -> Path:
     if any(wav_dir.iterdir()) and not journal.exists():
         raise DataError("the folder holds audio that is not ours", wav_dir, "give another folder")
     journal.touch()
+    forget(dst)
     return wav_dir
 
 
