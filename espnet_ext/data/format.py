@@ -63,19 +63,17 @@ def format_dir(
         SetupError: A program of a piped entry is missing, or the disk is full.
     """
     src, dst, n_jobs_map = Path(src), Path(dst), n_jobs_map or map
-    tables, names = _read_tables(src, streams)
-    streams = {file: kind for file, kind in streams.items() if file in tables}
+    tables, names, streams = _read_tables(src, streams)
     check_speeds(streams, options.speeds)
     _refuse_equal_ids(tables, options)
     _check_join(src, tables, options, join_s)
     wav_dir = _open(src, dst)
-    unusable, notes = format_streams(tables, streams, dst / "streams", n_jobs_map)
-    report, items = _plan(src, tables, options, streams, unusable)
-    report.notes += notes
+    changed = format_streams(tables, streams, dst / "streams", n_jobs_map)
+    report, items = _plan(src, tables, options, streams, *changed)
     items = [{**item, "wav_dir": str(wav_dir), "allow_pipes": allow_pipes} for item in items]
     if join_s:
-        speakers = tables.setdefault("utt2spk", {})
-        items = join_short(items, speakers, join_s, options.max_s, n_jobs_map)
+        who = tables.setdefault("utt2spk", {})
+        items = join_short(items, who, join_s, options.max_s, n_jobs_map)
     results = Journal(wav_dir / JOURNAL)
     kept, parts = _work(results.run(format_item, items, n_jobs_map), report, options, progress)
     report.reused = results.reused
@@ -137,8 +135,8 @@ def _open(src: Path, dst: Path) -> Path:
 
 def _read_tables(
     src: Path, streams: Mapping[str, str]
-) -> tuple[dict[str, dict[str, str]], list[str]]:
-    """Return all tables of a set, and the names of those that the result has line by line."""
+) -> tuple[dict[str, dict[str, str]], list[str], dict[str, str]]:
+    """Return all tables, the names of those that the result has line by line, streams there are."""
     needed = [name for name in streams if name != "text"]
     tables = {name: read_table(src / name) for name in dict.fromkeys([*needed, "segments", "text",
               "utt2spk"]) if name in needed or (src / name).exists()}  # fmt: skip
@@ -148,7 +146,7 @@ def _read_tables(
     names = [*copied, *(n for n in others if n not in _STALE and n not in copied)]
     for name in names[len(copied) :]:
         tables[name] = read_table(src / name)
-    return tables, names
+    return tables, names, {file: kind for file, kind in streams.items() if file in tables}
 
 
 def _main(tables: dict[str, dict[str, str]]) -> dict[str, str]:
@@ -171,9 +169,14 @@ def _utterances(tables: dict, src: Path) -> Iterator[tuple[str, str, list]]:
 
 
 def _plan(
-    src: Path, tables: dict, options: FormatOptions, streams: Mapping[str, str], unusable: dict
+    src: Path,
+    tables: dict,
+    options: FormatOptions,
+    streams: Mapping[str, str],
+    unusable: dict,
+    notes: list,
 ) -> tuple[FormatReport, list[dict]]:
-    report, items, plain = FormatReport(0), {}, json.loads(json.dumps(asdict(options)))
+    report, items, plain = FormatReport(0, notes=notes), {}, json.loads(json.dumps(asdict(options)))
     further = [n for n in streams if n not in ("text", AUDIO)]
     for utt, recording, times in _utterances(tables, src):
         report.read += 1
