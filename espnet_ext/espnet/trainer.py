@@ -21,6 +21,7 @@ from espnet2.train.reporter import aggregate
 from espnet2.train.trainer import Trainer
 
 from espnet_ext.espnet import checkpoint, finite, memory
+from espnet_ext.espnet.short import LongEnough, shortest_of
 from espnet_ext.files import write_json
 from espnet_ext.hardware import training_device
 from espnet_ext.progress import duration, progress_log
@@ -66,6 +67,8 @@ class RunState:
     params: int = 0
     params_trained: int = 0
     not_finite: list[str] = field(default_factory=list)  # tensors that were so from the start
+    shortest: int = 0  # samples that an utterance must have
+    too_short: set[str] = field(default_factory=set)  # utterances that have fewer
     device: str = ""
     spent: dict[str, dict[str, Any]] = field(default_factory=dict)  # by epoch
 
@@ -112,6 +115,7 @@ class ExtTrainer(Trainer):
         cls.state = RunState(
             trainer_options,
             device=training_device(trainer_options.ngpu, processes),
+            shortest=shortest_of(model),
             params=sum(n for n, _ in counts),
             params_trained=sum(n for n, trained in counts if trained),
         )
@@ -177,7 +181,8 @@ class ExtTrainer(Trainer):
         for optimizer in optimizers:
             optimizer.zero_grad()
         state, epoch = cls.state, reporter.get_epoch()
-        timer = WaitTimer(iterator, _progress_of(model, iterator, reporter, state.options))
+        enough = LongEnough(iterator, state.shortest, "training", state.too_short)
+        timer = WaitTimer(enough, _progress_of(model, iterator, reporter, state.options))
         kept = f"; the checkpoint of epoch {epoch - 1} is kept" if epoch > 1 else ""
         start = time.perf_counter()
         with (
@@ -221,7 +226,8 @@ class ExtTrainer(Trainer):
         """Validate, then tell in one line how the epoch went."""
         start = time.perf_counter()
         part = f"epoch {reporter.get_epoch()}, validation batch"
-        with finite.FiniteGuard(model, iterator, part) as guard:
+        enough = LongEnough(iterator, cls.state.shortest, "validation", cls.state.too_short)
+        with finite.FiniteGuard(model, enough, part) as guard:
             super().validate_one_epoch(
                 model=model,
                 iterator=guard,
