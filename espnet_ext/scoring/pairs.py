@@ -63,6 +63,7 @@ def compared(
         first, missing = _planned(scores, sets, planned)
         same = {_key(first)} if first else set()
         rows = [*([first] if first else []), *(r for r in rows if _key(r) not in same)]
+        rows += _against_planned(scores, first, rows) if first else []
     return Compared(judge(rows), development if on_development else None, missing)
 
 
@@ -133,6 +134,19 @@ def _planned(
             if wanted and other in field.systems:
                 return compare(scores, field, system, other, planned=True), None
     return None, f"{planned.system} against {planned.against}: no run records yet"
+
+
+def _against_planned(
+    scores: Scores, planned: Comparison, known: Sequence[Comparison]
+) -> list[Comparison]:
+    """Return the other systems of the planned set against the planned reference."""
+    field = next(f for f in scores.fields(planned.set_name) if f.metric == planned.metric)
+    seen, rows = {_key(c) for c in known}, []
+    for system in scores.ranked(field):
+        if system != planned.reference:
+            row = compare(scores, field, system, planned.reference)
+            rows += [] if _key(row) in seen else [row]
+    return rows
 
 
 def _key(c: Comparison) -> tuple[str, str, frozenset[System]]:

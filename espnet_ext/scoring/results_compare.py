@@ -34,11 +34,13 @@ def comparison_lines(page: Page) -> list[str]:
         f"chosen on {code(page.compared.chosen_on)}" if page.compared.chosen_on
         else "chosen by the scores shown, as not all have scores of a development set"
     )  # fmt: skip
+    planned = any(c.planned for c in rows)
+    more = "; then the others against the reference of the planned comparison" if planned else ""
     lines = [
         "## Comparisons",
         "",
         "Each system against the strongest of equal budget, and the strongest of a budget against "
-        f"the strongest of all ({chosen}). Comparisons on this page: {len(rows)}.",
+        f"the strongest of all ({chosen}){more}. Comparisons on this page: {len(rows)}.",
         "",
         *([f"Planned, but without results: {cell(missing)}.", ""] if missing else []),
     ]
