@@ -111,6 +111,11 @@ class Tokens:
     model_type: Annotated[
         str, "Kind of sentencepiece model", Limits(("unigram", "bpe", "char", "word"))
     ] = "unigram"
+    normalization: Annotated[
+        str,
+        "What sentencepiece does to text before splitting it; text is in Unicode NFC already",
+        Limits(("identity", "nfkc", "nmt_nfkc", "nfkc_cf", "nmt_nfkc_cf")),
+    ] = "identity"
     symbols: Annotated[list[str], "Symbols that stay one token, e.g. tags"] = field(
         default_factory=list
     )

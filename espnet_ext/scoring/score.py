@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from espnet_ext.data.tables import read_table
+from espnet_ext.data.transcripts import read_texts
 from espnet_ext.errors import DataError
 from espnet_ext.files import sha256_file, sha256_json
 from espnet_ext.scoring.metrics import Metric
@@ -31,7 +31,7 @@ def score_files(metrics: Mapping[str, Metric], refs: Path, hyps: Path) -> dict[s
     for name, metric in metrics.items():
         out = hyps / metric.hyp_file
         try:
-            scored = metric.score_set(read_table(refs / metric.ref_file), read_table(out))
+            scored = metric.score_set(read_texts(refs / metric.ref_file), read_texts(out))
             value = metric.of_totals(scored.totals)
         except DataError as e:
             how = e.how or "./run.sh --stage decode"

@@ -3,6 +3,7 @@
 
 import pytest
 
+from espnet_ext.data.transcripts import tidy
 from espnet_ext.errors import UsageError
 from espnet_ext.recipe.steps import tokens
 
@@ -51,3 +52,50 @@ def test_tags_are_pieces_of_a_bpe_model(corpus):
 def test_an_impossible_size_says_so(corpus):
     with pytest.raises(UsageError, match="sentencepiece cannot make 5 pieces"):
         make(corpus, type="bpe", size=5)
+
+
+ACCENTS = {"a1": "e\u0301te\u0301 à la carte", "a2": "10² ﬁn", "a3": "ete\u00a0fini … ½"}
+
+
+def accents(folder):
+    folder.write("dump/train/text", "".join(f"{u} {t}\n" for u, t in ACCENTS.items()))
+    return folder
+
+
+def test_every_character_of_the_text_can_be_written_again(folder, monkeypatch):
+    import sentencepiece
+
+    said: list[str] = []
+    monkeypatch.setattr(tokens, "say", said.append)
+    _, made, out = make(accents(folder), type="bpe", size=20)
+    model = sentencepiece.SentencePieceProcessor(model_file=str(out / "bpe.model"))
+    for text in ACCENTS.values():
+        assert model.decode(model.encode(tidy(text))) == tidy(text)
+    assert {"²", "ﬁ", "…", "½"} <= set("".join(made)) and "\u0301" not in "".join(made)
+    assert not [line for line in said if "warning" in line]
+
+
+def test_a_normalisation_that_loses_characters_is_told(folder, monkeypatch):
+    said: list[str] = []
+    monkeypatch.setattr(tokens, "say", said.append)
+    make(accents(folder), type="bpe", size=22, normalization="nmt_nfkc")
+    assert "² (U+00B2) in 1 lines" in said[0] and "U+FB01" in said[0] and "U+00E9" not in said[0]
+
+
+def test_words_that_are_tokens_of_espnet_do_not_stand_twice(folder):
+    folder.write("dump/train/text", "a so <unk> it\nb <blank> <unk> is\n")
+    _, made, _ = make(folder, type="word")
+    assert made == ["<blank>", "<unk>", "so", "it", "is", "<sos/eos>"]
+
+
+def test_text_is_not_held_in_memory(folder):
+    import tracemalloc
+
+    with open(folder.write("dump/train/text", ""), "w") as f:
+        for i in range(4000):
+            f.write(f"utt{i:06d} {'abc def ' * 12}{i % 10}\n")  # 0.4 MB
+    tracemalloc.start()
+    make(folder, type="char")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2e5

@@ -26,6 +26,13 @@ def scored(tmp_path):
     return score_files(load(["wer", "cer"]), tmp_path / "ref", tmp_path / "hyp")
 
 
+def test_text_that_looks_the_same_is_the_same(tmp_path):
+    write_table(tmp_path / "ref/text", {"a": "e\u0301te\u0301\u00a0fini\u200b"})
+    write_table(tmp_path / "hyp/text", {"a": "été fini"})
+    scored = score_files(load(["wer", "cer"]), tmp_path / "ref", tmp_path / "hyp")
+    assert [scored["metrics"][name]["value"] for name in ("wer", "cer")] == [0, 0]
+
+
 @pytest.fixture
 def written(scored, record_dict):
     """A record as the score stage writes it."""

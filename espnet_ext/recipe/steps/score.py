@@ -4,7 +4,7 @@
 import json
 from pathlib import Path
 
-from espnet_ext.data.tables import read_table
+from espnet_ext.data.transcripts import read_texts
 from espnet_ext.errors import UsageError
 from espnet_ext.files import write_text
 from espnet_ext.recipe.console import say
@@ -93,7 +93,7 @@ def _score_set(ctx: Context, metrics: dict[str, Metric], method: str, name: str)
     refs, out = DATA / name, ctx.exp / "decode" / method / name
     scored = score_files(metrics, refs, out)
     if any((m.ref_file, m.hyp_file) == ("text", "text") for m in metrics.values()):
-        _write_errors(out / "errors.txt", read_table(refs / "text"), read_table(out / "text"))
+        _write_errors(out / "errors.txt", read_texts(refs / "text"), read_texts(out / "text"))
     cost = json.loads((out / "decode.json").read_text(encoding="utf-8"))
     return {
         **scored,

@@ -2,10 +2,13 @@
 """Stage 4: the token list."""
 
 import re
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 from espnet_ext.data.tables import iter_table
+from espnet_ext.data.transcripts import tidy
 from espnet_ext.errors import DataError, UsageError, nearest
 from espnet_ext.files import atomic_dir, write_text
 from espnet_ext.recipe.console import say
@@ -13,6 +16,7 @@ from espnet_ext.recipe.schema import Tokens
 from espnet_ext.recipe.stages import Context, Plan
 from espnet_ext.recipe.steps.format import DUMP
 
+FIRST, LAST = ("<blank>", "<unk>"), "<sos/eos>"  # ESPnet's own
 TYPES = ("bpe", "char", "word")
 
 
@@ -63,27 +67,40 @@ def run(ctx: Context, plan: Plan) -> None:
     """Write ``tokens.txt`` (and ``bpe.model``)."""
     out = folder(ctx)
     with atomic_dir(out) as tmp:
-        sentences = [s for path in plan.needs for _, s in iter_table(path) if s]
-        tokens = _train_bpe(ctx, tmp, sentences) if ctx.recipe.tokens.type == "bpe" else None
-        if tokens is None:
-            tokens = _count(ctx, sentences)
+        if ctx.recipe.tokens.type == "bpe":
+            tokens = _train_bpe(ctx, tmp, plan.needs)
+        else:
+            tokens = _count(ctx, _sentences(plan.needs))
             write_text(tmp / "symbols.txt", "".join(f"{s}\n" for s in ctx.recipe.tokens.symbols))
-        lines = ["<blank>", "<unk>", *tokens, "<sos/eos>"]
+        lines = [*FIRST, *tokens, LAST]
         write_text(tmp / "tokens.txt", "".join(f"{t}\n" for t in lines))
     say(f"  {len(lines)} tokens in {out}/tokens.txt")
 
 
-def _train_bpe(ctx: Context, out: Path, sentences: list[str]) -> list[str]:
+def _sentences(paths: Iterable[Path]) -> Iterator[str]:
+    """Yield all texts, one by one, in the form that training and scoring use."""
+    return (text for path in paths for _, value in iter_table(path) if (text := tidy(value)))
+
+
+def _train_bpe(ctx: Context, out: Path, paths: list[Path]) -> list[str]:
     import sentencepiece as spm
 
-    t = ctx.recipe.tokens
+    t, characters = ctx.recipe.tokens, Counter()
+
+    def counted() -> Iterator[str]:
+        for sentence in _sentences(paths):
+            characters.update(set(sentence))
+            characters[""] += 1
+            yield sentence
+
     try:
         spm.SentencePieceTrainer.train(
-            sentence_iterator=iter(sentences),
+            sentence_iterator=counted(),
             model_prefix=str(out / "bpe"),
             vocab_size=t.size,
             model_type=t.model_type,
             user_defined_symbols=t.symbols,
+            normalization_rule_name=t.normalization,
             character_coverage=1.0,
             bos_id=-1,
             eos_id=-1,
@@ -94,25 +111,35 @@ def _train_bpe(ctx: Context, out: Path, sentences: list[str]) -> list[str]:
         )
     except RuntimeError as e:
         raise UsageError(
-            f"sentencepiece cannot make {t.size} pieces from {len(sentences)} lines: {e}",
+            f"sentencepiece cannot make {t.size} pieces from {characters['']} lines: {e}",
             "tokens.size",
             "choose another size (at least the number of different characters)",
         ) from None
     model = spm.SentencePieceProcessor(model_file=str(out / "bpe.model"))
+    _warn_of_lost(model, characters)
     return [model.id_to_piece(i) for i in range(model.get_piece_size()) if not model.is_unknown(i)]
 
 
-def _count(ctx: Context, sentences: list[str]) -> list[str]:
-    """Return characters or words by falling frequency, ties as they come (as ESPnet does)."""
-    from collections import Counter
+def _warn_of_lost(model: Any, characters: Counter) -> None:
+    """Tell which characters of the text the model can never write."""
+    lost = [c for c in sorted(characters) if c.strip() and model.decode(model.encode(c)) != c]
+    if lost:
+        shown = ", ".join(f"{c} (U+{ord(c):04X}) in {characters[c]} lines" for c in lost[:5])
+        more = f" and {len(lost) - 5} more" if len(lost) > 5 else ""
+        say(f"  warning: the token model writes these characters as others: {shown}{more}; they "
+            "count as errors (tokens.normalization: identity keeps most)")  # fmt: skip
 
+
+def _count(ctx: Context, sentences: Iterable[str]) -> list[str]:
+    """Return characters or words by falling frequency, ties as they come (as ESPnet does)."""
     t = ctx.recipe.tokens
     split = splitter(t, None)
     counts = Counter(token for sentence in sentences for token in split(sentence))
     if not counts:
         raise DataError("the training text is empty", DUMP / ctx.recipe.data.train / "text")
     ordered = [w for w, _ in counts.most_common()]
-    return [*t.symbols, *(w for w in ordered if w not in t.symbols)]
+    known = {*t.symbols, *FIRST, LAST}
+    return [*t.symbols, *(w for w in ordered if w not in known)]
 
 
 def splitter(t: Tokens, out: Path | None) -> Callable[[str], list]:
