@@ -104,7 +104,7 @@ def _ordered(
     pending: deque[Any] = deque()
     try:
         for chunk in itertools.batched(items, size):
-            pending.append(submit(_work, fn, chunk))
+            pending.append(submit(_work, os.getcwd(), fn, chunk))
             if len(pending) >= AHEAD * jobs:
                 yield from pending.popleft().result()
         while pending:
@@ -114,7 +114,8 @@ def _ordered(
             future.cancel()
 
 
-def _work(fn: Callable[[Any], Any], chunk: tuple) -> list:
+def _work(cwd: str, fn: Callable[[Any], Any], chunk: tuple) -> list:
+    os.chdir(cwd)  # a cluster may start workers elsewhere, and paths are relative to the recipe
     return [fn(item) for item in chunk]
 
 

@@ -10,7 +10,7 @@ from espnet_ext.recipe import records, stages
 from espnet_ext.recipe.console import say
 from espnet_ext.recipe.environment import check_environment, require_environment
 from espnet_ext.recipe.executor import dask_settings
-from espnet_ext.recipe.stages import PHASES, Context, Plan, Stage
+from espnet_ext.recipe.stages import PHASES, Context, Plan, Stage, find
 from espnet_ext.recipe.steps import launch
 
 SAMPLE = 3  # audio files opened per set
@@ -67,7 +67,7 @@ def _problems(
             yield "corpus", _caught(_check_corpus, ctx)
         if stage.name in PHASES and (done or {}).get("settings") != plan.settings:
             yield f"{stage.name} configuration", _caught(_check_training, ctx, stage, plan)
-    yield "audio", _caught(_check_audio, ctx)
+    yield "audio", _caught(_check_audio, ctx, {s.name: p for s, p in plans})
 
 
 def _caught(check, *args) -> EspnetExtError | None:
@@ -126,13 +126,34 @@ def _check_training(ctx: Context, stage: Stage, plan: Plan) -> None:
     parse(task, train_argv(ctx))
 
 
-def _check_audio(ctx: Context) -> None:
+def _check_audio(ctx: Context, plans: dict[str, Plan]) -> None:
+    """Open some files that will be read first: the corpus's, or what formatting made of them."""
     from espnet_ext.data.audio import info
     from espnet_ext.data.tables import read_table
 
+    folder = Path("data") if "format" in plans else Path("dump")
+    prepare = plans.get("prepare") if folder.name == "data" else None
+    if prepare and records.will_run(ctx, find("prepare"), prepare):
+        return  # it will be made again
     for name in (ctx.recipe.data.train, *ctx.recipe.data.test):
-        scp = Path("dump") / name / "wav.scp"
-        if scp.exists():
-            rows = list(read_table(scp).items())
-            for _, path in rows[:: max(1, len(rows) // SAMPLE)]:
+        scp = folder / name / "wav.scp"
+        if not scp.exists():
+            continue
+        rows = list(read_table(scp).items())
+        for utt, path in rows[:: max(1, len(rows) // SAMPLE)]:
+            if path.endswith("|"):
+                continue
+            if not Path(path).exists():
+                raise DataError(
+                    f"the audio of '{utt}' is gone: {path}", scp, _how_moved(ctx, folder)
+                )
+            if folder.name == "dump":  # formatting leaves damaged audio out, and says which
                 info(path)
+
+
+def _how_moved(ctx: Context, folder: Path) -> str:
+    if folder.name == "dump":
+        return "./run.sh --stage format writes the table again"
+    env = ctx.recipe.corpus.env
+    again = f"{env}=/new/path ./run.sh" if env else "./run.sh --force --stage 1 --stop-stage 1"
+    return f"if the corpus moved: {again}"

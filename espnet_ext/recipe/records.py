@@ -1,68 +1,60 @@
 # SPDX-License-Identifier: Apache-2.0
 """``.done`` records: is a stage up to date, and if not, what changed."""
 
-import hashlib
 import json
-import os
 import time
 from pathlib import Path
 
-from espnet_ext.data.tables import iter_table
 from espnet_ext.errors import DataError
-from espnet_ext.files import sha256_file, sha256_json, write_json
-from espnet_ext.recipe import stages
+from espnet_ext.files import write_json
+from espnet_ext.recipe import stages, whole
+from espnet_ext.recipe.content import Contents
 from espnet_ext.recipe.stages import Context, Plan, Stage
 
-HASH_WHOLE_MB = 256  # larger files are known by size and time
-
-
-def fingerprint(path: Path) -> str:
-    """Return a text that changes when the content of file ``path`` changes."""
-    if not path.exists():
-        return "missing"
-    if path.is_dir():
-        return sha256_json({str(p.relative_to(path)): fingerprint(p) for p in _files(path)})
-    stat = path.stat()
-    if stat.st_size > HASH_WHOLE_MB << 20:
-        return f"{stat.st_size}:{stat.st_mtime_ns}"
-    if path.name == "wav.scp":  # moving the recipe's folder is no change of its data
-        here = os.fsencode(Path.cwd()) + b"/"
-        return hashlib.sha256(path.read_bytes().replace(here, b"")).hexdigest()
-    if path.suffix == ".scp":  # equal offsets do not mean equal archives
-        return sha256_json([sha256_file(path), *map(fingerprint, _archives(path))])
-    return sha256_file(path)
-
-
-def _archives(path: Path) -> list[Path]:
-    """Return the files of ``utterance FILE:OFFSET`` lines."""
-    values = (value.rpartition(":") for _, value in iter_table(path))
-    return sorted({Path(file) for file, _, offset in values if file and offset.isdecimal()})
-
-
-def _files(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.rglob("*") if p.is_file() and "__pycache__" not in p.parts)
+LISTS = "lists of "  # how inputs that are a corpus begin
 
 
 def current(plan: Plan) -> dict:
     """Return what the products depend on, as it is now."""
+    known = Contents()
     inputs = plan.needs if plan.inputs is None else plan.inputs
+    prints = {str(p): known.fingerprint(p) for p in inputs}
+    prints |= {f"{LISTS}{n}": known.lists(p) for n, p in plan.corpora.items() if p.is_dir()}
+    known.save()
     return {
         "settings": json.loads(json.dumps(plan.settings, default=str)),
-        "inputs": {str(p): fingerprint(p) for p in inputs},
+        "inputs": prints,
     }
 
 
 def why_run(ctx: Context, stage: Stage, plan: Plan, now: dict) -> str:
     """Return why the stage must run, or an empty text when it is up to date."""
-    record = read(ctx.done_path(stage))
+    path = ctx.done_path(stage)
+    record = read(path)
     if record is None:
-        return "not done yet"
+        return f"its record {path} is damaged" if path.exists() else "first run"
     gone = [str(p) for p in plan.makes if not p.exists()]
     if gone:
         return f"{gone[0]} is gone"
+    damaged, _ = whole.damage(record.get("made", {}))
+    if damaged:
+        return damaged
     changed = changes(record.get("settings", {}), now["settings"])
-    changed += changes(record.get("inputs", {}), now["inputs"])
+    before, inputs = record.get("inputs", {}), now["inputs"]
+    # A corpus that is no longer there, or was not looked at then, is no reason.
+    either = {k for k in before.keys() ^ inputs.keys() if k.startswith(LISTS)}
+    changed += changes(*({k: v for k, v in d.items() if k not in either} for d in (before, inputs)))
     return "changed: " + ", ".join(changed) if changed else ""
+
+
+def will_run(ctx: Context, stage: Stage, plan: Plan) -> bool:
+    """Return whether the stage is going to run, by all that is known now."""
+    return bool(ctx.options.force or why_run(ctx, stage, plan, current(plan)))
+
+
+def edited(ctx: Context, stage: Stage) -> list[str]:
+    """Return which products of an up-to-date stage a person edited."""
+    return whole.damage((read(ctx.done_path(stage)) or {}).get("made", {}))[1]
 
 
 def changes(old: dict, new: dict) -> list[str]:
@@ -88,10 +80,15 @@ def read(path: Path) -> dict | None:
     return record if isinstance(record, dict) else None
 
 
-def write(ctx: Context, stage: Stage, now: dict, wall_s: float) -> None:
+def write(ctx: Context, stage: Stage, plan: Plan, now: dict, wall_s: float) -> None:
     """Record that the stage is done; the last thing a stage does."""
-    made = time.strftime("%Y-%m-%d %H:%M:%S")
-    record = {**now, "stage": stage.name, "wall_s": round(wall_s, 2), "made": made}
+    record = {
+        **now,
+        "stage": stage.name,
+        "wall_s": round(wall_s, 2),
+        "date": time.strftime("%Y-%m-%d %H:%M:%S"),
+        "made": whole.counts(plan.makes),
+    }
     write_json(ctx.done_path(stage), record)
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from espnet_ext import files
 from espnet_ext.errors import EspnetExtError, UsageError
 from espnet_ext.progress import duration
-from espnet_ext.recipe import config, lock, options, processes, records, stages
+from espnet_ext.recipe import config, content, lock, options, processes, records, stages
 from espnet_ext.recipe.console import say, stage_log
 from espnet_ext.recipe.schema import Recipe
 from espnet_ext.recipe.stages import Context, Plan, Stage
@@ -146,7 +146,8 @@ def _run_stage(ctx: Context, stage: Stage, plan: Plan) -> int | None:
     why = records.why_run(ctx, stage, plan, now) or ("--force" if ctx.options.force else "")
     label = f"stage {stage.number} {stage.name}"
     if not why:
-        say(f"{label}: up to date")
+        edited = records.edited(ctx, stage)
+        say(f"{label}: up to date" + (f"; edited since: {', '.join(edited)}" if edited else ""))
         return None
     say(f"{label}: {stage.does} ({why})")
     ctx.done_path(stage).unlink(missing_ok=True)
@@ -155,6 +156,10 @@ def _run_stage(ctx: Context, stage: Stage, plan: Plan) -> int | None:
     try:
         with stage_log(log, _header(ctx, stage)):
             stage.code(ctx.recipe).run(ctx, plan)
+            plan = stages.plan(ctx, stage)  # which products there are may depend on the data
+            for path in plan.makes:
+                if path.name == "wav.scp" and path.exists():
+                    content.make_relative(path)
         _check_made(stage, plan)
     except SystemExit as e:  # what ESPnet's parser does with a value that it cannot read
         last = [x for x in log.read_text(encoding="utf-8").splitlines() if x.strip()][-1:]
@@ -163,7 +168,7 @@ def _run_stage(ctx: Context, stage: Stage, plan: Plan) -> int | None:
     except Exception as e:
         return _failed(ctx, stage, log, e)
     wall_s = time.monotonic() - start
-    records.write(ctx, stage, now, wall_s)
+    records.write(ctx, stage, plan, now, wall_s)
     say(f"{label}: done in {duration(wall_s)}")
     return 0
 

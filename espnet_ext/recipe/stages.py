@@ -87,6 +87,7 @@ class Plan:
         makes: Files that exist afterwards; one missing makes the stage run again.
         settings: Configuration values that the products depend on.
         inputs: Files whose content the products depend on (default: ``needs``).
+        corpora: ``{name: folder}`` of which transcripts and lists count, not the audio.
         disk_mb: Estimate of the space taken.
         stock: Equivalent commands with ESPnet's own programs, to be pasted in the recipe's folder.
         off: Why the stage has nothing to do; empty if it has.
@@ -96,6 +97,7 @@ class Plan:
     makes: list[Path] = field(default_factory=list)
     settings: dict[str, Any] = field(default_factory=dict)
     inputs: list[Path] | None = None
+    corpora: dict[str, Path] = field(default_factory=dict)
     disk_mb: float = 0.0
     stock: list[str] = field(default_factory=list)
     off: str = ""

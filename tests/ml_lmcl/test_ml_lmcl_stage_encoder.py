@@ -53,7 +53,7 @@ def recipe(tmp_path, monkeypatch):
         now = records.current(plan)
         run.why = records.why_run(ctx, find("tokens"), plan, now)
         stage.run(ctx, plan)
-        records.write(ctx, find("tokens"), now, 0.0)
+        records.write(ctx, find("tokens"), plan, now, 0.0)
         return told[-1]
 
     return run
@@ -221,7 +221,7 @@ def test_impossible_settings_are_named(recipe, args, words):
 
 def test_unset_means_the_same_as_before_and_none_goes_back(recipe, folder, monkeypatch):
     recipe()
-    assert recipe.why == "not done yet" and encoder_source() == ""
+    assert recipe.why == "first run" and encoder_source() == ""
     recipe(folder)
     assert recipe.why.startswith("changed: ") and "settings" not in recipe.why
     recipe()

@@ -118,3 +118,36 @@ def test_what_the_script_is_given(prepare):
     assert rest.startswith("$(touch X) b ")
     assert rest.endswith(" C.UTF-8\n")
     assert not list(Path().rglob("X"))
+
+
+def test_what_the_script_depends_on(prepare, folder):
+    folder.write("../../../local/corpus.py", "from helper import x\nimport os\n")
+    folder.write("../../../local/helper.py", "x = 1\n")
+    folder.write("../../../local/other.py", "")
+    folder.write("local/evidence.sh", "")
+    folder.write("lists/train.txt", "a\n")
+    script = ": ../../../local/corpus.py"
+    argv = ["--prepare.args", "[lists/train.txt]"]
+    assert prepare(script, *argv)[0] == 0
+    assert "up to date" in prepare(script, *argv)[1]
+    for path, text in (
+        ("../../../local/corpus.py", "from helper import x\n"),
+        ("../../../local/helper.py", "x = 2\n"),
+        ("local/list.txt", "new\n"),
+        ("lists/train.txt", "b\n"),
+    ):
+        folder.write(path, text)
+        assert f"changed: {path})" in prepare(script, *argv)[1]
+    for path in ("../../../local/other.py", "local/evidence.sh"):
+        folder.write(path, "# changed")
+        assert "up to date" in prepare(script, *argv)[1]
+
+
+def test_an_edited_list_is_kept_and_a_torn_one_made_again(prepare):
+    prepare()
+    Path("data/train/text").write_text("a hello\n")
+    out = prepare()[1]
+    assert "up to date; edited since: data/train/text has 1 lines, 2 were made" in out
+    Path("data/train/text").write_text("a hello\nb he")
+    assert "(data/train/text has 1 lines, 2 were made)" in prepare()[1]
+    assert Path("data/train/text").read_text() == "a hello\nb hello\n"

@@ -71,7 +71,7 @@ def raising(error: BaseException):
 def test_order_then_up_to_date(main):
     code, out, err, done = main()
     assert (code, done, err) == (0, list(NAMES), "")
-    assert "stage 1 format: makes format (not done yet)" in out
+    assert "stage 1 format: makes format (first run)" in out
     assert "done: 4 stage(s)" in out
     assert "output of" not in out
     code, out, _, done = main()

@@ -182,7 +182,8 @@ def test_a_set_without_audio_is_formatted_by_its_first_stream(corpus):
     corpus.recipe(format={}, finetune=phase, data={"files": ["video.scp", "text", "utt2spk"]})
     ctx = corpus.context("format")
     plan = stages.plan(ctx, ctx.stage)
-    assert plan.makes == [Path(f"dump/{n}/video.scp") for n in ("train", "dev", "test")]
+    tables = ("video.scp", "utt2spk", "text")
+    assert plan.makes == [Path(f"dump/{n}/{t}") for n in ("train", "dev", "test") for t in tables]
     for name in prepare.sets(ctx):
         prepare._check(ctx, Path("data") / name)
     format_step.run(ctx, plan)

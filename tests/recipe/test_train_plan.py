@@ -229,7 +229,7 @@ def test_changed_configuration_file_is_noticed_below_an_override(plan_of, folder
     """An override of optim_conf.lr must not hide the file's other optim_conf values."""
     args = {"optim_conf": {"lr": 3}}
     ctx, plan = plan_of("finetune", finetune={"args": args})
-    records.write(ctx, ctx.stage, records.current(plan), 0)
+    records.write(ctx, ctx.stage, plan, records.current(plan), 0)
     for path in plan.makes:
         folder.write(path, "")
     folder.write("conf/train.yaml", "max_epoch: 3\noptim_conf: {lr: 9, weight_decay: 7}\n")

@@ -51,6 +51,20 @@ def test_a_second_run_does_nothing(whole):
     assert RAN.findall(out) == [] and out.count("up to date") == 7
 
 
+def test_a_moved_recipe_goes_on_where_it_is(whole):
+    recipe, _ = whole
+    here, there = recipe.path.parents[2], recipe.path.parents[2].with_name("there")
+    here.rename(there)
+    recipe.path = there / recipe.path.relative_to(here)
+    try:
+        out = recipe.run(*TINY)
+        assert RAN.findall(out) == [] and out.count("up to date") == 7
+        recipe.run(*TINY, "--stage", "decode", "--stop-stage", "decode", "--force")
+    finally:
+        there.rename(here)
+        recipe.path = here / recipe.path.relative_to(there)
+
+
 def test_a_changed_learning_rate_reruns_only_what_depends_on_it(recipe_copy, whole):
     recipe, _ = whole
     out = recipe.run(*TINY, "--finetune.args.optim_conf.lr=0.001", "--stop-stage", "8")

@@ -31,10 +31,16 @@ def plan(ctx: Context) -> Plan:
     return Plan(
         needs=[DATA / s / main_file(ctx, s) for s in names],
         inputs=[p for s in names for p in sorted((DATA / s).glob("*")) if p.is_file()],
-        makes=[DUMP / s / main_file(ctx, s) for s in names],
+        makes=[DUMP / s / file for s in names for file in _tables(ctx, s)],
         settings={**_settings(f), "units": _units(ctx), **_further(ctx, names)},
         disk_mb=5 + prepare.disk_mb * copies,
     )
+
+
+def _tables(ctx: Context, name: str) -> list[str]:
+    main = main_file(ctx, name)
+    tables = [main, "utt2spk", *(["utt2num_samples"] if main == "wav.scp" else [])]
+    return [*tables, "text"] if (DATA / name / "text").exists() else tables
 
 
 def _settings(f: Format) -> dict:

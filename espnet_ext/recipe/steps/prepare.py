@@ -2,6 +2,7 @@
 """Stage 1: run the recipe's data preparation and check what it made."""
 
 import os
+import re
 import shlex
 import shutil
 import sys
@@ -34,10 +35,13 @@ def plan(ctx: Context) -> Plan:
     path = os.environ.get(corpus.env, known.get("corpus")) if corpus.env else None
     further = {n: os.environ.get(n, (known.get("further") or {}).get(n)) for n in corpus.more_env}
     files = ctx.recipe.data.files
+    given = {corpus.env or "corpus": path, **further, **_files_of_args(section.args)}
+    paths = {n: Path(p) for n, p in given.items() if p and Path(p).exists()}
     return Plan(
         needs=[script],
         makes=[DATA / s / f for s in sets(ctx) for f in files if _expected(ctx, s, f)],
-        inputs=[p for p in sorted(script.parent.rglob("*")) if p.suffix in (".sh", ".py")],
+        inputs=[*_sources(script), *(p for p in paths.values() if p.is_file())],
+        corpora={n: p for n, p in paths.items() if p.is_dir()},
         settings={
             "args": section.args,
             "corpus": path,
@@ -47,6 +51,33 @@ def plan(ctx: Context) -> Plan:
         disk_mb=section.disk_mb,
         stock=[shlex.join(["bash", str(script), str(DATA), *section.args])],
     )
+
+
+def _files_of_args(args: list[str]) -> dict[str, str]:
+    """Return the arguments that may be paths; ``--key=path`` too."""
+    return {a: a.rpartition("=")[2] if a.startswith("-") else a for a in map(str, args)}
+
+
+def _sources(script: Path) -> list[Path]:
+    """Return the script, the files beside it, and the shared ones that these name or import.
+
+    Of the shell scripts beside it only those that it names.
+    """
+    beside = [p for p in script.parent.rglob("*") if p.is_file() and "__pycache__" not in p.parts]
+    todo, found = [script, *(p for p in sorted(beside) if p.suffix != ".sh")], []
+    while todo:
+        path = todo.pop(0)
+        if path in found or not path.is_file():
+            continue
+        found.append(path)
+        text = path.read_text(encoding="utf-8", errors="replace")
+        if path.suffix == ".sh":
+            todo += [Path(x) for x in re.findall(r"(?:\.\./)+[\w./-]+\.(?:sh|py)", text)]
+            todo += [p for p in beside if p.suffix == ".sh" and p.name in text]
+        elif path.suffix == ".py":
+            names = re.findall(r"^\s*(?:from|import)\s+(\w+)", text, re.M)
+            todo += [path.with_name(f"{name}.py") for name in names]
+    return found
 
 
 def _expected(ctx: Context, name: str, file: str) -> bool:
