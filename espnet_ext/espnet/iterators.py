@@ -19,6 +19,14 @@ from espnet2.iterators.sequence_iter_factory import SequenceIterFactory
 from espnet2.samplers.build_batch_sampler import build_batch_sampler
 from torch.utils.data import DataLoader, Dataset
 
+from espnet_ext.espnet.unreadable import (
+    READ_ERRORS,
+    NamingCollate,
+    NamingLoader,
+    Unreadable,
+    find_unreadable,
+)
+
 __all__ = [
     "AbsIterFactory", "JointIterFactory", "PersistentIterFactory", "count_batches", "stretch",
 ]  # fmt: skip
@@ -30,12 +38,17 @@ class SeededDataset(Dataset):
     def __init__(self, dataset: Any):
         self.dataset = dataset
 
-    def __getitem__(self, key: tuple[int, int, str]) -> tuple[str, dict]:
+    def __getitem__(self, key: tuple[int, int, str]) -> tuple[str, dict] | Unreadable:
         digest = hashlib.blake2b("{}:{}:{}".format(*key).encode(), digest_size=4).digest()
         seed = int.from_bytes(digest)
         random.seed(seed)
         np.random.seed(seed)
-        return self.dataset[key[2]]
+        try:
+            return self.dataset[key[2]]
+        except READ_ERRORS:
+            if lost := find_unreadable(self.dataset, key[2]):
+                return lost
+            raise
 
 
 class EpochBatches:
@@ -63,12 +76,12 @@ class PersistentIterFactory(AbsIterFactory):
         self.stock = stock
         self.batches = EpochBatches()
         workers = stock.num_workers
-        self.loader = DataLoader(
+        self.loader = NamingLoader(
             SeededDataset(stock.dataset),
             batch_sampler=self.batches,
             num_workers=workers,
             pin_memory=stock.pin_memory,
-            collate_fn=stock.collate_fn,
+            collate_fn=NamingCollate(stock.collate_fn),
             persistent_workers=workers > 0,
             prefetch_factor=prefetch if workers > 0 else None,
             generator=torch.Generator(),

@@ -33,6 +33,7 @@ def run(task_name: str, argv: list[str]) -> None:
     from espnet_ext.espnet import memory
     from espnet_ext.espnet.task import find_task, is_first_process, world_size
     from espnet_ext.espnet.trainer import PHASE_RECORD
+    from espnet_ext.espnet.unreadable import READ_ERRORS, name_culprit
 
     task = find_task(task_name)
     args = parse(task, argv)
@@ -40,7 +41,12 @@ def run(task_name: str, argv: list[str]) -> None:
         args.num_att_plot = 0
     start = time.monotonic()
     memory.reset_peaks()
-    task.main(args=args)
+    try:
+        task.main(args=args)
+    except READ_ERRORS as e:
+        if args.collect_stats:
+            name_culprit(args, e)
+        raise
     gc.collect()  # models hold themselves in circles; several trainings of a process would add up
     if args.collect_stats or not is_first_process(args):
         return
