@@ -44,12 +44,12 @@ def comparison_lines(page: Page) -> list[str]:
         "",
         *([f"Planned, but without results: {cell(missing)}.", ""] if missing else []),
     ]
-    main = [c for c in rows if _is_main(page, c)]
+    main = [c for c in rows if c.planned or _is_main(page, c)]
     others = [c for c in rows if c not in main]
-    lines += [*_table(main), ""] if main else []
+    lines += [*_table(page, main), ""] if main else []
     lines += [*LEGEND, ""]
-    lines += folded("Comparisons on the other sets", [*_table(others), ""] if others else [])
-    return lines + folded("Changes by seed", _by_seed(rows))
+    lines += folded("Comparisons on the other sets", [*_table(page, others), ""] if others else [])
+    return lines + folded("Changes by seed", _by_seed(page, rows))
 
 
 def against(page: Page, system: System) -> Comparison | None:
@@ -67,7 +67,7 @@ def _is_main(page: Page, c: Comparison) -> bool:
     return page.main is not None and c.set_name == page.main.set_name
 
 
-def _table(rows: Sequence[Comparison]) -> list[str]:
+def _table(page: Page, rows: Sequence[Comparison]) -> list[str]:
     sets = len({c.set_name for c in rows}) > 1
     metric = len({c.metric.name for c in rows}) > 1
     remarks = any(c.remarks for c in rows)
@@ -81,7 +81,7 @@ def _table(rows: Sequence[Comparison]) -> list[str]:
         body.append(
             [
                 *([c.set_name] if sets else []), *([c.metric.title] if metric else []),
-                *_names(c, rows), seeds_of(c.seeds), *_numbers(c),
+                *_names(page, c), seeds_of(c.seeds), *_numbers(c),
                 NONE if c.p is None else f"{c.p:.3f}",
                 NONE if c.budget is None else f"{c.budget.ratio:.2f}x",
                 verdict(c), *(["; ".join(c.remarks)] if remarks else []),
@@ -90,10 +90,10 @@ def _table(rows: Sequence[Comparison]) -> list[str]:
     return table(header, body, TEXT)
 
 
-def _names(c: Comparison, rows: Sequence[Comparison]) -> list[str]:
-    """Return the names of the two systems in a table of these comparisons."""
-    among = {s for r in rows if r.set_name == c.set_name for s in (r.system, r.reference)}
-    return [name_of(s, sorted(among)) for s in (c.system, c.reference)]
+def _names(page: Page, c: Comparison) -> list[str]:
+    """Return the names of the two systems, as the tables of their set have them."""
+    field = next(f for f in page.scores.fields(c.set_name) if f.metric == c.metric)
+    return [name_of(s, field.systems) for s in (c.system, c.reference)]
 
 
 def _numbers(c: Comparison) -> list[str]:
@@ -109,7 +109,7 @@ def _numbers(c: Comparison) -> list[str]:
     ]  # fmt: skip
 
 
-def _by_seed(rows: Sequence[Comparison]) -> list[str]:
+def _by_seed(page: Page, rows: Sequence[Comparison]) -> list[str]:
     rows = [c for c in rows if c.result is not None]
     seeds = sorted({s for c in rows for s in c.seeds})
     header = ["Set", "System", "Against", *(f"Seed {s}" for s in seeds)]
@@ -117,5 +117,5 @@ def _by_seed(rows: Sequence[Comparison]) -> list[str]:
     for c in rows:
         change = dict(zip(c.seeds, c.result.changes, strict=True))
         cells = [signed(change[s], 2) if s in change else NONE for s in seeds]
-        body.append([c.set_name, *_names(c, rows), *cells])
+        body.append([c.set_name, *_names(page, c), *cells])
     return [*table(header, body, TEXT), ""] if rows else []

@@ -51,11 +51,14 @@ class Scores:
         self.records = list(records)
         self.metrics = dict(metrics)
         self._samples = samples
+        self._fields: dict[str, list[Field]] = {}
         self._known: dict[tuple[str, str, str], tuple[Resampled, dict[tuple[str, str], int]]] = {}
 
     def fields(self, set_name: str) -> list[Field]:
         """Return the systems with scores of a set, by metric; systems by name."""
-        found = []
+        if set_name in self._fields:
+            return self._fields[set_name]
+        found = self._fields[set_name] = []
         for metric in self.metrics.values():
             systems: dict[System, list[Record]] = {}
             for run in self.records:

@@ -6,13 +6,24 @@ import sys
 import pytest
 
 from espnet_ext.errors import DataError, SetupError
-from espnet_ext.scoring.sweep_plot import SweepPoint, plot_sweep
+from espnet_ext.scoring.sweep_plot import SweepPoint, is_geometric, plot_sweep
 
 POINTS = [
     SweepPoint(0.5, 9.0, 8.5, 9.5, "_new $x$"),
     SweepPoint(0.1, 10.0, 9.5, 10.5, "_new $x$"),
     SweepPoint(0.1, 12.0, 11.5, 12.5, "baseline"),
 ]
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """The figures that are saved."""
+    figure = pytest.importorskip("matplotlib.figure")
+    found, save = [], figure.Figure.savefig
+    monkeypatch.setattr(
+        figure.Figure, "savefig", lambda self, *a, **k: (found.append(self), save(self, *a, **k))
+    )
+    return found
 
 
 def test_a_png_is_written_and_does_not_depend_on_the_order(tmp_path):
@@ -35,13 +46,7 @@ def test_the_picture_shows_the_values(tmp_path):
     assert pictures[0].read_bytes() != pictures[1].read_bytes()
 
 
-def test_names_stand_in_the_order_given_and_are_not_joined(tmp_path, monkeypatch):
-    figure = pytest.importorskip("matplotlib.figure")
-    drawn = []
-    save = figure.Figure.savefig
-    monkeypatch.setattr(
-        figure.Figure, "savefig", lambda self, *a, **k: (drawn.append(self), save(self, *a, **k))
-    )
+def test_names_stand_in_the_order_given_and_are_not_joined(tmp_path, drawn):
     points = [
         SweepPoint(x, y, y - 1, y + 1, g)
         for g, y in (("new", 9.0), ("old", 11.0))
@@ -54,6 +59,35 @@ def test_names_stand_in_the_order_given_and_are_not_joined(tmp_path, monkeypatch
     new, old = (line.get_xdata() for line in axes.lines)
     assert all(0 < b - a < 0.5 for a, b in zip(new, old, strict=True))  # side by side
     assert [round(x) for x in new] == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([0.01, 0.1, 1.0], True),
+        ([1e-4, 3e-4, 1e-3], True),
+        ([1, 2, 4, 8, 16], True),
+        ([16, 1, 4, 2, 8], True),  # the order of the points does not matter
+        ([0.1, 0.2, 0.3, 0.4, 0.5], False),
+        ([1, 2, 3, 4, 5, 6, 7, 8], False),
+        ([0, 0.1, 1.0], False),  # 0 has no place on a logarithmic axis
+        ([0.5, 1.0, 2.0], False),  # readable as it is
+        ([1, 100], False),
+    ],
+)
+def test_a_geometric_grid_is_found(values, expected):
+    assert is_geometric(values) is expected
+
+
+def test_a_geometric_sweep_has_a_logarithmic_axis_marked_at_its_values(tmp_path, drawn):
+    values = [1e-4, 3e-4, 1e-3]
+    plot_sweep([SweepPoint(x, 9, 8, 10) for x in values], "rate", "WER (%)", tmp_path / "a.png")
+    (axes,) = drawn[0].axes
+    assert axes.get_xscale() == "log"
+    assert [t.get_text() for t in axes.get_xticklabels()] == ["0.0001", "0.0003", "0.001"]
+    assert not axes.get_xticks(minor=True).size
+    plot_sweep([SweepPoint(x, 9, 8, 10) for x in (1, 2, 3)], "x", "y", tmp_path / "b.png")
+    assert drawn[1].axes[0].get_xscale() == "linear"
 
 
 def test_no_point_is_refused(tmp_path):

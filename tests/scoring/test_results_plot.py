@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The pictures of a results page show what the records say, and are linked where they exist."""
+
+import sys
+
+import pytest
+
+from espnet_ext.scoring.results import render_results, write_results
+
+ERRORS = [(2, 1, 3), (2, 2, 3), (3, 1, 3)]
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """The figures that are saved."""
+    figure = pytest.importorskip("matplotlib.figure")
+    found, save = [], figure.Figure.savefig
+    monkeypatch.setattr(
+        figure.Figure, "savefig", lambda self, *a, **k: (found.append(self), save(self, *a, **k))
+    )
+    return found
+
+
+def add_groups(recipe_dir, record_dict, curves=None):
+    for seed in range(3):
+        for group, less in (("$b", 0), ("a", 1)):
+            record = record_dict(group, seed, tuple(e - less for e in ERRORS[seed]))
+            record["name"] = f"{group.strip('$')}_{seed}"
+            if curves:
+                record["phases"]["finetune"]["valid_acc"] = curves[seed]
+            recipe_dir.add(record)
+
+
+def test_systems_are_drawn_from_the_best_with_a_dot_for_each_seed(recipe_dir, record_dict, drawn):
+    add_groups(recipe_dir, record_dict)
+    text = write_results(recipe_dir.path).read_text()
+    assert "](results/scores.png)" in text and "curves.png" not in text
+    (axes,) = drawn[0].axes
+    assert [t.get_text() for t in axes.get_yticklabels()] == ["a", r"\$b"]
+    dots = [sorted(line.get_xdata()) for line in axes.lines if line.get_marker() == "o"]
+    assert dots[0] == pytest.approx([25.0, 100 / 3, 100 / 3])
+    means = [line.get_xdata()[0] for line in axes.lines if line.get_marker() == "D"]
+    assert means == pytest.approx([275 / 9, 500 / 9])
+    assert axes.yaxis.get_inverted()  # the best on top
+    assert axes.get_xlabel() == "WER (%) on test, lower is better"
+
+
+def test_curves_are_drawn_as_percent_by_epoch(recipe_dir, record_dict, drawn):
+    add_groups(recipe_dir, record_dict, [[0.1, 0.2, 0.3], [0.3, 0.4, 0.5], [0.2, 0.3]])
+    text = write_results(recipe_dir.path).read_text()
+    assert "](results/curves.png)" in text
+    (axes,) = drawn[1].axes
+    thick = [line for line in axes.lines if line.get_linewidth() > 1]
+    assert [line.get_label() for line in thick] == ["a", r"\$b"]
+    assert list(thick[0].get_xdata()) == [1, 2]  # epochs that all seeds have
+    assert list(thick[0].get_ydata()) == pytest.approx([20.0, 30.0])
+
+
+def test_without_matplotlib_the_page_has_no_pictures(recipe_dir, record_dict, monkeypatch):
+    add_groups(recipe_dir, record_dict)
+    for name in [n for n in sys.modules if n.startswith("matplotlib")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    assert ".png" not in write_results(recipe_dir.path).read_text()
+
+
+def test_the_page_of_the_records_is_that_which_was_written(recipe_dir, record_dict):
+    pytest.importorskip("matplotlib")
+    add_groups(recipe_dir, record_dict)
+    assert write_results(recipe_dir.path).read_text() == render_results(recipe_dir.path)
