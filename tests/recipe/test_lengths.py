@@ -66,3 +66,20 @@ def test_where_ctc_plays_no_part(folder, ctx):
     assert (usual.stride, usual.shift_s) == (4, 0.04)
     ctx.recipe.finetune.streams[0].type = "npy"
     assert lengths.encoder_of(ctx, CONV2D) is None
+
+
+def test_what_the_encoder_refuses_is_named_in_each_set(folder, ctx, capfd):
+    # 40 ms are 5 feature frames: conv2d needs 7, conv2d8 15 (0.14 s), both halves of a window.
+    folder.write("dump/train/utt2num_samples", "a1 48000\na2 1600\n")
+    folder.write("dump/dev/utt2num_samples", "b1 640\nb2 16000\nb3 200\n")
+    sets, stats = {"train": "train", "valid": "dev"}, folder.path / "stats"
+    argv = lengths.leave_out_short(ctx, CONV2D, sets, stats)
+    assert argv == ["--valid_shape_file", str(stats / "valid_keys")]
+    assert (stats / "valid_keys").read_text() == "b2\n"
+    assert "2 of 3 utterances of dev are too short" in (said := capfd.readouterr().out)
+    assert "b1 (0.040 s), b3 (0.013 s)" in said and "train" not in said.split("dev")[0]
+    argv = lengths.leave_out_short(ctx, CONV2D8, sets, stats)
+    assert "--train_shape_file" in argv and (stats / "train_keys").read_text() == "a1\n"
+    folder.write("dump/dev/utt2num_samples", "b1 640\n")
+    with pytest.raises(DataError, match="all 1 utterances of dev are too short"):
+        lengths.leave_out_short(ctx, CONV2D, sets, stats)

@@ -128,7 +128,7 @@ def recipe(folder, **further):
 def test_a_toy_video_goes_from_doctor_to_a_training_batch(corpus, capsys):
     recipe(corpus, extra_data={"more": {"set": "dev", "streams": streams()[2:]}})
     assert doctor(["--data", "data/train", "--stream", f"video.scp={HERE}:Video"]) == 0
-    ctx = corpus.context("format")
+    ctx = corpus.context("format", nj=1)
     for name in prepare.sets(ctx):
         assert streams_of(ctx, name) == {"wav.scp": "sound", "video.scp": f"{HERE}:Video",
                                          "text": "text"}  # fmt: skip
@@ -154,6 +154,21 @@ def test_a_toy_video_goes_from_doctor_to_a_training_batch(corpus, capsys):
     assert json.loads((ctx.phase_dir("finetune") / "phase.json").read_text())["epochs"] == 1
 
 
+def test_40_ms_in_the_development_set_end_neither_statistics_nor_validation(corpus, monkeypatch):
+    make_set("dev", [1.0, 0.04, 0.01, 1.2])
+    streams_of_asr = streams()[:2]
+    recipe(corpus, task="asr", streams=streams_of_asr)
+    ctx, said = corpus.context("format", nj=1), []
+    format_step.run(ctx, format_step.plan(ctx))
+    assert len(read_table("dump/dev/wav.scp")) == 4  # and decoding has them all
+    ctx = corpus.context("finetune")
+    monkeypatch.setattr("espnet_ext.recipe.steps.lengths.say", said.append)
+    train.run(ctx, train.plan(ctx))
+    shapes = (ctx.exp / "stats/finetune/valid/speech_shape").read_text().splitlines()
+    assert [row.split()[0] for row in shapes] == ["dev-0", "dev-3"]
+    assert "dev-1 (0.040 s), dev-2 (0.010 s)" in said[0]
+
+
 def test_a_clip_that_cannot_be_used_is_named_and_left_out(corpus, capsys):
     make_set("train", [0.8, 1.2, 1.6], spoil="train-1")
     table = Path("data/train/video.scp")
@@ -163,7 +178,7 @@ def test_a_clip_that_cannot_be_used_is_named_and_left_out(corpus, capsys):
     said = capsys.readouterr().out
     assert "video.scp:2: train-1: a clip has 3 axes, not 2" in said
     assert "video.scp:3: train-2: the file is missing" in said
-    ctx = corpus.context("format")
+    ctx = corpus.context("format", nj=1)
     with pytest.raises(DataError, match=r"data/train has 1 error.*the file is missing|train-2"):
         prepare._check(ctx, Path("data/train"))
     format_step.run(ctx, format_step.plan(ctx))
@@ -180,7 +195,7 @@ def test_a_set_without_audio_is_formatted_by_its_first_stream(corpus):
         Path(f"data/{name}/wav.scp").unlink()
     phase = {"config": "conf/train.yaml", "streams": streams()[1:]}
     corpus.recipe(format={}, finetune=phase, data={"files": ["video.scp", "text", "utt2spk"]})
-    ctx = corpus.context("format")
+    ctx = corpus.context("format", nj=1)
     plan = stages.plan(ctx, ctx.stage)
     tables = ("video.scp", "utt2spk", "text")
     assert plan.makes == [Path(f"dump/{n}/{t}") for n in ("train", "dev", "test") for t in tables]
@@ -196,7 +211,7 @@ def test_speed_copies_are_refused_where_the_video_would_not_fit(corpus):
     recipe(corpus)
     corpus.write("recipe.yaml", Path("recipe.yaml").read_text().replace(
         "fs: 16000", "fs: 16000\n  speeds: [0.9, 1.0]"))  # fmt: skip
-    ctx = corpus.context("format")
+    ctx = corpus.context("format", nj=1)
     with pytest.raises(UsageError, match=r"video\.scp would not fit speed copies"):
         format_step.run(ctx, format_step.plan(ctx))
 

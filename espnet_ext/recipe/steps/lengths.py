@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Training utterances that have fewer encoder frames than CTC needs: listed and left out."""
+"""Utterances too short for the encoder, or for CTC with their text: named and left out."""
 
 import contextlib
 from collections.abc import Iterator, Mapping
@@ -14,9 +14,11 @@ from espnet_ext.frames import Encoder, encoder_of_config, usual_encoder
 from espnet_ext.recipe.console import say
 from espnet_ext.recipe.schema import Phase
 from espnet_ext.recipe.stages import Context
+from espnet_ext.recipe.steps.format import DUMP
 from espnet_ext.recipe.steps.tokens import folder, splitter, token_options
 
 LIST = "infeasible.tsv"  # utterance, encoder frames, frames needed
+SHOWN = 3  # utterances named in a message
 MOST = 0.5  # share of a set, above which the configuration is wrong and not the utterances
 
 
@@ -32,10 +34,56 @@ def encoder_of(ctx: Context, config: Mapping[str, Any]) -> Encoder | None:
         return None
     if not ctc_weight:
         return None
-    usual = None
-    if ctx.recipe.format is not None:
-        usual = usual_encoder(ctx.recipe.format.fs, ctx.recipe.format.ctc_stride)
-    return encoder_of_config(config) or usual
+    return encoder_of_config(config) or _usual(ctx)
+
+
+def _usual(ctx: Context) -> Encoder | None:
+    f = ctx.recipe.format
+    return None if f is None else usual_encoder(f.fs, f.ctc_stride)
+
+
+def leave_out_short(
+    ctx: Context, config: Mapping[str, Any], sets: Mapping[str, str], stats: Path
+) -> list[str]:
+    """Say which utterances the encoder refuses, and keep them from statistics and batches.
+
+    ESPnet ends with an error at the first of them, in the development set too. Their audio stays in
+    ``dump/`` and is decoded (to an empty text).
+
+    Args:
+        ctx: The training stage.
+        config: ESPnet's training options.
+        sets: ``{"train": set, "valid": set}``.
+        stats: Folder for the lists of ids that stay.
+
+    Returns:
+        Options for the collection of statistics, which name these lists.
+    """
+    argv = []
+    for part, name in sets.items():
+        table, keys = DUMP / name / "utt2num_samples", stats / f"{part}_keys"
+        encoder = encoder_of_config(config) or _usual(ctx)
+        if encoder is None or not table.exists():
+            continue
+        centre = int((config.get("frontend_conf") or {}).get("n_fft", 512)) // 2
+        lost, total = [], 0
+        with atomic_path(keys) as tmp, open(tmp, "w", encoding="utf-8") as f:
+            for utt, samples in iter_table(table):
+                total += 1
+                if encoder.frames(int(samples)) < 1 or int(samples) <= centre:
+                    lost.append(f"{utt} ({int(samples) / encoder.features.rate:.3f} s)")
+                else:
+                    f.write(f"{utt}\n")
+        if len(lost) == total:
+            what = f"all {total} utterances of {name} are too short for the encoder"
+            raise DataError(what, table, f"they need {1000 * encoder.shift_s:g} ms and more")
+        if lost:
+            more = ", ..." if len(lost) > SHOWN else ""
+            shown = ", ".join(lost[:SHOWN])
+            say(f"  {len(lost)} of {total} utterances of {name} are too short for the encoder and "
+                f"are left out of training and validation: {shown}{more}")  # fmt: skip
+            argv += [f"--{part}_shape_file", str(keys)]
+    return argv
 
 
 def leave_out(ctx: Context, stats: Path, text: Path, encoder: Encoder) -> int:

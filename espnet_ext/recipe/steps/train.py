@@ -287,7 +287,10 @@ def _collect_stats(ctx: Context, plan: Plan) -> None:
         return
     (stats / "done.json").unlink(missing_ok=True)
     say("  collecting statistics")
-    train(phase.task, _collect_argv(ctx))
+    sound = any(s.name == "speech" and s.type == "sound" for s in phase.streams)
+    sets = dict(zip(("train", "valid"), _train_valid(ctx), strict=True)) if sound else {}
+    short = lengths.leave_out_short(ctx, config, sets, stats)
+    train(phase.task, [*_collect_argv(ctx), *short])
     for stream, extra in phase.extra_data.items():
         write_stream_shapes(stats / stream, extra.set, extra.streams)
     if encoder is not None:
