@@ -75,7 +75,8 @@ def test_decode(recipe, capfd):
         for utt, head, p in rows:
             assert float(p) == pytest.approx(want[utt].posteriors[head][0][1], abs=1e-5)
         cost = json.loads((out / name / "decode.json").read_text())
-        assert cost.keys() == {"wall_s", "utterances", "per_s"} and cost["utterances"] == count
+        assert cost.keys() == {"wall_s", "utterances", "per_s", "model_sha256", "doubt"}
+        assert cost["utterances"] == count and cost["doubt"] == ""
     said = capfd.readouterr().out
     assert "4 sentences by asr" in said and "a second on cpu" in said
 

@@ -61,6 +61,11 @@ class RecipeCopy:
         assert process.returncode == code, out
         return out
 
+    def finish(self, *argv: str, env: dict | None = None) -> str:
+        """Run all stages; tiny models recognise nothing, so they are packed by force."""
+        out = self.run(*argv, "--stop-stage", "score", env=env)
+        return out + self.run(*argv, "--stage", "pack", "--force", env=env)
+
     def kill_at(self, moment: str, *argv: str) -> None:
         """Run run.sh and kill it when it prints a line that starts with ``moment``."""
         process = self.start(*argv)

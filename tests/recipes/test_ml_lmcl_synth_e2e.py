@@ -30,7 +30,7 @@ TINY = [
 
 def test_from_speech_to_intents(recipe_copy, tmp_path):
     recipe = recipe_copy("synth/ml_lmcl1", tmp_path)
-    out = recipe.run(*TINY)
+    out = recipe.finish(*TINY)
     for name, count in (("valid", 20), ("test", 24)):
         manual, asr, label = (
             read_table(recipe.path / f"data/{name}/{f}")

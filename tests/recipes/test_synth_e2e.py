@@ -20,7 +20,7 @@ RAN = re.compile(r"^stage (\d+) \w+: done", re.M)
 def whole(recipe_copy, tmp_path_factory):
     """An uninterrupted run of all stages, and what it printed."""
     recipe = recipe_copy("synth/asr1", tmp_path_factory.mktemp("whole"))
-    return recipe, recipe.run(*TINY)
+    return recipe, recipe.finish(*TINY)
 
 
 def products(recipe):
@@ -43,6 +43,26 @@ def test_all_stages_run_and_say_what_they_made(whole):
     assert "Speech2Text.from_pretrained" in out
     page = (recipe.path / "RESULTS.md").read_text()
     assert "| base |" in page and "./run.sh" in page
+
+
+def test_a_model_that_recognises_nothing_is_said_and_packed_by_force_only(whole):
+    recipe, out = whole
+    archive = next((recipe.path / "exp/base").glob("*.zip"))
+    kept = archive.rename(archive.with_suffix(".kept"))
+    said = recipe.run(*TINY, "--stage", "pack", code=1)
+    assert "the model is not packed" in said and "--stage pack --force" in said
+    assert not archive.exists() and "WARNING: test" in out
+    kept.rename(archive)
+    recipe.run(*TINY, "--stage", "pack", "--force")
+    assert archive.exists()
+
+
+def test_a_diverged_training_ends_with_an_error(whole):
+    recipe, _ = whole
+    wild = ["--name", "wild", "--finetune.args.optim_conf.lr=1.0e+8"]
+    out = recipe.run(*TINY, *wild, code=1)
+    assert "not finite" in out or "diverged" in out or "not packed" in out
+    assert not list((recipe.path / "exp/wild").glob("*.zip"))
 
 
 def test_a_second_run_does_nothing(whole):
@@ -108,7 +128,7 @@ def test_phases_hand_their_weights_on_and_may_have_a_second_stream(recipe_copy, 
 
 def test_killed_in_every_stage_and_started_again_it_ends_the_same(recipe_copy, tmp_path):
     clean = recipe_copy("synth/asr1", tmp_path / "clean")
-    clean.run(*TINY)
+    clean.finish(*TINY)
     recipe = recipe_copy("synth/asr1", tmp_path / "killed")
     rng = random.Random(7)
     # (stage, latest moment of the shot in seconds); a short stage may be over before it.
@@ -124,7 +144,7 @@ def test_killed_in_every_stage_and_started_again_it_ends_the_same(recipe_copy, t
         process.stdout.close()
         hits.append(process.wait() == -signal.SIGKILL)
     assert hits[0] and (hits[3] or hits[4]) and sum(hits) >= 4, hits
-    recipe.run(*TINY)
+    recipe.finish(*TINY)
     ours, theirs = products(recipe), products(clean)
     assert ours["texts"] == theirs["texts"] and ours["wer"] == theirs["wer"]
     assert all(torch.equal(v, theirs["model"][k]) for k, v in ours["model"].items())

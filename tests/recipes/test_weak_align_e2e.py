@@ -55,7 +55,7 @@ def tiny(recipe):
 def whole(recipe_copy, tmp_path_factory):
     """An uninterrupted run of all stages, and what it printed."""
     recipe = tiny(recipe_copy("synth/weak_align1", tmp_path_factory.mktemp("whole")))
-    return recipe, recipe.run("--nj", "1")
+    return recipe, recipe.finish("--nj", "1")
 
 
 def labels(recipe, stream="train/align/targets"):
@@ -118,7 +118,7 @@ def test_killed_while_aligning_and_training_it_ends_the_same(recipe_copy, whole,
     recipe = tiny(recipe_copy("synth/weak_align1", tmp_path))
     for moment in ("  tri: ", "  hybrid epoch 1/", "  epoch 1/"):
         recipe.kill_at(moment, "--nj", "1")
-    out = recipe.run("--nj", "1")
+    out = recipe.finish("--nj", "1")
     assert RAN.findall(out) == ["7", "8", "9", "10"]
     clean = whole[0]
     for name in ("train", "dev"):

@@ -11,6 +11,7 @@ from espnet_ext.data.tables import read_table, write_table
 from espnet_ext.errors import DataError, UsageError, nearest
 from espnet_ext.files import atomic_dir, sha256_file, write_json, write_text
 from espnet_ext.ml_lmcl.options import INFERENCE_MODELS
+from espnet_ext.recipe import doubts
 from espnet_ext.recipe.console import say
 from espnet_ext.recipe.stages import Context, Plan
 from espnet_ext.recipe.steps import launch
@@ -21,7 +22,7 @@ from espnet_ext.recipe.steps.train import model_file
 from espnet_ext.settings import build
 
 if TYPE_CHECKING:
-    from espnet_ext.ml_lmcl.classifier import IntentClassifier
+    from espnet_ext.ml_lmcl.classifier import IntentClassifier, Prediction
 
 TEXTS = ("asr", "manual")
 
@@ -157,11 +158,23 @@ def _decode_set(ctx: Context, classify: "IntentClassifier", name: str, out: Path
     rate = len(found) / max(wall_s, 1e-9)
     cost = {"wall_s": round(wall_s, 3), "utterances": len(found), "per_s": round(rate, 2)}
     cost["model_sha256"] = sha256_file(model_file(ctx, last_phase(ctx)))
-    write_json(out / "decode.json", cost)
+    doubt = _doubt(classify, found)
+    write_json(out / "decode.json", {**cost, doubts.KEY: doubt})
     if name in _vectors(ctx):
         _write_vectors(classify, name, out / "vectors.npz")
     which = classify.inference_model
     say(f"  {name}: {len(found)} sentences by {which}, {rate:.0f} a second on {classify.device}")
+    if doubt:
+        say(f"  WARNING: {name} by {which}: {doubt}")
+
+
+def _doubt(classify: "IntentClassifier", found: dict[str, "Prediction"]) -> str:
+    """Return which heads give all utterances the same class; empty if none does."""
+    told = [
+        doubts.of_classes((p.labels[head] for p in found.values()), head, len(known))
+        for head, known in classify.heads.items()
+    ]
+    return "; ".join(filter(None, told))
 
 
 def _write_vectors(classify: "IntentClassifier", name: str, path: Path) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from espnet_ext.errors import EspnetExtError
 from espnet_ext.ml_lmcl.stages.encoder import FOLDER
 from espnet_ext.ml_lmcl.stages.format import LABELS, format_args
+from espnet_ext.recipe import doubts
 from espnet_ext.recipe.console import say
 from espnet_ext.recipe.stages import Context, Plan
 from espnet_ext.recipe.steps.decode import last_phase
@@ -35,6 +36,7 @@ def run(ctx: Context, plan: Plan) -> None:
     """Pack the model, and check that what was packed answers as the model in ``exp`` does."""
     from espnet_ext.ml_lmcl.model_files import pack_classifier
 
+    doubts.refuse(ctx)
     config, model, out = *plan.needs[:2], archive(ctx)
     about = {"recipe": ctx.recipe.recipe, "name": ctx.recipe.name, "seed": ctx.recipe.seed}
     pack_classifier(config, model, FOLDER, LABELS, out, format_args(ctx).normalize, about)

@@ -12,6 +12,7 @@ from espnet_ext.files import sha256_file, write_text
 from espnet_ext.ml_lmcl.options import INFERENCE_MODELS
 from espnet_ext.ml_lmcl.stages.decode import decode_args, models_of
 from espnet_ext.ml_lmcl.stages.format import LABELS, format_args, read_labels
+from espnet_ext.recipe import doubts
 from espnet_ext.recipe.console import say
 from espnet_ext.recipe.stages import Context, Plan
 from espnet_ext.recipe.steps.decode import sets_of
@@ -101,7 +102,7 @@ def summary(ctx: Context) -> list[str]:
                 f"{high:.2f}; input WER {scored['intent']['input_wer']['rate']:.1f} %, {method}, "
                 f"{scored['utterances']} utterances)"
             )
-    return lines
+    return lines + doubts.warnings(ctx)
 
 
 def _metrics(ctx: Context) -> dict[str, Metric]:

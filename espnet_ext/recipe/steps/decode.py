@@ -11,6 +11,7 @@ from espnet_ext.data.tables import read_table, write_table
 from espnet_ext.errors import DataError, UsageError, nearest
 from espnet_ext.files import atomic_dir, sha256_file, write_json
 from espnet_ext.plugin import load_object
+from espnet_ext.recipe import doubts
 from espnet_ext.recipe.console import Progress, say
 from espnet_ext.recipe.schema import Decode
 from espnet_ext.recipe.stages import PHASES, Context, Plan
@@ -116,6 +117,7 @@ def _write(out: Path, result: "Result", model: Path) -> None:
         "empty": sum(not text.split() for text in result.texts.values()),
         "too_short": len(result.too_short),
         "long": len(result.long),
+        doubts.KEY: doubts.of_texts(result.texts.values()),
     }
     with atomic_dir(out) as tmp:
         write_table(tmp / "text", result.texts)
@@ -130,6 +132,8 @@ def _tell(name: str, result: "Result") -> None:
         if utts:
             shown = ", ".join(utts[:5]) + (", ..." if utts[5:] else "")
             say(f"  {name}: {len(utts)} utterances {what} ({shown})")
+    if doubt := doubts.of_texts(result.texts.values()):
+        say(f"  WARNING: {name}: {doubt}")
 
 
 def _add_unusable(name: str, texts: dict[str, str]) -> None:

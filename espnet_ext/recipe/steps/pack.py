@@ -8,6 +8,7 @@ from pathlib import Path
 
 from espnet_ext.errors import DataError
 from espnet_ext.files import atomic_path
+from espnet_ext.recipe import doubts
 from espnet_ext.recipe.console import say
 from espnet_ext.recipe.stages import Context, Plan, find
 from espnet_ext.recipe.steps.decode import last_phase
@@ -44,9 +45,14 @@ def _named_files(ctx: Context, config: Path) -> list[Path]:
 
 
 def run(ctx: Context, plan: Plan) -> None:
-    """Pack configuration, model and token files; no network is used."""
+    """Pack configuration, model and token files; no network is used.
+
+    Raises:
+        EspnetExtError: The model seems to recognise nothing, and ``--force`` is not given.
+    """
     from espnet_ext.espnet.pack import pack_asr
 
+    doubts.refuse(ctx)
     config, model = plan.needs
     with atomic_path(archive(ctx)) as tmp:
         zipped = tmp.with_suffix(".zip")  # the packer goes by the ending

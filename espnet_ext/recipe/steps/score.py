@@ -7,6 +7,7 @@ from pathlib import Path
 from espnet_ext.data.transcripts import read_texts
 from espnet_ext.errors import UsageError
 from espnet_ext.files import write_text
+from espnet_ext.recipe import doubts
 from espnet_ext.recipe.console import say
 from espnet_ext.recipe.stages import Context, Plan
 from espnet_ext.recipe.steps.decode import label, sets_of
@@ -84,7 +85,7 @@ def summary(ctx: Context) -> list[str]:
             lines.append(
                 f"{name}: {'  '.join(parts)}  ({method}, {scored['utterances']} utterances)"
             )
-    return lines
+    return lines + doubts.warnings(ctx)
 
 
 def _score_set(ctx: Context, metrics: dict[str, Metric], method: str, name: str) -> dict:
