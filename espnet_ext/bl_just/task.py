@@ -73,6 +73,13 @@ class BLJustTask(ExtTask, ASRTask):
             super(BLJustTask, task).main_worker(args)
 
     @classmethod
+    def stand_in(cls, args: argparse.Namespace) -> None:
+        """See :mod:`espnet_ext.espnet.trial`: the length of the schedule is not known yet."""
+        prepare(args)
+        _check_criteria(args)
+        _set_schedulers(args, Schedule(()))
+
+    @classmethod
     def build_model(cls, args: argparse.Namespace) -> BLJustModel:
         conf = prepare(args)
         if getattr(args, "model", "espnet") not in (None, "espnet"):

@@ -31,12 +31,15 @@ def run(task_name: str, argv: list[str]) -> None:
     """
     prepare_espnet()
     from espnet_ext.espnet import memory
+    from espnet_ext.espnet.init import check_files, tokens_of
     from espnet_ext.espnet.task import find_task, is_first_process, world_size
     from espnet_ext.espnet.trainer import PHASE_RECORD
     from espnet_ext.espnet.unreadable import READ_ERRORS, name_culprit
 
     task = find_task(task_name)
     args = parse(task, argv)
+    if args.init_param and not args.collect_stats:
+        check_files(args.init_param, tokens_of(getattr(args, "token_list", None)))
     if not args.use_matplotlib:
         args.num_att_plot = 0
     start = time.monotonic()

@@ -5,8 +5,9 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from espnet_ext.errors import DataError, EspnetExtError, UsageError, nearest
-from espnet_ext.recipe import records, stages
+from espnet_ext.errors import DataError, EspnetExtError
+from espnet_ext.recipe import configuration, records, stages
+from espnet_ext.recipe.configuration import caught
 from espnet_ext.recipe.console import say
 from espnet_ext.recipe.environment import check_environment, require_environment
 from espnet_ext.recipe.executor import dask_settings
@@ -58,24 +59,15 @@ def _needs(ctx: Context, plans: list[tuple[Stage, Plan]]) -> dict:
 def _problems(
     ctx: Context, plans: list[tuple[Stage, Plan]]
 ) -> Iterator[tuple[str, EspnetExtError | None]]:
-    yield "executor", _caught(dask_settings, ctx.options)
+    yield "executor", caught(dask_settings, ctx.options)
     if any(stage.name in PHASES for stage, _ in plans):
-        yield "start of training", _caught(launch.command, ctx.options, "asr", [])
-    for stage, plan in plans:
+        yield "start of training", caught(launch.command, ctx.options, "asr", [])
+    for stage, _ in plans:
         done = records.read(ctx.done_path(stage))
         if stage.name == "prepare" and done is None:
-            yield "corpus", _caught(_check_corpus, ctx)
-        if stage.name in PHASES and (done or {}).get("settings") != plan.settings:
-            yield f"{stage.name} configuration", _caught(_check_training, ctx, stage, plan)
-    yield "audio", _caught(_check_audio, ctx, {s.name: p for s, p in plans})
-
-
-def _caught(check, *args) -> EspnetExtError | None:
-    try:
-        check(*args)
-    except EspnetExtError as e:
-        return e
-    return None
+            yield "corpus", caught(_check_corpus, ctx)
+    yield from configuration.problems(ctx, plans)
+    yield "audio", caught(_check_audio, ctx, {s.name: p for s, p in plans})
 
 
 def resolve_corpus(ctx: Context) -> None:
@@ -91,39 +83,18 @@ def _check_corpus(ctx: Context) -> None:
     path = os.environ.get(corpus.env) if corpus.env else None
     if corpus.env and not path and not corpus.download:
         raise DataError(
-            f"{corpus.name} is needed, and {corpus.env} is not set",
+            f"The environment variable {corpus.env} is not set. It must point to your copy of "
+            f"{corpus.name}.",
             ctx.recipe.recipe,
-            f"{corpus.env}=/path/to/it ./run.sh; get it from {corpus.source} "
-            f"(licence: {corpus.licence}; {corpus.size})",
+            f"{corpus.env}=/path/to/it ./run.sh; source: {corpus.source} "
+            f"(licence: {corpus.licence}; size: {corpus.size})",
         )
     if path and not Path(path).is_dir():
-        raise DataError(f"{corpus.env} is not a folder", path, "give the folder of the corpus")
+        raise DataError(f"{corpus.env} is not a folder", path, "give the corpus's folder")
     layouts = [x.strip() for x in corpus.layout.split("|") if x.strip()]
     if path and layouts and not any((Path(path) / x).exists() for x in layouts):
         raise DataError(f"{path} does not look like {corpus.name}: there is no {corpus.layout}",
                         corpus.env, f"get it from {corpus.source}")  # fmt: skip
-
-
-def _check_training(ctx: Context, stage: Stage, plan: Plan) -> None:
-    """Options that ESPnet refuses would otherwise show after data preparation only."""
-    from espnet_ext.espnet import fastimport
-    from espnet_ext.espnet.compat import quiet_import
-    from espnet_ext.recipe.steps.train import train_argv
-
-    fastimport.enable()
-    phase = getattr(ctx.recipe, stage.name)
-    with quiet_import():
-        from espnet_ext.espnet.task import find_task
-        from espnet_ext.espnet.train import parse
-
-        task = find_task(phase.task)
-        valid = {a.dest for a in task.get_parser()._actions}
-    for key in plan.settings["config"]:
-        if key not in valid:
-            where = f"{stage.name}.args" if key in phase.args else phase.config
-            raise UsageError(f"ESPnet's training has no option '{key}'", where, nearest(key, valid))
-    ctx.stage = stage
-    parse(task, train_argv(ctx))
 
 
 def _check_audio(ctx: Context, plans: dict[str, Plan]) -> None:

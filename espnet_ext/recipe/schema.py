@@ -182,9 +182,7 @@ class Decode:
 
     method: Annotated[str, "greedy_ctc, beam, or module:function"] = "greedy_ctc"
     batch_s: Annotated[float, "Seconds of audio in a batch (greedy_ctc)", Limits(above=0)] = 60.0
-    longest_s: Annotated[float, "Longer audio is cut at pauses, in seconds", Limits(above=0)] = (
-        120.0
-    )
+    longest_s: Annotated[float, "Longer audio is cut at pauses, in seconds", AtLeast1] = 120.0
     args: Annotated[dict, "Options of ESPnet's Speech2Text (beam), or of `code`"] = field(
         default_factory=dict
     )

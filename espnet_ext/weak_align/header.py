@@ -36,7 +36,20 @@ def read_header(path: Path) -> dict[str, Any]:
     return header
 
 
-def facts_of(conf: AuxConf, streams: Sequence[Stream], sample_rate: int, vocab: int) -> dict:
+# Before the alignment stage, for a check of the configuration.
+STAND_IN = {
+    "num_classes": 100, "frame_shift_s": 0.01, "first_frame_centre_s": 0.005,
+    "phones": [SILENCE, "A"], "silence_ids": [0],
+}  # fmt: skip
+
+
+def facts_of(
+    conf: AuxConf,
+    streams: Sequence[Stream],
+    sample_rate: int,
+    vocab: int,
+    stand_in: bool = False,
+) -> dict:
     """Return what the model needs to know, for config.yaml.
 
     Args:
@@ -44,6 +57,7 @@ def facts_of(conf: AuxConf, streams: Sequence[Stream], sample_rate: int, vocab: 
         streams: ``(path, name, type)`` of the training data.
         sample_rate: In Hz.
         vocab: V, number of tokens.
+        stand_in: Labels that are not there yet have a stand-in.
     """
     facts: dict[str, Any] = {
         **as_plain(conf), "sample_rate": sample_rate, "frame_shift_s": 0.01,
@@ -51,8 +65,8 @@ def facts_of(conf: AuxConf, streams: Sequence[Stream], sample_rate: int, vocab: 
     }  # fmt: skip
     if not conf.losses:
         return facts
-    path = header_path(conf, streams)
-    header = read_header(path)
+    path = header_path(conf, streams, stand_in)
+    header = STAND_IN if stand_in and not path.exists() else read_header(path)
     facts["frame_shift_s"] = float(header["frame_shift_s"])
     facts["first_frame_centre_s"] = float(header["first_frame_centre_s"])
     facts |= {k: str(header.get(k, "")) for k in ("source", "source_train_data")}
@@ -75,8 +89,8 @@ def facts_of(conf: AuxConf, streams: Sequence[Stream], sample_rate: int, vocab: 
     return facts
 
 
-def header_path(conf: AuxConf, streams: Sequence[Stream]) -> Path:
-    """Return the header that belongs to the labels.
+def header_path(conf: AuxConf, streams: Sequence[Stream], may_lack: bool = False) -> Path:
+    """Return the header that belongs to the labels; with ``may_lack`` it need not exist.
 
     Raises:
         UsageError: Neither the header nor a stream of labels is given.
@@ -94,7 +108,8 @@ def header_path(conf: AuxConf, streams: Sequence[Stream]) -> Path:
         path = paths[0].parent / HEADER_FILE
     if conf.label_source in (ALIGNED, SHUFFLED) or path.parent.name == conf.label_source:
         return path
-    return _existing(path.parent / conf.label_source / path.name)
+    other = path.parent / conf.label_source / path.name
+    return other if may_lack else _existing(other)
 
 
 def source_streams(

@@ -82,6 +82,11 @@ class WeakAlignTask(ExtTask, ASRTask):
         return model
 
     @classmethod
+    def stand_in(cls, args: argparse.Namespace) -> None:
+        """See :mod:`espnet_ext.espnet.trial`: labels that are not there yet are made up."""
+        prepare(args, stand_in=True)
+
+    @classmethod
     def build_preprocess_fn(cls, args: argparse.Namespace, train: bool) -> Any:
         stock = super().build_preprocess_fn(args, train)
         conf = prepare(args)
@@ -98,7 +103,7 @@ class WeakAlignTask(ExtTask, ASRTask):
         return Preprocess(stock, BpeLabeller(tokens, args.token_type, splits.pop(), phones))
 
 
-def prepare(args: argparse.Namespace) -> AuxConf:
+def prepare(args: argparse.Namespace, stand_in: bool = False) -> AuxConf:
     """Return the configuration, with everything it refers to stored in ``args.aux``.
 
     A config.yaml that has been through this is complete: the header need not exist any more.
@@ -117,6 +122,7 @@ def prepare(args: argparse.Namespace) -> AuxConf:
         getattr(args, "train_data_path_and_name_and_type", None) or [],
         int(rate_hz(args.frontend_conf)),
         len(_tokens(args)),
+        stand_in,
     )
     args.aux = {**copy.deepcopy(conf.given), "resolved": facts}
     return conf

@@ -37,7 +37,7 @@ def run(folder, capfd, monkeypatch):
 def test_corpus_that_is_not_given_says_where_to_get_it(run):
     code, _, err = run({"corpus": CORPUS})
     assert code == 3
-    for part in ("Toy is needed", "TOY_CORPUS=/path/to/it", "its site", "CC0", "1 MB"):
+    for part in ("TOY_CORPUS is not set", "TOY_CORPUS=/path/to/it", "its site", "CC0", "1 MB"):
         assert part in err
     assert not Path("started").exists()
     assert run({"corpus": {**CORPUS, "download": True}})[0] == 1
