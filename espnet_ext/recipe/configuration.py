@@ -5,6 +5,7 @@ What ESPnet would refuse, or take in silence, hours later is told in seconds: th
 optimisers and one loss are built on the CPU from the options that the training will get.
 """
 
+import contextlib
 import dataclasses
 import sys
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ from espnet_ext.data.streams import find_stream
 from espnet_ext.errors import EspnetExtError, UsageError, nearest
 from espnet_ext.frames import encoder_of_config, features_of_config, usual_encoder
 from espnet_ext.plugin import load_object
-from espnet_ext.recipe import records
+from espnet_ext.recipe import records, stages
 from espnet_ext.recipe.console import say
 from espnet_ext.recipe.schema import Phase
 from espnet_ext.recipe.stages import PHASES, Context, Plan, Stage
@@ -30,9 +31,10 @@ def problems(ctx: Context, plans: list[tuple[Stage, Plan]]) -> Iterator[Check]:
     """Yield the name of each check, with the error where it fails."""
     yield "names of sets", caught(_check_sets, ctx)
     built: dict[str, dict] = {}
+    made = _made(ctx)
     for stage, plan in plans:
         own = dataclasses.replace(ctx, stage=stage)
-        yield f"{stage.name} files", caught(_check_needs, stage, plan)
+        yield f"{stage.name} files", caught(_check_needs, stage, plan, made)
         if (records.read(ctx.done_path(stage)) or {}).get("settings") == plan.settings:
             continue  # this configuration has been used to the end
         if stage.name in PHASES:
@@ -69,10 +71,19 @@ def _check_sets(ctx: Context) -> None:
                 raise UsageError(f"there is no set '{name}'", key, how)
 
 
-def _check_needs(stage: Stage, plan: Plan) -> None:
+def _made(ctx: Context) -> set[Path]:
+    """Return what any stage makes."""
+    made: set[Path] = set()
+    for stage in stages.STAGES:
+        with contextlib.suppress(EspnetExtError):  # told of the stages that are to run
+            made |= set(stages.plan(dataclasses.replace(ctx), stage).makes)
+    return made
+
+
+def _check_needs(stage: Stage, plan: Plan, made: set[Path]) -> None:
     """Files that no stage makes must be there from the start."""
     for path in plan.needs:
-        if path.parts[:1] and path.parts[0] not in MADE and not path.exists():
+        if path.parts[0] not in MADE and path not in made and not path.exists():
             have = sorted(str(p) for p in path.parent.glob(f"*{path.suffix}"))
             how = "there are: " + ", ".join(have[:8]) if have else "give the path of a file"
             raise UsageError(f"stage {stage.name} needs a missing file", path, how)
@@ -225,10 +236,10 @@ def _check_greedy(ctx: Context) -> None:
         key = next(iter(section.args))
         how = "decode.method: beam, or no decode.args"
         raise UsageError("greedy_ctc has no options", f"decode.args.{key}", how)
-    from espnet_ext.recipe.stages import find
-    from espnet_ext.recipe.steps.decode import last_phase
-
-    own = dataclasses.replace(ctx, stage=find(last_phase(ctx)))
+    phases = [name for name in PHASES if getattr(ctx.recipe, name) is not None]
+    if not phases:
+        return  # the plan has told
+    own = dataclasses.replace(ctx, stage=stages.find(phases[-1]))
     model = train.training_config(own).get("model_conf") or {}
     if model.get("ctc_weight") == 0:
         how = "decode.method: beam"
