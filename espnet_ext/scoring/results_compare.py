@@ -48,7 +48,10 @@ def comparison_lines(page: Page) -> list[str]:
     others = [c for c in rows if c not in main]
     lines += [*_table(page, main), ""] if main else []
     lines += [*LEGEND, ""]
-    lines += folded("Comparisons on the other sets", [*_table(page, others), ""] if others else [])
+    lines += folded(
+        "Comparisons on other sets and by other metrics",
+        [*_table(page, others), ""] if others else [],
+    )
     return lines + folded("Changes by seed", _by_seed(page, rows))
 
 
@@ -64,7 +67,7 @@ def verdict(c: Comparison) -> str:
 
 
 def _is_main(page: Page, c: Comparison) -> bool:
-    return page.main is not None and c.set_name == page.main.set_name
+    return page.main is not None and (c.set_name, c.metric) == page.main[:2]
 
 
 def _table(page: Page, rows: Sequence[Comparison]) -> list[str]:

@@ -56,13 +56,14 @@ def draw_scores(page: Page, field: Field, path: Path | str) -> Path:
         spread = np.linspace(-0.16, 0.16, len(values)) if len(values) > 1 else [0.0]
         axes.plot(values, y + np.array(spread), "o", color=COLORS[1], ms=4, alpha=0.9)
         axes.annotate(
-            f"{values.mean():.2f}", (values.mean(), y), (0, 8), textcoords="offset points",
-            ha="center", fontsize=8, color=COLORS[0],
+            f"{values.mean():.2f}", (max(high, values.max()), y), (7, 0),
+            textcoords="offset points", va="center", fontsize=8, color=COLORS[0],
         )  # fmt: skip
     axes.set_yticks(range(len(rows)), [literal(name) for name, *_ in rows])
     axes.set_ylim(len(rows) - 0.5, -0.6)  # the best on top
     way = "lower" if field.metric.better == "lower" else "higher"
     axes.set_xlabel(literal(f"{field.metric.title} (%) on {field.set_name}, {way} is better"))
+    axes.margins(x=0.09)  # room for the numbers
     plain_axes(axes)
     _legend_of_marks(axes)
     return save(figure, path)

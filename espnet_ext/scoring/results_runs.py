@@ -1,12 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """What each run cost and how it was made: the folded end of a results page."""
 
+from collections.abc import Mapping
+
 from espnet_ext.scoring.budget import count_cells, count_columns
 from espnet_ext.scoring.comparison import budget_text
 from espnet_ext.scoring.markdown import cell, code, table
 from espnet_ext.scoring.page import TEXT
 from espnet_ext.scoring.record import Record
 from espnet_ext.scoring.results_scores import encoder
+
+_UNITS = {"senone": "tied states", "phone": "phones"}
 
 
 def cost_lines(records: list[Record]) -> list[str]:
@@ -65,13 +69,22 @@ def run_lines(records: list[Record]) -> list[str]:
 def _facts(r: Record) -> list[str]:
     lines = []
     if r.alignment:
-        about = ", ".join(f"{k} {v}" for k, v in r.alignment.items())
-        lines.append(f"- frame labels of the recipe, for methods that use them: {cell(about)}")
+        lines.append(f"- frame labels, where the method uses them: {cell(_labels(r.alignment))}")
     if r.encoder:
         lines.append(f"- text encoder: {cell(encoder(r))}")
     if r.budget is not None:
         lines.append(f"- budget: {cell(budget_text(r))}")
     return lines
+
+
+def _labels(about: Mapping[str, int | str]) -> str:
+    """Tell what the frame labels are: classes, what made them, the data of their model."""
+    known = dict(about)
+    unit, number = known.pop("unit", "classes"), known.pop("num_classes", "")
+    text = f"{number} {_UNITS.get(str(unit), unit)}".strip()
+    text += f" of {source}" if (source := known.pop("source", "")) else ""
+    text += f", trained on {data}" if (data := known.pop("source_train_data", "")) else ""
+    return "; ".join([text, *(f"{k} {v}" for k, v in sorted(known.items()))])
 
 
 def _commands(r: Record) -> list[str]:

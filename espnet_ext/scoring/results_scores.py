@@ -28,7 +28,7 @@ def main_lines(page: Page) -> list[str]:
     if field is None:
         return []
     others = _other_metrics(page, field)
-    judged = any(c.set_name == field.set_name for c in page.compared.rows)
+    judged = any(against(page, system) for system in field.systems)
     header = [
         *("System", "Seeds", field.metric.title, "95 % interval", *(m.title for m in others)),
         *(("Against", "Change", "Verdict") if judged else ()),

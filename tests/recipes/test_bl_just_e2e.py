@@ -96,7 +96,7 @@ def test_a_baseline_of_another_budget_is_compared_with_its_budget_told(whole):
     out = recipe.run("--nj", "1", *options)
     assert RAN.findall(out) == ["7", "8", "9"]
     page = (recipe.path / "RESULTS.md").read_text()
-    row = next(x for x in page.splitlines() if x.startswith("| bljust | supervised |"))
+    row = next(x for x in page.splitlines() if "| bljust | supervised |" in x)
     assert "| 2.33x |" in row and "1 paired seed only" in row
     header = next(line for line in page.splitlines() if "Unlabelled batches" in line)
     rows = [x.strip() for x in header.split("|")]

@@ -229,7 +229,7 @@ def test_words_and_intents_can_stand_on_one_page(recipe_dir, record_dict, intent
             recipe_dir.add(record)
     (recipe_dir.path / "recipe.yaml").write_text("data: {test: [dev, test]}\n")
     text = render_results(recipe_dir.path)
-    rows = [*comparisons(text), *section(text, "Comparisons on the other sets")[0]]
+    rows = [*comparisons(text), *section(text, "Comparisons on other sets and by other metrics")[0]]
     assert [(r["System"], r["Against"], r["Change"], r["Verdict"]) for r in rows] == [
         ("base", "new", "+33.33", "worse"),
         ("base", "new", "-58.33", "worse"),

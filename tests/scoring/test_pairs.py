@@ -61,7 +61,7 @@ def test_the_planned_comparison_is_of_one_set_and_decoding(recipe_dir, record_di
     row, *main = comparisons(text)  # the planned one is visible, whatever its set
     assert (row["Set"], row["System"], row["Verdict"][-1]) == ("test", "good (greedy_ctc)", "†")
     assert {r["Set"] for r in main} == {"easy"} and len(main) == 4
-    others = section(text, "Comparisons on the other sets")[0]
+    others = section(text, "Comparisons on other sets and by other metrics")[0]
     against_poor = [r["System"] for r in others if r["Against"] == "poor (greedy_ctc)"]
     assert "fair (greedy_ctc)" in against_poor and "good (greedy_ctc)" not in against_poor
 
@@ -107,3 +107,25 @@ def test_a_metric_without_counts_by_utterance_is_shown_but_not_compared(
     text = plan(recipe_dir, metrics)
     assert tables(text)[0][0]["CER"] == "5.00 ± 0.00"
     assert "Metric" not in comparisons(text)[0]
+
+
+def test_the_first_metric_is_visible_and_the_others_are_compared_too(recipe_dir, record_dict):
+    def both(record):
+        decoded = record["sets"]["test"]["greedy_ctc"]
+        errors, words = (decoded["per_utt"][k] for k in ("word_errors", "word_ref"))
+        totals = {"errors": sum(errors), "ref": sum(words), "sub": sum(errors), "del": 0, "ins": 0}
+        scored = {"better": "lower", "value": 100 * sum(errors) / sum(words), "totals": totals}
+        scored["per_utt"] = {"errors": errors, "ref": words}
+        decoded["ids_sha256"] = decoded["per_utt"]["ids_sha256"]
+        decoded["metrics"] = {"wer": {"title": "WER", **scored}, "cer": {"title": "CER", **scored}}
+        for key in ("wer", "cer", "per_utt"):
+            del decoded[key]
+        return record | {"schema": 2}
+
+    three_groups(recipe_dir, record_dict, both)
+    text = plan(recipe_dir, "score: {metrics: [wer, cer]}")
+    assert "## WER on test" in text and "Comparisons on this page: 4." in text
+    main = comparisons(text)
+    others = section(text, "Comparisons on other sets and by other metrics")[0]
+    assert pairs(main) == pairs(others) == [("fair", "good"), ("poor", "good")]
+    assert {r["Change"] for r in main} == {r["Change"] for r in others}
