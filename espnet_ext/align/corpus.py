@@ -63,6 +63,14 @@ class Corpus:
     def shard(self, i: int) -> dict:
         return load_shard(self.work, i)
 
+    def with_spoken_noise(self) -> int:
+        """Return how many utterances have a word that is aligned as spoken noise."""
+        noise = {w for w, how in self.pronunciations.oov.items() if how == "spn"}
+        if not noise:
+            return 0
+        shards = (self.shard(i)["words"] for i in range(self.shards))
+        return sum(not noise.isdisjoint(words) for shard in shards for words in shard)
+
 
 def load_shard(work: Path, i: int) -> dict:
     """Return ``{"utts": [...], "words": [[...], ...]}``."""
@@ -135,7 +143,10 @@ def prepare(
         )  # fmt: skip
     _write_shards(work, store, utts, texts, pron)
     write_json(work / "skipped.json", skipped)
-    return open_corpus(work)
+    corpus = open_corpus(work)
+    if kept := corpus.with_spoken_noise():
+        say(f"  {kept:,} utterances kept with words that are aligned as spoken noise")
+    return corpus
 
 
 def open_corpus(work: Path) -> Corpus:

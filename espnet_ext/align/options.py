@@ -155,7 +155,7 @@ def _check_ranges(o: AlignOptions) -> None:
     for key, name, allowed in (
         ("device", o.device, ("cpu", "cuda")),
         ("hybrid.device", o.hybrid.device, ("auto", "cpu", "cuda")),
-        ("oov", o.oov, ("auto", "g2p", "grapheme", "skip")),
+        ("oov", o.oov, ("auto", "g2p", "grapheme", "spn", "skip")),
         ("lexicon_kind", o.lexicon_kind, ("auto", "cmudict", "kaldi", "kaldi_prob")),
     ):
         if name not in allowed:

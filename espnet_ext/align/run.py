@@ -90,6 +90,7 @@ def report_extra(session: Session) -> dict[str, Any]:
     return {
         "agreement": _agreement(session),
         "skipped_s": {u: store.frames(u) * FRAME_S for u in sorted(lost & known)},
+        "utterances_with_spoken_noise": session.corpus.with_spoken_noise(),
         "passes_of_an_earlier_run": session.reused,
         "audio_warnings": store.warnings,
     }

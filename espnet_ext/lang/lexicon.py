@@ -6,19 +6,24 @@ Formats (``kind``):
     cmudict     ``WORD PH PH``, variants ``WORD(2)``, comments ``;;;`` at the start and `` # `` at
                 the end of a line; CMUdict, AN4's an4.dic, TED-LIUM's TEDLIUM.152k.dic
     kaldi       lexicon.txt, ``word ph ph``, a variant is a further line of the word
-    kaldi_prob  lexiconp.txt, ``word probability ph ph``, probability in (0, 1]
+    kaldi_prob  lexiconp.txt, ``word probability ph ph``, probability in (0, 1]; up to three more
+                numbers, of the silences around the word (lexiconp_silprob.txt, dictionaries of the
+                Montreal Forced Aligner), are checked and not used
 
-``auto`` decides so: kaldi_prob if the file is named lexiconp.txt or the second field of its first
-20 entries is a number with a point or an exponent; else cmudict if there is a ``;;;`` line or a
-word with a number in brackets; else kaldi.
+``auto`` decides so: cmudict if there is a ``;;;`` line or a word with a number in brackets, else
+kaldi; and lines may begin with probabilities, or have none (1), if the file is named lexiconp.txt,
+if any line has a number with a point or an exponent before its phones, or if all whole numbers
+before phones are 1 and none stands among the phones (they may be phones: X-SAMPA has 2 and 9).
 """
 
 import math
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import takewhile
 from pathlib import Path
 
 from espnet_ext.errors import DataError, UsageError, nearest
@@ -34,9 +39,12 @@ VOWELS = frozenset((
 _VARIANT = re.compile(r"(.+)\(\d+\)")
 _POSITION = re.compile(r"(.+)_[BEIS]")
 _DECIMAL = re.compile(r"[+-]?(\d+\.\d*|\.\d+|\d+(\.\d*)?[eE][+-]?\d+)")
-_SNIFFED = 20
+_WHOLE = re.compile(r"[+-]?\d+")
+COLUMNS = 4  # of numbers before the phones
 
 Variants = list[tuple[tuple[str, ...], float]]
+Row = tuple[str, str, list[str]]  # file:line, word, what follows it
+Entry = tuple[str, list[str], float]  # word, phones, log probability
 
 
 @dataclass
@@ -75,9 +83,11 @@ class Lexicon:
             raise DataError("the lexicon is missing", path, "correct the path")
         raw = path.read_bytes().removeprefix(b"\xef\xbb\xbf").split(b"\n")
         lines = _decode(raw, path, kind)
+        rows, numbers = list(_rows(lines, kind, path)), kind == "kaldi_prob"
         if kind == "auto":
-            kind = detect(path.name, lines)
-        entries = [e for e in _entries(lines, kind, path) if e[0] not in SILENCE_ENTRIES]
+            numbers = path.name == "lexiconp.txt" or _has_probabilities(rows)
+        entries = _probable(rows, kind) if numbers else _plain(rows)
+        entries = [e for e in entries if e[0] not in SILENCE_ENTRIES]
         if not entries:
             raise DataError("the lexicon has no words", path, "give a pronunciation dictionary")
         strip = not positions and all(_POSITION.fullmatch(p) for _, ps, _ in entries for p in ps)
@@ -146,16 +156,6 @@ def without_stress(phone: str) -> str:
     return base if phone[-1] in "012" and base.upper() in VOWELS else phone
 
 
-def detect(name: str, lines: list[str]) -> str:
-    """Return the kind of a file by the rule of this module."""
-    rows = [line.split() for line in lines if line.strip() and not line.startswith(";;;")]
-    second = [row[1] if len(row) > 1 else "" for row in rows[:_SNIFFED]]
-    if name == "lexiconp.txt" or (second and all(map(_DECIMAL.fullmatch, second))):
-        return "kaldi_prob"
-    commented = any(line.startswith(";;;") for line in lines)
-    return "cmudict" if commented or any(_VARIANT.fullmatch(r[0]) for r in rows) else "kaldi"
-
-
 def _decode(raw: list[bytes], path: Path, kind: str) -> list[str]:
     lines = []
     for number, line in enumerate(raw, 1):
@@ -176,27 +176,72 @@ def _decode(raw: list[bytes], path: Path, kind: str) -> list[str]:
     return lines
 
 
-def _entries(lines: list[str], kind: str, path: Path) -> Iterator[tuple[str, list[str], float]]:
+def _rows(lines: list[str], kind: str, path: Path) -> Iterator[Row]:
+    """Yield ``(file:line, word, what follows it)`` of the lines that have an entry."""
+    if kind == "auto":
+        first = [line.split(None, 1)[0] for line in lines if line.strip()]
+        cmudict = any(w.startswith(";;;") or _VARIANT.fullmatch(w) for w in first)
+    else:
+        cmudict = kind == "cmudict"
     for number, line in enumerate(lines, 1):
-        where, logp = f"{path}:{number}", 0.0
-        if kind == "cmudict":
+        if cmudict:
             line = "" if line.startswith(";;;") else re.split(r"\s#(?=\s|$)", line)[0]
-        word, *phones = line.split() or [""]
-        if not word:
-            continue
-        if kind == "cmudict" and (variant := _VARIANT.fullmatch(word)):
+        word, *fields = line.split() or [""]
+        if cmudict and (variant := _VARIANT.fullmatch(word)):
             word = variant[1]
-        if kind == "kaldi_prob":
-            logp = _log_probability(phones[0] if phones else "", where)
-            phones = phones[1:]
-            if phones and _DECIMAL.fullmatch(phones[0]):
-                raise DataError(
-                    "a second number follows the probability", where, "give lexiconp.txt, "
-                    "not lexiconp_silprob.txt",
-                )  # fmt: skip
-        if not phones:
+        if word and not fields:
+            raise DataError(
+                f"'{word}' has no phones", f"{path}:{number}", "complete or remove the line"
+            )
+        if word:
+            yield f"{path}:{number}", word, fields
+
+
+def _has_probabilities(rows: list[Row]) -> bool:
+    """Tell whether lines begin with probabilities, by the rule of this module."""
+    first = [fields[0] for _, _, fields in rows]
+    if any(map(_DECIMAL.fullmatch, first)):
+        return True
+    whole = {f for f in first if _WHOLE.fullmatch(f)}
+    inside = any(_WHOLE.fullmatch(f) for _, _, fields in rows for f in fields[1:])
+    alone = any(_WHOLE.fullmatch(fields[0]) and len(fields) == 1 for _, _, fields in rows)
+    return whole == {"1"} and not inside and not alone
+
+
+def _plain(rows: list[Row]) -> Iterator[Entry]:
+    for where, word, phones in rows:
+        if _DECIMAL.fullmatch(phones[0]):
+            raise DataError(
+                f"'{phones[0]}' stands where a phone should be", where,
+                "a lexicon with probabilities is of the kind kaldi_prob, or auto",
+            )  # fmt: skip
+        yield word, phones, 0.0
+
+
+def _probable(rows: list[Row], kind: str) -> Iterator[Entry]:
+    """Yield entries of lines with probabilities before the phones."""
+    counts = [_numbers(fields) for _, _, fields in rows]
+    usual = Counter(n for n in counts if n).most_common(1)
+    for (where, word, fields), n in zip(rows, counts, strict=True):
+        if kind == "kaldi_prob" and not n:
+            _log_probability(fields[0], where)
+        if n == len(fields):
             raise DataError(f"'{word}' has no phones", where, "complete or remove the line")
-        yield word, phones, logp
+        extra = [f for f in fields[usual[0][0] : n] if _WHOLE.fullmatch(f)] if n else []
+        if extra or n > COLUMNS:
+            raise DataError(
+                f"'{(extra or fields)[0]}' may be a phone or one of {n} numbers", where,
+                f"write the same 1 to {COLUMNS} numbers in each line, or none",
+            )  # fmt: skip
+        for text in fields[1:n]:
+            if not 0 <= float(text) < math.inf:
+                raise DataError(f"'{text}' is not a factor of a silence", where, "correct it")
+        yield word, fields[n:], _log_probability(fields[0], where) if n else 0.0
+
+
+def _numbers(fields: list[str]) -> int:
+    """Return how many numbers stand before the phones."""
+    return len(list(takewhile(lambda f: _DECIMAL.fullmatch(f) or _WHOLE.fullmatch(f), fields)))
 
 
 def _log_probability(text: str, where: str) -> float:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Names of phones and their numbers; silence is number 0."""
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -9,6 +10,38 @@ from espnet_ext.errors import DataError
 SILENCE = "SIL"
 SILENCE_ID = 0
 STATES = 3  # emitting HMM states of every phone, left to right, no skips
+SPOKEN_NOISE = "SPN"  # a sound of speech that is no known phone
+SILENCE_NAMES = frozenset({"", "sil", "sp", "silence", "<eps>", "<sil>", "pau", "h#", "_"})
+_DISAMBIGUATION = re.compile(r"#\d+")
+
+
+def is_silence(name: str) -> bool:
+    """Tell whether a phone stands for silence in any of the usual spellings."""
+    return name.strip().lower() in SILENCE_NAMES
+
+
+def special_phones(pronunciations: Iterable[tuple[str, Iterable[str]]]) -> list[str]:
+    """Return warnings of phones in words that hardly are meant as phones.
+
+    Args:
+        pronunciations: ``(word, phone names)``.
+    """
+    first: dict[str, str] = {}
+    for word, names in pronunciations:
+        for name in names:
+            if is_silence(name) or _DISAMBIGUATION.fullmatch(name):
+                first.setdefault(name, word)
+    said = {
+        True: "is a mark of Kaldi's graphs, no phone: give lexicon.txt, not lexicon_disambig.txt",
+        False: f"is taken for a phone of its own; the aligner's silence is called {SILENCE}",
+    }
+    out = []
+    for name, word in sorted(first.items()):
+        what = said[name.startswith("#") and name != "#"]
+        if name == SILENCE:
+            what = "is silence, and stands inside a word"
+        out.append(f"warning: the phone '{name}', as in '{word}', {what}")
+    return out
 
 
 @dataclass(frozen=True)

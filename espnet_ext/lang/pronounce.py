@@ -5,13 +5,15 @@ Policies for out-of-vocabulary words (``oov``):
 
     g2p       by the package g2p_en: English, phones of CMUdict
     grapheme  spelt; beside a lexicon of phones, letters are phones of their own, ``letter:a``
+    spn       one phone of spoken noise, as Kaldi's recipes do: the one the lexicon gives to its
+              unknown word, else ``SPN``
     skip      no pronunciation, so that the aligner skips the utterance and lists it
-    auto      grapheme if the lexicon itself is spelling; else g2p if the package is there and the
-              lexicon has the phones of CMUdict; else skip
+    auto      grapheme if the lexicon itself is spelling; spn if its phones are not those of
+              CMUdict; else g2p if the package is there, or else skip
 
 Noise tags such as ``[NOISE]``, ``<unk>`` and ``++UM++`` are words as all others: the lexicon may
-hold them. If it does not, they are skipped, never spelt, unless ``silence_words`` names them: then
-they are silence.
+hold them. If it does not, they are spoken noise under ``spn`` and skipped otherwise, never spelt,
+unless ``silence_words`` names them: then they are silence.
 """
 
 import importlib
@@ -26,16 +28,21 @@ from typing import Any
 from espnet_ext.errors import DataError, SetupError, UsageError, nearest
 from espnet_ext.files import write_text
 from espnet_ext.lang.lexicon import VOWELS, Lexicon, Variants, spell, without_stress
-from espnet_ext.lang.phones import SILENCE, PhoneSet
+from espnet_ext.lang.phones import SILENCE, SPOKEN_NOISE, PhoneSet, special_phones
 
-POLICIES = ("auto", "g2p", "grapheme", "skip")
+POLICIES = ("auto", "g2p", "grapheme", "spn", "skip")
 CONSONANTS = frozenset((
     "B", "CH", "D", "DH", "F", "G", "HH", "JH", "K", "L", "M", "N", "NG", "P", "R", "S", "SH", "T",
     "TH", "V", "W", "Y", "Z", "ZH",
 ))  # fmt: skip
 NOISE_PHONES = frozenset(("SIL", "SPN", "NSN", "LAU", "LAUGHTER", "NOISE"))
 FOREIGN = "unknown phone"  # in Pronunciations.oov, beside policies and "silence"
-SAID = {"skip": "have no pronunciation", FOREIGN: "have phones that the model lacks"}
+SAID = {
+    "skip": "have no pronunciation",
+    "spn": "are not in the lexicon, aligned as spoken noise",
+    FOREIGN: "have phones that the model lacks",
+}
+UNKNOWN = ("<unk>", "<UNK>", "[UNK]", "<spoken_noise>", "<SPOKEN_NOISE>")
 LETTER = "letter:"
 _TAG = re.compile(r"[\[<({].*[\]>)}]|\+\+.*\+\+|\*.*\*")
 _SHOWN = 10
@@ -48,7 +55,7 @@ class Pronunciations:
     Args:
         words: Each word as in the transcripts; no variants if it is skipped.
         oov: Words that the lexicon lacks, and how each was solved: ``g2p``, ``grapheme``,
-            ``silence``, ``skip`` or ``unknown phone`` (the model lacks a phone; skipped).
+            ``spn``, ``silence``, ``skip`` or ``unknown phone`` (the model lacks a phone; skipped).
         phones: Names by id, silence first.
     """
 
@@ -94,7 +101,12 @@ class Pronunciations:
             text = ", ".join(words[:_SHOWN]) + more
             said = SAID.get(how, f"are not in the lexicon, solved by {how}")
             lines.append(f"{len(words)} words {said}: {text}")
-        return lines
+        return lines + special_phones(
+            (w, names)
+            for w, found in self.words.items()
+            for names, _ in found
+            if self.oov.get(w) != "silence"
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data."""
@@ -162,7 +174,8 @@ def pronounce(
             continue
         variants = lexicon.lookup(word) if lexicon else []
         if not variants:
-            names = () if _TAG.fullmatch(word) else solve(word)
+            spelt = how == "spn" or not _TAG.fullmatch(word)
+            names = solve(word) if spelt else ()
             variants = [(names, 0.0)] if names else []
             if lexicon or not names:
                 solved[word] = how if names else "skip"
@@ -185,12 +198,12 @@ def _solver(lexicon: Lexicon | None, oov: str) -> tuple[str, Callable[[str], tup
     """Return the name of the policy in effect, and the function of a word (() if it fails)."""
     graphemic = lexicon is None or lexicon.graphemic
     if oov == "auto":
-        oov = "grapheme" if graphemic else "skip"
+        oov = "grapheme" if graphemic else "spn"
         if not graphemic and is_cmu(lexicon):
             try:
                 return "g2p", _g2p(lexicon)
             except SetupError:
-                pass
+                oov = "skip"
     if oov == "g2p":
         if lexicon is not None and not is_cmu(lexicon):
             raise DataError(
@@ -202,7 +215,20 @@ def _solver(lexicon: Lexicon | None, oov: str) -> tuple[str, Callable[[str], tup
         if graphemic:
             return oov, spell
         return oov, lambda word: tuple(LETTER + c for c in spell(word))
+    if oov == "spn":
+        noise = (_spoken_noise(lexicon),)
+        return oov, lambda word: noise
     return "skip", lambda word: ()
+
+
+def _spoken_noise(lexicon: Lexicon | None) -> str:
+    """Return the phone of the lexicon's unknown word, else a phone of such a name, else SPN."""
+    for word in UNKNOWN if lexicon else ():
+        for names, _ in lexicon.lookup(word):
+            if len(names) == 1:
+                return names[0]
+    own = lexicon.phones if lexicon else ()
+    return next((p for p in own if p.upper() == SPOKEN_NOISE), SPOKEN_NOISE)
 
 
 def _g2p(lexicon: Lexicon | None) -> Callable[[str], tuple[str, ...]]:

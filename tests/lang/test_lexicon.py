@@ -90,7 +90,11 @@ BAD = {
     "too probable": ("a 0.5 b\nc 1.5 d\n", "auto", 2),
     "impossible": ("a 0.5 b\nc 0.0 d\n", "auto", 2),
     "no probability": ("a 0.5 b\nc d\n", "kaldi_prob", 2),
-    "silence probabilities": ("a 0.5 0.3 1.1 1.0 b\n", "auto", 1),
+    "five numbers": ("a 0.5 0.3 1.1 1.0 0.2 b\n", "auto", 1),
+    "negative factor": ("a 0.5 -0.3 1.1 1.0 b\n", "auto", 1),
+    "a number that is no phone": ("a b\nc 0.5 d\n", "kaldi", 2),
+    "phone or probability": ("a 0.5 b\nc 0.5 9 f\n", "auto", 2),
+    "numbers only": ("a 0.5 b\nc 0.5\n", "auto", 2),
 }
 
 
@@ -101,6 +105,32 @@ def test_errors_name_the_line(write, name):
     with pytest.raises(DataError) as e:
         Lexicon.read(path, kind)
     assert e.value.where == f"{path}:{line}"
+
+
+NUMBERS = {
+    # Dictionaries of the Montreal Forced Aligner mix lines with and without numbers.
+    "mfa": "a\tx\nb\t0.5\t0.2\t1.1\t0.9\tx y\nb\t1\t0\t1\t1\tz\n",
+    "mixed counts": "a x\nb 0.5 x y\nb 1 0.5 0.2 z\n",
+    "after many without": "a x\n" * 30 + "b 0.5 x y\nb 1.0 z\n",
+    "integers": "a 1 x\nb 1 x y\nb 1 z\n",
+    "cmudict": ";;; c\na  x\nb  0.5 x y\nb(2)  1.0 z\n",
+}
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+def test_numbers_before_the_phones_are_probabilities(write, name):
+    lexicon = Lexicon.read(write(NUMBERS[name]))
+    first = 0.0 if name == "integers" else math.log(0.5)
+    assert lexicon.words == {"a": [(("x",), 0.0)], "b": [(("x", "y"), first), (("z",), 0.0)]}
+
+
+@pytest.mark.parametrize(
+    "text", ["un 9~\noeuf 9 f\nheureux 2 R 2\n", "one 1\ntwo 2\n", "la l a 1\nun 1 n\n"]
+)
+def test_phones_that_are_numbers_stay_phones(write, text):
+    words = Lexicon.read(write(text)).words
+    want = {line.split()[0]: tuple(line.split()[1:]) for line in text.splitlines()}
+    assert words == {w: [(ps, 0.0)] for w, ps in want.items()}
 
 
 def test_latin1_cmudict(write):
@@ -158,9 +188,33 @@ def test_g2p_follows_the_lexicon(write, monkeypatch, stress, last):
     assert got.variants("zoo") == [(("Z", last), 0.0)]
     assert got.oov == {"zoo": "g2p", "[COUGH]": "skip"}
     other = Lexicon.read(write("one w ʌ n\n"))
-    assert pronounce(["zoo"], other).oov == {"zoo": "skip"}  # its phones are not those of g2p
+    assert pronounce(["zoo"], other).oov == {"zoo": "spn"}  # its phones are not those of g2p
     with pytest.raises(DataError):
         pronounce(["zoo"], other, "g2p")
+
+
+@pytest.mark.parametrize(
+    ("lexicon", "phone"),
+    [("one w ʌ n\n", "SPN"), ("one w spn\n", "spn"), ("one w ʌ\n<UNK> GARBAGE\n", "GARBAGE")],
+)
+def test_a_word_without_pronunciation_is_spoken_noise(write, lexicon, phone):
+    got = pronounce(["one", "zoo", "[COUGH]"], Lexicon.read(write(lexicon)))
+    assert got.variants("zoo") == got.variants("[COUGH]") == [((phone,), 0.0)]
+    assert got.oov == {"zoo": "spn", "[COUGH]": "spn"} and phone in got.phones
+    assert any(
+        "2 words are not in the lexicon, aligned as spoken noise" in x for x in got.summary()
+    )
+    left_out = pronounce(["one", "zoo"], Lexicon.read(write(lexicon)), "skip")
+    assert left_out.variants("zoo") == [] and left_out.oov == {"zoo": "skip"}
+    assert pronounce(["zoo"], Lexicon.read(write("one W AH N\n")), "spn").variants("zoo")
+
+
+def test_special_phones_are_warned_of(write):
+    text = "a sil x\nb #1 y\nc SIL\nd <eps> x\ne spn\n"
+    lines = pronounce("abcde", Lexicon.read(write(text))).summary()
+    told = [x for x in lines if "warning" in x]
+    assert [x.split("'")[1] for x in told] == ["#1", "<eps>", "SIL", "sil"]
+    assert "lexicon_disambig" in told[0] and "as in 'c'" in told[2]
 
 
 def test_letters_without_a_lexicon():

@@ -30,9 +30,10 @@ from espnet_ext.align.evaluate.manner import manners, plain
 from espnet_ext.align.formats.ctm import Interval, frames_of
 from espnet_ext.align.formats.directory import AlignmentDir, Header
 from espnet_ext.align.formats.sources import Source, Tier, open_alignment
-from espnet_ext.align.formats.textgrid import NO_WORD, is_silence
+from espnet_ext.align.formats.textgrid import NO_WORD
 from espnet_ext.errors import DataError, EspnetExtError
 from espnet_ext.files import write_json
+from espnet_ext.lang.phones import is_silence
 from espnet_ext.scoring.significance import bootstrap_interval
 
 BOOTSTRAP_MS = 20

@@ -5,7 +5,7 @@ import re
 import unicodedata
 from collections.abc import Iterable
 
-from espnet_ext.align.formats.textgrid import is_silence
+from espnet_ext.lang.phones import is_silence
 
 CLASSES = ("vowel", "glide", "liquid", "nasal", "fricative", "affricate", "stop")
 OTHER = "other"

@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from espnet_ext.align.formats.textgrid import is_silence
 from espnet_ext.errors import SetupError
 from espnet_ext.files import atomic_path
+from espnet_ext.lang.phones import is_silence
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

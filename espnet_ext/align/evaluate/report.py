@@ -15,10 +15,9 @@ import numpy as np
 from espnet_ext.align.evaluate.plot import draw
 from espnet_ext.align.formats.ctm import Interval
 from espnet_ext.align.formats.directory import AlignmentDir, Score
-from espnet_ext.align.formats.textgrid import is_silence
 from espnet_ext.errors import DataError, SetupError
 from espnet_ext.files import write_json
-from espnet_ext.lang.phones import STATES
+from espnet_ext.lang.phones import STATES, is_silence
 from espnet_ext.progress import duration
 
 REPORT, FIGURE = "align_report.json", "align_report.png"

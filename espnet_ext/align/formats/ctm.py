@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""CTM files: one ``utterance channel start duration name [confidence]`` a line, in seconds.
+"""CTM files: ``utterance channel start duration name [confidence [type [speaker]]]``, in seconds.
 
 Reading is lazy: an index of where each utterance begins is held in memory, its lines are parsed
 when they are asked for. Lines that begin with ``;;`` are comments.
@@ -7,7 +7,8 @@ when they are asked for. Lines that begin with ``;;`` are comments.
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import IO
 
@@ -83,7 +84,7 @@ class Ctm(Mapping[str, list[Interval]]):
     def __getitem__(self, utt: str) -> list[Interval]:
         if utt not in self._utts:
             raise KeyError(utt)
-        rows = []
+        rows, self._digits = [], 0
         with open(self.path, "rb") as f:
             for offset, number in self._runs.get(utt, ()):
                 f.seek(offset)
@@ -93,7 +94,7 @@ class Ctm(Mapping[str, list[Interval]]):
             raise DataError(
                 f"'{utt}' has {len(channels)} channels", self.path, "write one file per channel"
             )
-        return sorted((i for _, i in rows), key=lambda i: (i.start_s, i.end_s))
+        return _met(sorted((i for _, i in rows), key=lambda i: (i.start_s, i.end_s)), self._digits)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._utts)
@@ -139,10 +140,10 @@ class Ctm(Mapping[str, list[Interval]]):
 
     def _parse(self, fields: list[str], number: int) -> Interval:
         where = f"{self.path}:{number}"
-        if len(fields) not in (5, 6):
+        if not 5 <= len(fields) <= 8:
             raise DataError(
                 f"the line has {len(fields)} columns", where,
-                "write: utterance channel start duration name [confidence]",
+                "write: utterance channel start duration name [confidence [type [speaker]]]",
             )  # fmt: skip
         try:
             start, duration = float(fields[2]), float(fields[3])
@@ -152,7 +153,26 @@ class Ctm(Mapping[str, list[Interval]]):
             raise DataError(f"start {fields[2]}, duration {fields[3]}: not times", where)
         if duration < 0:
             raise DataError("the interval ends before it starts", where)
+        self._digits = max(self._digits, *map(_decimals, fields[2:4]))
         return Interval(start, round(start + duration, DECIMALS + 2), fields[4])
+
+
+def _decimals(number: str) -> int:
+    """Return the number of decimals of a number as written."""
+    mantissa, _, exponent = number.lower().partition("e")
+    return max(0, len(mantissa.partition(".")[2]) - int(exponent or 0))
+
+
+def _met(rows: list[Interval], digits: int) -> list[Interval]:
+    """Let intervals meet that overlap by one unit of the last digit.
+
+    Start and duration were rounded apart, so their sum is off by as much.
+    """
+    unit = 10.0**-digits if digits else 0.0
+    for i, (a, b) in enumerate(pairwise(rows)):
+        if a.start_s < b.start_s < a.end_s <= b.start_s + unit * 1.01:
+            rows[i] = replace(a, end_s=b.start_s)
+    return rows
 
 
 def frames_of(

@@ -70,6 +70,10 @@ def _times_parser(name: str, source: str) -> argparse.ArgumentParser:
         "Classes are phones in context; rare contexts share a class.",
     )
     p.add_argument("--data", type=Path, help="data folder: utterances must have its lengths")
+    p.add_argument(
+        "--segments", type=Path, metavar="FILE",
+        help="Kaldi's segments, if times are within recordings (default: that of --data)",
+    )  # fmt: skip
     p.add_argument("--unit", choices=UNITS, default="triphone", help="(default: %(default)s)")
     p.add_argument(
         "--min-count", type=int, default=MIN_COUNT, metavar="N",
@@ -86,7 +90,8 @@ def _times_parser(name: str, source: str) -> argparse.ArgumentParser:
 
 def _times(a: argparse.Namespace) -> int:
     summary = import_times(
-        a.source, a.out, words=getattr(a, "words", None), data=a.data, unit=a.unit,
+        a.source, a.out, words=getattr(a, "words", None), data=a.data,
+        segments=a.segments, unit=a.unit,
         min_count=a.min_count, classes=a.classes, frame_shift_s=a.frame_shift, textgrid=a.textgrid,
     )  # fmt: skip
     return _show(summary)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the importers of alignments share: a summary, and lengths of utterances to check against."""
 
+import math
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +27,7 @@ class ImportSummary:
         frames: Frames written.
         silence_frames: Frames whose phone is silence.
         skipped: Reason -> utterances left out.
+        first_skipped: One of them, and why.
         warnings: What the user should know, by kind: texts that name files or utterances.
         facts: Further values for the report (model, jobs, Gaussians, ...).
     """
@@ -37,6 +39,7 @@ class ImportSummary:
     frames: int = 0
     silence_frames: int = 0
     skipped: Counter[str] = field(default_factory=Counter)
+    first_skipped: str = ""
     warnings: dict[str, list[str]] = field(default_factory=dict)
     facts: dict[str, object] = field(default_factory=dict)
 
@@ -48,6 +51,7 @@ class ImportSummary:
         """Record an utterance that is left out."""
         writer.skip(utt, reason, detail)
         self.skipped[reason] += 1
+        self.first_skipped = self.first_skipped or f"{utt}: {detail or reason}"
 
     def lines(self) -> list[str]:
         """Return the summary for a person."""
@@ -94,7 +98,7 @@ def durations_s(data: Path | str) -> dict[str, float]:
 def _duration(table: str, value: str, rate: float) -> float:
     if table == "segments":
         _, start, end = value.split()
-        return float(end) - float(start)
+        return math.inf if float(end) == -1 else float(end) - float(start)
     if table == "wav.scp":
         return audio.info(value).duration_s
     return float(value) / rate

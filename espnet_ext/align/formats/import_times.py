@@ -5,6 +5,7 @@ There are no HMM states in it, so classes are phones in context; see :mod:`conte
 Frame t covers ``[t, t + 1) * frame_shift_s`` and has the phone at its centre.
 """
 
+import math
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -16,10 +17,11 @@ import numpy as np
 from espnet_ext.align.formats.ctm import Ctm, Interval, frames_of
 from espnet_ext.align.formats.directory import AlignmentWriter, Header
 from espnet_ext.align.formats.import_common import TOLERANCE_FRAMES, ImportSummary, durations_s
-from espnet_ext.align.formats.textgrid import NO_WORD, TextGridTier, is_silence
+from espnet_ext.align.formats.segmented import Segmented, by_utterance, read_segments
+from espnet_ext.align.formats.textgrid import NO_WORD, TextGridTier
 from espnet_ext.align.tree.context_classes import ContextClasses, contexts
 from espnet_ext.errors import DataError, UsageError
-from espnet_ext.lang.phones import SILENCE, SILENCE_ID
+from espnet_ext.lang.phones import SILENCE, SILENCE_ID, is_silence
 
 OVERLAP_S = 0.001  # more than rounding of times to milliseconds explains
 MIN_COUNT = 100
@@ -71,7 +73,12 @@ class _Source:
 
     def _checked(self, utt: str, frames: int) -> int:
         if utt not in self.lengths:
-            raise UtteranceError("not in the data folder", "the folder lists other names")
+            raise UtteranceError(
+                "not in the data folder",
+                "it has no such utterance; if this is a recording, give its segments",
+            )
+        if math.isinf(self.lengths[utt]):  # a segment to the end of its recording
+            return frames
         expected = int(self.lengths[utt] / self.shift_s + 1e-6)
         short = self.ends_with_silence and frames < expected - TOLERANCE_FRAMES
         if short or frames > expected + TOLERANCE_FRAMES:
@@ -91,6 +98,7 @@ def import_times(
     *,
     words: Path | str | None = None,
     data: Path | str | None = None,
+    segments: Path | str | None = None,
     unit: str = "triphone",
     min_count: int = MIN_COUNT,
     classes: Path | str | None = None,
@@ -105,6 +113,8 @@ def import_times(
         words: CTM file of words.
         data: Kaldi-style folder whose lengths the alignment must have (within 3 frames);
             without it an utterance ends where its last interval ends.
+        segments: Kaldi's segments, which cut times within recordings into utterances (default:
+            that of ``data``).
         unit: "triphone" or "phone".
         min_count: Frames that a class with context must have.
         classes: Alignment directory or classes.txt whose classes are used: for a further set.
@@ -116,25 +126,28 @@ def import_times(
     """
     if not frame_shift_s > 0 or min_count < 1:
         raise UsageError(f"a frame shift of {frame_shift_s} s, classes of {min_count} frames")
-    src = _open(Path(source), words, data, frame_shift_s)
+    src = _open(Path(source), words, data, segments, frame_shift_s)
     if classes is not None:
         inventory = ContextClasses.read(classes)
     else:
         inventory = ContextClasses.from_counts(_count(src), unit, min_count)
     summary = ImportSummary(Path(out), inventory.unit, len(inventory))
-    header = Header(
-        unit=summary.unit,
+    with AlignmentWriter(out, _header(src, inventory), textgrid=textgrid) as writer:
+        _add_all(writer, summary, src, inventory)
+    inventory.write(Path(out) / "classes.txt")
+    return summary
+
+
+def _header(src: _Source, inventory: ContextClasses) -> Header:
+    return Header(
+        unit=inventory.unit,
         num_classes=len(inventory),
-        frame_shift_s=frame_shift_s,
-        first_frame_centre_s=frame_shift_s / 2,
+        frame_shift_s=src.shift_s,
+        first_frame_centre_s=src.shift_s / 2,
         silence_ids=(SILENCE_ID,),
         source=f"times of phones in {src.name.resolve().name}",
         phones=inventory.phones,
     )
-    with AlignmentWriter(out, header, textgrid=textgrid) as writer:
-        _add_all(writer, summary, src, inventory)
-    inventory.write(Path(out) / "classes.txt")
-    return summary
 
 
 def _add_all(
@@ -150,19 +163,34 @@ def _add_all(
             summary.skip(writer, utt, "no alignment", "not in the source")
     if not summary.utterances:
         reasons = ", ".join(f"{reason} ({n})" for reason, n in summary.skipped.items())
-        raise DataError(f"no utterance can be imported: {reasons or 'none is there'}", src.name)
+        first = f"; the first: {summary.first_skipped}" if summary.first_skipped else ""
+        what = f"no utterance can be imported: {reasons or 'the source has none'}{first}"
+        raise DataError(what, src.name)
 
 
 def _open(
-    source: Path, words: Path | str | None, data: Path | str | None, shift_s: float
+    source: Path,
+    words: Path | str | None,
+    data: Path | str | None,
+    segments: Path | str | None,
+    shift_s: float,
 ) -> _Source:
     if source.is_dir():
         phones, own_words = TextGridTier(source, "phones"), TextGridTier(source, "words")
     else:
         phones, own_words = Ctm(source), None
+    if segments is None and data is not None and (Path(data) / "segments").is_file():
+        segments = Path(data) / "segments"
+    cuts = None if segments is None else read_segments(segments)
     lengths = None if data is None else durations_s(data)
+    if lengths is None and cuts and isinstance(by_utterance(phones, cuts), Segmented):
+        lengths = {u: b - a for u, (_, a, b) in cuts.items()}
     all_words = Ctm(words) if words is not None else own_words
-    return _Source(source, phones, all_words, lengths, shift_s, _has_silence(phones))
+    phones = by_utterance(phones, cuts)
+    all_words = None if all_words is None else by_utterance(all_words, cuts)
+    # An utterance cut from a recording may end after its last phone, silence written or not.
+    to_the_end = not isinstance(phones, Segmented) and _has_silence(phones)
+    return _Source(source, phones, all_words, lengths, shift_s, to_the_end)
 
 
 def _has_silence(phones: Tier) -> bool:

@@ -5,6 +5,7 @@ Read are the long and the short format, also of the Montreal Forced Aligner, who
 named "speaker - words". Empty labels are silence.
 """
 
+import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,26 +13,48 @@ from urllib.parse import unquote
 
 from praatio import textgrid as praat
 from praatio.utilities.errors import PraatioException
+from praatio.utilities.textgrid_io import parseTextgridStr
 
 from espnet_ext.align.formats.ctm import DECIMALS, Interval
 from espnet_ext.errors import DataError
-from espnet_ext.lang.phones import SILENCE
+from espnet_ext.lang.phones import SILENCE, is_silence
 
 TIERS = ("words", "phones")
-SILENCE_NAMES = frozenset({"", "sil", "sp", "spn", "silence", "<eps>", "<sil>", "pau", "h#", "_"})
-NO_WORD = frozenset({"", "<eps>", "<sil>", "!sil", "sil", "sp", "spn"})
+NO_WORD = frozenset({"", "<eps>", "<sil>", "!sil", "sil", "sp"})  # spn is a word's spoken noise
 SUFFIX = ".TextGrid"
 SMALLEST_S = 1e-4
-
-
-def is_silence(name: str) -> bool:
-    """Tell whether a phone stands for silence in any of the usual spellings."""
-    return name.strip().lower() in SILENCE_NAMES
+LONGEST = 200  # bytes of a file's name without its suffix; file systems take 255 with it
+NAMES = "names.tsv"  # file and utterance, where the one does not tell the other
 
 
 def file_name(utt: str) -> str:
-    """Return the file name of an utterance, which may hold ``/``."""
-    return utt.replace("%", "%25").replace("/", "%2F") + SUFFIX
+    """Return the file name of an utterance, whose name may contain ``/``.
+
+    A name too long for a file is cut and told apart by a hash; see :data:`NAMES`.
+    """
+    name = utt.replace("%", "%25").replace("/", "%2F")
+    if len(name.encode()) > LONGEST:
+        start = name.encode()[: LONGEST - 18].decode(errors="ignore")
+        name = f"{start}%~{hashlib.sha256(utt.encode()).hexdigest()[:16]}"
+    return name + SUFFIX
+
+
+def write_name(folder: Path, utt: str) -> None:
+    """Add the utterance to :data:`NAMES` in the folder if its file name does not tell it."""
+    name = file_name(utt)
+    if unquote(name.removesuffix(SUFFIX)) != utt:
+        with open(folder / NAMES, "a", encoding="utf-8") as f:
+            f.write(f"{name}\t{utt}\n")
+
+
+def _read_names(folder: Path) -> dict[Path, str]:
+    """Return the utterances that the lists below a folder name, by file."""
+    found = {}
+    for listed in sorted(folder.rglob(NAMES)):
+        for line in listed.read_text(encoding="utf-8").splitlines():
+            name, _, utt = line.partition("\t")
+            found[listed.parent / name] = utt
+    return found
 
 
 def write_textgrid(
@@ -92,28 +115,45 @@ def read_textgrid(path: Path | str) -> dict[str, list[Interval]]:
     if not path.is_file():
         raise DataError(f"{path.name} is missing", path)
     try:
-        grid = praat.openTextgrid(str(path), includeEmptyIntervals=True, reportingMode="error")
+        tiers = parseTextgridStr(_decoded(path.read_bytes()), True)["tiers"]
     except (PraatioException, ValueError, IndexError, KeyError, AttributeError) as e:
-        raise DataError(f"this is no usable TextGrid ({e})", path) from e
+        raise DataError(f"not a TextGrid that can be read ({e})", path) from e
     found: dict[str, list[Interval]] = {}
-    for tier in grid.tiers:
-        kind = tier.name.rpartition(" - ")[2].strip().lower()
+    for tier in tiers:
+        kind = tier["name"].rpartition(" - ")[2].strip().lower()
         kind = kind if kind.endswith("s") else kind + "s"
-        if kind not in TIERS or not isinstance(tier, praat.IntervalTier):
+        if kind not in TIERS or tier["class"] != "IntervalTier":
             continue
         if kind in found:
             raise DataError(
                 f"there are two tiers of {kind}", path, "write one TextGrid per speaker"
             )
-        found[kind] = _named(tier.entries, kind)
+        found[kind] = _named(tier["entries"], kind, path)
     if not found:
-        names = ", ".join(f"'{n}'" for n in grid.tierNames)
-        raise DataError(f"no tier 'words' or 'phones', only {names}", path)
+        names = ", ".join(f"'{tier['name']}'" for tier in tiers)
+        raise DataError(f"no tier 'words' or 'phones', only {names or 'none'}", path)
     return found
 
 
-def _named(entries: Iterable, kind: str) -> list[Interval]:
-    rows = [Interval(e.start, e.end, e.label.strip()) for e in entries]
+def _decoded(raw: bytes) -> str:
+    """Return the text of a file in UTF-16 or UTF-8."""
+    wide = raw.startswith((b"\xff\xfe", b"\xfe\xff"))
+    return raw.decode("utf-16" if wide else "utf-8-sig").replace("\r\n", "\n")
+
+
+def _named(entries: Iterable, kind: str, path: Path) -> list[Interval]:
+    """Return intervals in order; one that ends within rounding of the next's start ends there."""
+    rows: list[Interval] = []
+    for start, end, label in sorted((float(a), float(b), name) for a, b, name in entries):
+        if end < start:
+            raise DataError(f"'{label}' in the tier {kind} ends at {end} s, before {start} s", path)
+        if rows and rows[-1].end_s > start:
+            before = rows[-1]
+            if before.end_s - start > SMALLEST_S:
+                what = f"'{before.name}' and '{label}' in the tier {kind} overlap at {start} s"
+                raise DataError(what, path, "correct the times of one of them")
+            rows[-1] = replace(before, end_s=start)
+        rows.append(Interval(start, end, label.strip()))
     if kind == "words":
         return [r for r in rows if r.name.lower() not in NO_WORD]
     return [replace(r, name=SILENCE) if is_silence(r.name) else r for r in rows]
@@ -125,8 +165,9 @@ class TextGridTier(Mapping[str, list[Interval]]):
     def __init__(self, folder: Path | str, tier: str):
         self.tier = tier
         self._paths: dict[str, Path] = {}
+        names = _read_names(Path(folder))
         for path in sorted(Path(folder).rglob("*" + SUFFIX)):
-            utt = unquote(path.name.removesuffix(SUFFIX))
+            utt = names.get(path) or unquote(path.name.removesuffix(SUFFIX))
             if utt in self._paths:
                 raise DataError(f"'{utt}' has two TextGrids", path, f"see {self._paths[utt]}")
             self._paths[utt] = path

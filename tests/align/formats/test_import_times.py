@@ -2,17 +2,18 @@
 """Import of times of phones: classes by context, grids, lengths, silence."""
 
 from collections import Counter
+from itertools import pairwise
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from espnet_ext.align.formats.ctm import Interval, write_ctm
+from espnet_ext.align.formats.ctm import Ctm, Interval, write_ctm
 from espnet_ext.align.formats.directory import AlignmentDir
 from espnet_ext.align.formats.import_command import main_import_ctm, main_import_textgrid
 from espnet_ext.align.formats.import_times import import_times
-from espnet_ext.align.formats.textgrid import write_textgrid
+from espnet_ext.align.formats.textgrid import read_textgrid, write_textgrid
 from espnet_ext.align.tree.context_classes import ContextClasses, contexts
 from espnet_ext.errors import DataError, UsageError
 
@@ -113,10 +114,121 @@ def test_lengths_must_be_those_of_the_data(tmp_path, ctm, capsys):
     assert got.skipped == {
         "u2": ("another segmentation", "60 frames, 50 in the data"),
         "u3": ("another segmentation", "40 frames, 100 in the data"),
-        "u5": ("not in the data folder", "the folder lists other names"),
+        "u5": (
+            "not in the data folder",
+            "it has no such utterance; if this is a recording, give its segments",
+        ),
         "u4": ("no alignment", "not in the source"),
     }
     assert "skipped: 2 (another segmentation)" in capsys.readouterr().out
+
+
+def rounded_apart(path, digits):
+    """Write 40 utterances whose starts and durations are rounded each by itself."""
+    rng, lines = np.random.default_rng(digits), []
+    for u in range(40):
+        edges = np.cumsum(rng.uniform(3, 30, 8)) * 10.0**-digits * (3 if digits < 3 else 10)
+        for name, a, b in zip("SABCABS", edges, edges[1:], strict=False):
+            lines.append(f"u{u:02d} 1 {a:.{digits}f} {b - a:.{digits}f} {name}\n")
+    path.write_text("".join(lines))
+
+
+@pytest.mark.parametrize("digits", [1, 2, 3, 4])
+def test_times_rounded_apart_do_not_overlap(tmp_path, digits):
+    rounded_apart(tmp_path / "phones.ctm", digits)
+    summary = import_times(tmp_path / "phones.ctm", tmp_path / "out", min_count=1)
+    assert summary.utterances == 40 and not summary.skipped
+    rows = Ctm(tmp_path / "phones.ctm")["u00"]
+    assert all(a.end_s <= b.start_s for a, b in pairwise(rows))
+    unit = max(10.0**-digits, 0.002)
+    with open(tmp_path / "phones.ctm", "a") as f:
+        f.write(f"v 1 0 {3 * unit:.{digits}f} A\nv 1 {unit:.{digits}f} 0.9 B\n")
+    import_times(tmp_path / "phones.ctm", tmp_path / "out", min_count=1)
+    assert AlignmentDir(tmp_path / "out").skipped["v"][0] == "phones overlap"
+
+
+def test_ctm_with_confidence_type_and_speaker(tmp_path):
+    path = tmp_path / "phones.ctm"
+    path.write_text(
+        "u 1 0.00 0.20 SIL NA lex NA\nu 1 0.20 0.20 HH 0.9 lex spk1\nu 1 0.4 0.2 AY NA lex\n"
+    )
+    assert import_times(path, tmp_path / "out", unit="phone").utterances == 1
+    assert AlignmentDir(tmp_path / "out").labels("u").tolist() == [0] * 20 + [2] * 20 + [1] * 20
+    path.write_text("u 1 0.00 0.20 HH NA lex NA more\n")
+    with pytest.raises(DataError, match="9 columns"):
+        Ctm(path)["u"]
+
+
+@pytest.mark.parametrize("by_data", [True, False])
+def test_times_of_recordings_are_cut_by_segments(tmp_path, by_data):
+    recordings = {
+        "call1": [Interval(0.5, 0.8, "A"), Interval(0.8, 1.2, "B"), Interval(3.0, 3.31, "A")],
+        "call2": [Interval(0.0, 0.5, "B"), Interval(0.5, 0.7, "SIL")],
+    }
+    write_ctm(tmp_path / "phones.ctm", recordings.items())
+    write_ctm(tmp_path / "words.ctm", [("call1", [Interval(0.5, 1.2, "ab")])])
+    (tmp_path / "segments").write_text("a1 call1 0.5 1.5\na2 call1 3.0 3.3\nb1 call2 0 -1\n")
+    given = {"data": tmp_path} if by_data else {"segments": tmp_path / "segments"}
+    import_times(tmp_path / "phones.ctm", tmp_path / "out", words=tmp_path / "words.ctm",
+                 unit="phone", **given)  # fmt: skip
+    got = AlignmentDir(tmp_path / "out")
+    assert got.utts == ["a1", "a2", "b1"] and not got.skipped
+    assert got.labels("a1").tolist() == [1] * 30 + [2] * 40 + [0] * 30
+    assert got.labels("a2").tolist() == [1] * 30  # what reaches beyond the end is cut
+    assert got.labels("b1").tolist() == [2] * 50 + [0] * 20
+    assert got.words["a1"] == [Interval(0.0, 0.7, "ab")] and got.words["a2"] == []
+    (tmp_path / "segments").write_text("a1 call1 1.5 0.5\n")
+    with pytest.raises(DataError, match="utterance recording start end"):
+        import_times(tmp_path / "phones.ctm", tmp_path / "x", segments=tmp_path / "segments")
+
+
+def praat(tier: str, rows: list[tuple[str, str, str]]) -> str:
+    text = f'class = "IntervalTier"\nname = "{tier}"\nxmin = 0\nxmax = 1\n'
+    text += f"intervals: size = {len(rows)}\n"
+    for i, (a, b, label) in enumerate(rows, 1):
+        text += f'intervals [{i}]:\nxmin = {a}\nxmax = {b}\ntext = "{label}"\n'
+    return text
+
+
+def textgrid(path, *tiers: tuple[str, list]):
+    head = 'File type = "ooTextFile"\nObject class = "TextGrid"\n\nxmin = 0\nxmax = 1\n'
+    text = head + f"tiers? <exists>\nsize = {len(tiers)}\nitem []:\n"
+    for i, (name, rows) in enumerate(tiers, 1):
+        text += f"item [{i}]:\n{praat(name, rows)}"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+
+
+def test_textgrid_with_noise_of_floats_in_its_times(tmp_path):
+    rows = [("0", "0.4000000000000001", "D"), ("0.4", "0.6", "OW1"), ("0.6", "1", "")]
+    textgrid(tmp_path / "grids/u.TextGrid", ("phones", rows))
+    import_times(tmp_path / "grids", tmp_path / "out", min_count=1, unit="phone")
+    assert AlignmentDir(tmp_path / "out").labels("u").tolist() == [1] * 40 + [2] * 20 + [0] * 40
+    textgrid(tmp_path / "bad/v.TextGrid", ("phones", [("0", "0.5", "D"), ("0.4", "1", "OW1")]))
+    with pytest.raises(DataError, match=r"'D' and 'OW1' in the tier phones overlap at 0\.4 s"):
+        read_textgrid(tmp_path / "bad/v.TextGrid")
+    with pytest.raises(DataError, match=r"unusable \(1\); the first: v: 'D' and 'OW1'"):
+        import_times(tmp_path / "bad", tmp_path / "x")
+
+
+def test_spoken_noise_belongs_to_its_word(tmp_path):
+    phones, words = [("0", "0.6", "spn"), ("0.6", "1", "sil")], [("0", "0.6", "<unk>")]
+    textgrid(tmp_path / "grids/u.TextGrid", ("words", words), ("phones", phones))
+    summary = import_times(tmp_path / "grids", tmp_path / "out", min_count=1, unit="phone")
+    got = AlignmentDir(tmp_path / "out")
+    assert got.header.phones == ("SIL", "spn") and summary.silence_frames == 40
+    assert got.labels("u").tolist() == [1] * 60 + [0] * 40
+    assert got.frame_words("u").tolist() == [0] * 60 + [-1] * 40
+    assert got.words["u"] == [Interval(0.0, 0.6, "<unk>")]
+
+
+def test_names_of_250_bytes(tmp_path):
+    utts = ["ü" * 125, "a" * 250, "a" * 249 + "b", "x/" + "%" * 120, "short/%41"]
+    write_ctm(tmp_path / "phones.ctm", [(u, spans((0.2, "A"), (0.5, "B"))) for u in utts])
+    import_times(tmp_path / "phones.ctm", tmp_path / "out", min_count=1, textgrid=True)
+    again = import_times(tmp_path / "out/textgrid", tmp_path / "again", min_count=1)
+    assert AlignmentDir(tmp_path / "again").utts == sorted(utts, key=str.encode)
+    assert again.utterances == 5 and not again.skipped
 
 
 def test_silence_that_is_not_written_is_filled_in(tmp_path):
