@@ -9,6 +9,7 @@
   decode  --model MODEL [FILE]       intents of transcripts or audio; 'decode --model --help'
   transcribe DATA OUT --asr ASR.zip  ASR transcripts of a data folder, by an ESPnet model
   results [DIR]                      write every RESULTS.md below DIR (default: .) from run records
+  evidence FILE.yaml                 train and score all systems of a claim over seeds
   sweep   FILE.yaml                  run a grid of experiments of the recipe here, draw its curve
   version                            print the versions in use
 
@@ -24,6 +25,7 @@ STAGES = {"train": ("pretrain", "finetune"), "decode": ("decode",) * 2, "score":
 COMMANDS = (
     "recipe",
     "doctor",
+    "evidence",
     "align",
     "simulate-asr",
     "results",
@@ -96,6 +98,12 @@ def _results(argv: list[str]) -> int:
     if not pages:
         raise UsageError("there are no run records below this folder", root, "run a recipe first")
     return 0
+
+
+def _evidence(argv: list[str]) -> int:
+    from espnet_ext.recipe.evidence import main as evidence
+
+    return evidence(argv)
 
 
 def _sweep(argv: list[str]) -> int:

@@ -9,7 +9,7 @@ import numpy as np
 
 from espnet_ext.errors import DataError
 from espnet_ext.recipe.console import say
-from espnet_ext.recipe.sweep import Run, Sweep
+from espnet_ext.recipe.sweep_grid import Run, Sweep
 from espnet_ext.scoring.markdown import table
 from espnet_ext.scoring.metrics import Metric, find
 from espnet_ext.scoring.record import Decoded, load_record
@@ -66,11 +66,11 @@ def _scored(sweep: Sweep, run: Run) -> Decoded:
     record = load_record(run.record)
     try:
         scored = record.sets[sweep.set][sweep.method]
-        scored.metrics[sweep.metric]
+        scored.metrics[find(sweep.metric).name]
         return scored
     except KeyError:
         raise DataError(
-            f"the run record has no scores of set '{sweep.set}' by '{sweep.method}'",
+            f"the run record has no {sweep.metric} of set '{sweep.set}' by '{sweep.method}'",
             run.record,
             f"./run.sh --name {run.name} --stage decode --force",
         ) from None

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from espnet_ext.cli import main as cli
 from espnet_ext.errors import DataError, UsageError
-from espnet_ext.recipe import config, runner, sweep
+from espnet_ext.recipe import config, experiments, runner, sweep, sweep_grid
 from espnet_ext.recipe.schema import Recipe
 
 RECIPE = {
@@ -96,7 +96,7 @@ def test_every_value_and_seed_is_run_with_its_own_name_and_the_group_of_its_valu
         0.002,
     ]
     assert {r.finetune.args["max_epoch"] for r, _ in fake.seen} == {5}
-    assert {(o.stage, o.stop_stage, o.nj) for _, o in fake.seen} == {("", "9", 2)}
+    assert {(o.stage, o.stop_stage, o.nj) for _, o in fake.seen} == {("", "score", 2)}
 
 
 def test_the_table_and_the_picture_are_of_the_records(fake, capsys, monkeypatch):
@@ -135,7 +135,7 @@ def test_names_are_run_and_shown_in_the_order_of_the_file(fake, monkeypatch):
 
 def test_a_number_that_yaml_takes_for_text_is_a_number(fake):
     write().write_text(Path("grid.yaml").read_text().replace("- 0.001", "- 1e-3"))
-    assert sweep.load(Path("grid.yaml")).values == [0.001, 0.002]
+    assert sweep_grid.load(Path("grid.yaml")).values == [0.001, 0.002]
 
 
 def test_cer_shows_the_range_over_seeds(fake, monkeypatch):
@@ -168,8 +168,8 @@ def test_a_dry_run_lists_the_runs_and_starts_none(fake, monkeypatch):
     assert sweep.main([str(path), "--dry-run", "--ngpu=1"]) == 0
     assert len(fake.seen) == 1
     assert lines[0].startswith("recorded") and lines[1].startswith("to run")
-    assert "--seed 2 --finetune.args.optim_conf.lr 0.001 --stop-stage 9 --ngpu=1" in lines[1]
-    assert lines[-1] == "4 runs, 3 without a record yet"
+    assert "--seed 2 --finetune.args.optim_conf.lr 0.001 --stop-stage score --ngpu=1" in lines[1]
+    assert lines[-1] == "4 runs, 3 without a record yet, 4 to run here, 4 of unknown time"
 
 
 @pytest.mark.parametrize(
@@ -184,7 +184,9 @@ def test_a_dry_run_lists_the_runs_and_starts_none(fake, monkeypatch):
         ({"values": [1, 1.0]}, "a value stands twice"),
         ({"seeds": [1, 1]}, "two runs would be named 'sweep_lr_0.001_s1'"),
         ({"name": "../x"}, "'name' is not usable"),
-        ({"metric": "wor"}, "'metric' is not usable"),
+        ({"metric": "wor"}, "does not score by 'wor'.*did you mean 'wer'"),
+        ({"metric": "accuracy"}, "does not score by 'accuracy'.*metric"),
+        ({"last_stage": "scoer"}, "no stage 'scoer'.*did you mean 'score'"),
         ({"key": "finetun.args.lr"}, "unknown option --finetun.args.lr.*'finetune'"),
         ({"key": "seed"}, "sets 'seed' itself"),
         ({"base": {LR["key"]: 1}}, "is set twice"),
@@ -236,7 +238,7 @@ scalars = (
 def test_a_value_of_the_file_reaches_the_recipe_unchanged(tmp_path_factory, value):
     path = tmp_path_factory.getbasetemp() / "recipe.yaml"
     path.write_text(yaml.safe_dump(RECIPE))
-    recipe = config.load(path, [("finetune.args.x", sweep.as_text(value))])
+    recipe = config.load(path, [("finetune.args.x", experiments.as_text(value))])
     assert recipe.finetune.args["x"] == value
 
 
@@ -250,11 +252,13 @@ def test_accuracy_of_the_inference_model_is_swept(folder):
     found = {"a": ("y",), **dict.fromkeys(utts[1:], ("x",))}
     errors = dict.fromkeys(utts, (1, 4))
     intent = score_intents(dict.fromkeys(utts, ("x",)), found, ["intent"], errors)
-    folder.recipe(**{**RECIPE, "decode": {"args": {"inference_model": "clean"}}})
+    scored = {"metrics": ["accuracy"]}
+    decode = {"args": {"inference_model": "clean"}}
+    folder.recipe(**{**RECIPE, "decode": decode, "score": scored})
     file = folder.write("lr.yaml", yaml.safe_dump({**LR, "metric": "accuracy"}))
-    made = sweep.load(file)
-    runs = sweep.expand(made, file)
-    made = sweep.check(made, runs, file)
+    made = sweep_grid.load(file)
+    runs = sweep_grid.expand(made, file)
+    made = sweep_grid.check(made, runs, file)
     assert made.method == "clean"
     for run in runs:
         decoded = {"utterances": 4, "ref_sha256": "ab" * 32, "hyp_sha256": "cd" * 32}

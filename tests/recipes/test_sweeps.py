@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every shipped sweep can be run: it parses, and each of its runs plans and has what it reads."""
+"""Every shipped sweep and evidence file can be run: it parses, and each of its runs plans."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ import yaml
 from espnet_ext.bl_just import options as bl_just
 from espnet_ext.bl_just.schedule import make_schedule
 from espnet_ext.ml_lmcl import options as ml_lmcl
-from espnet_ext.recipe import config, stages, sweep
+from espnet_ext.recipe import config, evidence, experiments, stages, sweep
 from espnet_ext.recipe.options import Options
 from espnet_ext.recipe.stages import Context
 from espnet_ext.recipe.steps.train import training_config
@@ -19,6 +19,8 @@ from espnet_ext.weak_align.presets import resolve
 ROOT = Path(__file__).resolve().parents[2]
 SMALLEST_TRAINING_SET = 3867  # of those that the sweeps of ml_lmcl are for: ATIS
 SWEEPS = sorted(ROOT.glob("egs2/*/*/conf/sweeps/*.yaml"))
+EVIDENCE = sorted(p for name in ("evidence", "ablations")
+                  for p in ROOT.glob(f"egs2/*/*/conf/{name}.yaml"))  # fmt: skip
 
 
 def test_there_are_sweeps():
@@ -55,6 +57,25 @@ def test_a_sweep_of_atis_runs_in_the_other_text_recipes(path, monkeypatch):
     for name in ("trec6", "slurp"):
         monkeypatch.chdir(ROOT / "egs2" / name / "ml_lmcl1")
         sweep.check(grid, sweep.expand(grid, path), path)
+
+
+@pytest.mark.parametrize("path", EVIDENCE, ids=lambda p: str(p.relative_to(ROOT / "egs2")))
+def test_each_run_of_an_evidence_file_plans(path, monkeypatch):
+    monkeypatch.chdir(path.parents[1])
+    made = evidence.load(path)
+    runs = evidence.expand(made, path, [*made.systems], ["1"])
+    experiments.check(runs, path)
+    assert len(made.seeds) >= 3 or path.stem == "ablations"
+    assert {r.group for r in runs} == made.systems.keys()
+    for run in runs:
+        recipe = config.load(Path("recipe.yaml"), list(run.overrides))
+        ctx = Context(recipe, Options(ngpu=0))
+        assert not stages.plan(ctx, stages.find("score")).off
+        check_training(ctx)
+
+
+def test_there_is_evidence():
+    assert len(EVIDENCE) >= 6
 
 
 def check_training(ctx):

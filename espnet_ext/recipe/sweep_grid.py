@@ -1,0 +1,181 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The grid of a sweep: what its file may hold, and the experiments that it stands for."""
+
+import math
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from espnet_ext import yamlfile
+from espnet_ext.errors import UsageError, nearest
+from espnet_ext.recipe import experiments
+from espnet_ext.recipe.experiments import LAST_STAGE, OWN_KEYS, Experiment, as_text
+from espnet_ext.recipe.schema import Recipe
+from espnet_ext.recipe.steps.decode import label
+from espnet_ext.scoring import metrics
+
+Value = int | float | str
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Curves(_Model):
+    """The second dimension: one curve for each value of ``key``."""
+
+    key: str
+    values: list[bool | int | float | str] = Field(min_length=1)
+
+
+class Sweep(_Model):
+    """What FILE.yaml may hold."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    key: str
+    values: list[Value] = Field(min_length=1)
+    seeds: list[int] = Field(default=[1], min_length=1)
+    curves: Curves | None = None
+    base: dict[str, Any] = {}
+    set: str = ""
+    metric: str = "wer"
+    method: str = ""
+    x_label: str = ""
+    last_stage: str = LAST_STAGE
+
+    @field_validator("values", "seeds", mode="before")
+    @classmethod
+    def _no_truth_values(cls, value: Any) -> Any:
+        if isinstance(value, list) and any(isinstance(v, bool) for v in value):
+            raise ValueError("true and false are no numbers")
+        return value
+
+    @field_validator("values", mode="before")
+    @classmethod
+    def _numbers_or_names(cls, value: Any) -> Any:
+        if not isinstance(value, list):
+            return value
+        value = [_number(v) for v in value]
+        if len({isinstance(v, str) for v in value}) > 1:
+            raise ValueError("all must be numbers, or all names")
+        return value
+
+
+def _number(value: Any) -> Any:
+    """Return text as a number if it is one: YAML 1.1 reads 1e-3 as text."""
+    try:
+        number = float(value) if isinstance(value, str) else math.nan
+    except ValueError:
+        return value
+    return number if math.isfinite(number) else value
+
+
+@dataclass(frozen=True)
+class Run(Experiment):
+    """One experiment of the grid."""
+
+    curve: str = ""  # legend; empty when there is one curve only
+    value: Value = 0
+
+
+def load(path: Path) -> Sweep:
+    """Read a sweep's file.
+
+    Raises:
+        UsageError: No such file, broken YAML, an unknown key (the nearest valid one is named), or
+            a value that cannot be used.
+    """
+    raw = yamlfile.read(path)
+    if not isinstance(raw, dict):
+        how = "espnet-ext sweep --help"
+        raise UsageError("a sweep's file must hold key: value lines", path, how)
+    try:
+        return Sweep.model_validate(raw)
+    except ValidationError as e:
+        first = e.errors(include_url=False)[0]
+        *parents, key = map(str, first["loc"])
+        dotted = ".".join((*parents, key))
+        if first["type"] == "extra_forbidden":
+            valid = Curves.model_fields if parents else Sweep.model_fields
+            raise UsageError(f"unknown key '{dotted}'", path, nearest(key, valid)) from None
+        message = first["msg"].removeprefix("Value error, ")
+        raise UsageError(f"'{dotted}' is not usable: {message}", path) from None
+
+
+def expand(sweep: Sweep, path: Path) -> list[Run]:
+    """Return the experiments of the grid; those that differ by their seed only stand together.
+
+    Raises:
+        UsageError: A key is set twice, or two experiments would have one name.
+    """
+    keys = [sweep.key, *([sweep.curves.key] if sweep.curves else []), *sweep.base]
+    for key in keys:
+        if keys.count(key) > 1:
+            raise UsageError(f"'{key}' is set twice", path)
+        if key in OWN_KEYS:
+            raise UsageError(f"a sweep sets '{key}' itself", path, "leave it out")
+    if len(set(sweep.values)) < len(sweep.values):
+        raise UsageError("a value stands twice", f"{path}: values")
+    curves = sweep.curves.values if sweep.curves else [None]
+    return [
+        _run(sweep, curve, value, seed)
+        for curve in curves
+        for value in sweep.values
+        for seed in sweep.seeds
+    ]
+
+
+def _run(sweep: Sweep, curve: Any, value: Value, seed: int) -> Run:
+    overrides = [(key, as_text(v)) for key, v in sweep.base.items()]
+    parts, legend = [sweep.name], ""
+    if sweep.curves:
+        overrides.append((sweep.curves.key, as_text(curve)))
+        parts.append(as_text(curve))
+        legend = f"{sweep.curves.key.rpartition('.')[2]} = {as_text(curve)}"
+    overrides.append((sweep.key, as_text(value)))
+    group = "_".join(["sweep", *parts, as_text(value)])
+    group = re.sub(r"[^A-Za-z0-9._-]", "-", group)  # it names a folder
+    name, last = f"{group}_s{seed}", sweep.last_stage
+    return Run(name, group, seed, tuple(overrides), last, legend, value)
+
+
+def check(sweep: Sweep, runs: list[Run], path: Path) -> Sweep:
+    """Check every run against recipe.yaml; return the sweep with its defaults filled in.
+
+    Raises:
+        UsageError: A run has an unknown key or value, or ``set`` or ``method`` will not be decoded.
+    """
+    recipe = experiments.check(runs, path)[0]
+    if recipe.decode is None or recipe.score is None:
+        raise UsageError("a sweep needs the sections decode and score", "recipe.yaml")
+    sets = recipe.decode.sets or [recipe.data.valid, *recipe.data.test]
+    set_name, method = sweep.set or recipe.data.valid, label(recipe.decode)
+    metric = _metric(sweep, recipe, path)
+    if metrics.find(metric).hyp_file == "prediction":  # of a classifier, decoded by its models
+        model = recipe.decode.args.get("inference_model", "asr")
+        method = sweep.method or ("asr" if model == "all" else model)
+    if set_name not in sets:
+        how = nearest(set_name, sets)
+        raise UsageError(f"set '{set_name}' is not decoded", f"{path}: set", how)
+    if sweep.method not in ("", method, recipe.decode.method):
+        raise UsageError(
+            f"the recipe decodes by '{method}', not by '{sweep.method}'",
+            f"{path}: method",
+            f"base: {{decode.method: {sweep.method}}}",
+        )
+    filled = {"set": set_name, "method": method, "metric": metric}
+    return sweep.model_copy(update={**filled, "x_label": sweep.x_label or sweep.key})
+
+
+def _metric(sweep: Sweep, recipe: Recipe, path: Path) -> str:
+    """Return the metric as recipe.yaml names it, which is ``module:object`` for one of its own."""
+    scored = {metrics.find(m).name: m for m in recipe.score.metrics}
+    if recipe.score.code:  # it may score by more
+        scored |= {m: m for m in metrics.built_in()}
+    if sweep.metric in scored or sweep.metric in scored.values():
+        return scored.get(sweep.metric, sweep.metric)
+    how = f"{nearest(sweep.metric, scored)}; recipe.yaml: score.metrics"
+    raise UsageError(f"the recipe does not score by '{sweep.metric}'", f"{path}: metric", how)
