@@ -204,8 +204,8 @@ def _experiment(evidence: Evidence, system: str, seed: int) -> Experiment:
 def _check_planned(evidence: Evidence, recipe: Recipe, path: Path) -> None:
     """The page takes the comparison from recipe.yaml: the two must not differ."""
     planned = None if evidence.planned is None else evidence.planned.model_dump()
-    told = dict(getattr(recipe.results, "planned", None) or {}) or None
-    if planned is not None and told != planned:
+    told = recipe.results.planned
+    if planned is not None and planned != {key: told.get(key) for key in planned}:
         how = f"recipe.yaml: results: {{planned: {as_text(planned)}}}"
         raise UsageError("recipe.yaml names another planned comparison", f"{path}: planned", how)
 

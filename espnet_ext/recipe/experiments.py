@@ -136,6 +136,7 @@ def run_all(runs: Sequence[Experiment], passed_on: Sequence[str], title: str, ag
         again: The command that goes on with it.
     """
     os.environ.setdefault("ESPNET_EXT_CALLED_FROM", os.getcwd())
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # as run.sh: --nj says how many processes
     for number, run in enumerate(runs, 1):
         say(f"{title}: run {number} of {len(runs)}, {run.name}")
         if code := runner.main(run.argv(passed_on)):
