@@ -89,12 +89,10 @@ class BestRqLoss(UnsupLoss):
 
     def loss(
         self, encoder: Encoder, x: Tensor, lengths: Tensor
-    ) -> tuple[Tensor, dict[str, Tensor]]:
+    ) -> tuple[Tensor, dict[str, Tensor | float]]:
         """Return the loss and its statistics; arguments as in :meth:`UnsupLoss.forward`."""
         mask = draw_mask(lengths, x.shape[1], self.conf.mask_prob, self.span)
-        noisy = x.clone()
-        noise = torch.randn(int(mask.sum()), x.shape[2], dtype=x.dtype, device=x.device)
-        noisy[mask] = noise * self.conf.noise_std
+        noisy = torch.where(mask.unsqueeze(-1), torch.randn_like(x) * self.conf.noise_std, x)
         h, h_lengths = self.encode(encoder, noisy, lengths)
         self.check_stride(lengths, h_lengths)
         queries = masked_frames(mask, lengths, h_lengths, self.stride)
@@ -105,9 +103,9 @@ class BestRqLoss(UnsupLoss):
             logits = self.output(h[:, : queries.shape[1]][queries])
             loss = functional.cross_entropy(logits, targets)
         stats = {
-            "acc": best_share(logits, logits.gather(1, targets.unsqueeze(1)).squeeze(1)),
+            "acc": best_share(logits, targets),
             "masked": queries.sum() / inside(h_lengths, queries.shape[1]).sum(),
-            "codes": x.new_tensor(len(targets.unique())),
+            "codes": len(targets.unique()),
             "queries": queries.sum(),
         }
         return loss, stats

@@ -51,7 +51,7 @@ class CpcLoss(UnsupLoss):
 
     def loss(
         self, encoder: Encoder, x: Tensor, lengths: Tensor
-    ) -> tuple[Tensor, dict[str, Tensor]]:
+    ) -> tuple[Tensor, dict[str, Tensor | float]]:
         """Return the loss and its statistics; arguments as in :meth:`UnsupLoss.forward`."""
         utts, starts = window_starts(lengths, self.min_frames, self.hop)
         context = cut_windows(x, utts, starts, self.context)
@@ -69,18 +69,14 @@ class CpcLoss(UnsupLoss):
             rows = torch.stack(predictions, 1).flatten(0, 1)
             utt_of_row = utts.repeat_interleave(steps)
             columns = e.flatten(0, 1)
-            kept = subset(len(rows), self.conf.max_queries)
+            kept = subset(len(rows), self.conf.max_queries, rows.device)
             if kept is not None:
-                kept = kept.to(rows.device)
                 rows, columns, utt_of_row = rows[kept], columns[kept], utt_of_row[kept]
             groups = None if self.conf.same_utt_negatives else utt_of_row
             logits = cosine_logits(rows, columns, self.conf.temperature, groups)
-            loss = functional.cross_entropy(logits, torch.arange(len(rows), device=x.device))
-        stats = {
-            "acc": best_share(logits, logits.diagonal()),
-            "queries": x.new_tensor(len(rows)),
-            "windows": x.new_tensor(len(utts)),
-        }
+            right = torch.arange(len(rows), device=x.device)
+            loss = functional.cross_entropy(logits, right)
+        stats = {"acc": best_share(logits, right), "queries": len(rows), "windows": len(utts)}
         return loss, stats
 
     def _encode(
@@ -121,11 +117,11 @@ def cut_windows(x: Tensor, utts: Tensor, starts: Tensor, frames: int) -> Tensor:
     return x[utts.unsqueeze(1), starts.unsqueeze(1) + inner]
 
 
-def subset(count: int, limit: int | None) -> Tensor | None:
+def subset(count: int, limit: int | None, device: torch.device | str = "cpu") -> Tensor | None:
     """Return ``limit`` random ones of ``count`` rows, in order, or None for all."""
     if limit is None or count <= limit:
         return None
-    return torch.randperm(count)[:limit].sort().values
+    return torch.randperm(count, device=device)[:limit].sort().values
 
 
 def cosine_logits(

@@ -32,9 +32,10 @@ def check_span(span: int, stride: int, where: str) -> None:
 
 
 def draw_mask(lengths: Tensor, frames: int, prob: float, span: int, block: int = 1) -> Tensor:
-    """Draw masked spans; an utterance that gets none by chance gets one, inside it if it fits.
+    """Draw masked spans; an utterance without a whole one gets one, inside it if it fits.
 
-    The numbers drawn from torch's CPU generator depend on the lengths, not on ``frames``.
+    All numbers are drawn on the device of ``lengths``, nothing waits for it. On a CPU they depend
+    on the lengths, not on ``frames``.
 
     Args:
         lengths: ``(N,)`` frames.
@@ -46,21 +47,21 @@ def draw_mask(lengths: Tensor, frames: int, prob: float, span: int, block: int =
     Returns:
         ``(N, T)`` bool; spans may overlap and end with the utterance.
     """
-    own = lengths.cpu()
-    blocks = (own + block - 1).div(block, rounding_mode="floor")
-    wide = max(int(blocks.max()), -(-frames // block))
+    count, wide, size, device = len(lengths), -(-frames // block), span // block, lengths.device
+    blocks = (lengths + block - 1).div(block, rounding_mode="floor")
     valid = inside(blocks, wide)
-    starts = torch.zeros(valid.shape, dtype=torch.bool)
-    starts[valid] = torch.rand(int(blocks.sum())) < prob
-    size = span // block
     places = (blocks - size).clamp(min=0) + 1
-    forced = (torch.rand(len(own)) * places).long().clamp(max=places - 1)
-    without = (~starts.any(1)).nonzero().flatten()
-    starts[without, forced[without]] = True
+    forced = (torch.rand(count, device=device) * places).long().clamp(max=places - 1)
+    # Block by block, so that further blocks draw further numbers.
+    starts = (prob > torch.rand(wide, count, device=device).T) & valid
+    order = torch.arange(wide, device=device)
+    # A span that begins near the end may be too short to hide an encoder frame.
+    whole = (starts & (order < places.unsqueeze(1))).any(1, keepdim=True)
+    starts = starts | ((order == forced.unsqueeze(1)) & ~whole)
     begun = starts.long().cumsum(1)
     ended = functional.pad(begun, (size, 0))[:, :wide]
     masked = ((begun > ended) & valid).repeat_interleave(block, 1)[:, :frames]
-    return (masked & inside(own, frames)).to(lengths.device)
+    return masked & inside(lengths, frames)
 
 
 def masked_frames(mask: Tensor, lengths: Tensor, h_lengths: Tensor, stride: int) -> Tensor:

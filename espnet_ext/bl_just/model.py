@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from espnet2.asr.espnet_model import ESPnetASRModel
+from espnet2.asr.espnet_model import ESPnetASRModel, autocast_type
 from espnet2.torch_utils.device_funcs import force_gatherable
 from torch import Tensor, nn
 
@@ -20,6 +20,7 @@ from espnet_ext.bl_just.bilevel import gradient_geometry, joint_loss, with_scale
 from espnet_ext.bl_just.options import BlJustConf, resolve
 from espnet_ext.bl_just.schedule import OPTIMISER
 from espnet_ext.bl_just.unsup import build_unsup, probe_stride
+from espnet_ext.bl_just.unsup_base import full_precision
 
 THETA = ("frontend", "specaug", "normalize", "preencoder", "encoder", "postencoder")
 ETA = "unsup"
@@ -84,6 +85,7 @@ class BLJustModel(ESPnetASRModel):
             tokens = text_lengths.float().mean()
             batch = (speech, speech_lengths, text, text_lengths)
             f, stats, weight = super().forward(*batch, **kwargs)
+            f = full_precision(f)  # ESPnet's CTC loss is as coarse as the encoder's output
             stats["f"] = f.detach()
         if u_speech is not None:
             g, told = self._second_loss(step, u_speech, u_lengths)
@@ -149,11 +151,13 @@ class BLJustModel(ESPnetASRModel):
 
     def _features(self, speech: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Return what the encoder reads, as in ``encode`` but with masks as configured."""
-        x, n = self._extract_feats(speech, lengths)
-        if self.conf.specaug_unlabelled and self.specaug is not None and self.training:
-            x, n = self.specaug(x, n)
-        if self.normalize is not None:
-            x, n = self.normalize(x, n)
+        # In full precision unless ESPnet's own option says otherwise, as labelled speech.
+        with torch.autocast(speech.device.type, autocast_type, enabled=self.autocast_frontend):
+            x, n = self._extract_feats(speech, lengths)
+            if self.conf.specaug_unlabelled and self.specaug is not None and self.training:
+                x, n = self.specaug(x, n)
+            if self.normalize is not None:
+                x, n = self.normalize(x, n)
         if self.preencoder is not None:
             x, n = self.preencoder(x, n)
         return x, n
@@ -168,9 +172,7 @@ class BLJustModel(ESPnetASRModel):
             h, h_lengths = self.postencoder(h, h_lengths)
         return h, h_lengths
 
-    def _pseudo_loss(
-        self, speech: Tensor, lengths: Tensor
-    ) -> tuple[Tensor, dict[str, Tensor | int]]:
+    def _pseudo_loss(self, speech: Tensor, lengths: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Return f on the model's own greedy CTC transcripts, and how many were empty."""
         self.eval()
         with torch.no_grad():
@@ -178,19 +180,36 @@ class BLJustModel(ESPnetASRModel):
             h = h[0] if isinstance(h, tuple) else h
             best = self.ctc.argmax(h)
         self.train()
-        rows = [
-            (i, ids[ids != self.blank_id])
-            for i, (row, n) in enumerate(zip(best, h_lengths.tolist(), strict=True))
-            if (ids := torch.unique_consecutive(row[:n])).ne(self.blank_id).any()
-        ]
-        told = {"pseudo_empty": len(lengths) - len(rows)}
-        if not rows:
-            return h.new_zeros(()) + 0.0 * self.ctc.ctc_lo.bias.sum(), told
-        keep = torch.tensor([i for i, _ in rows], device=speech.device)
-        text = nn.utils.rnn.pad_sequence([ids for _, ids in rows], True, self.ignore_id)
-        text_lengths = torch.tensor([len(ids) for _, ids in rows], device=speech.device)
-        loss, _, _ = super().forward(speech[keep], lengths[keep], text, text_lengths)
-        return loss, told
+        text, text_lengths = best_paths(best, h_lengths, self.blank_id, self.ignore_id)
+        keep = text_lengths.nonzero().flatten()
+        told = {"pseudo_empty": (text_lengths == 0).sum().float()}
+        if not len(keep):
+            return 0.0 * self.ctc.ctc_lo.bias.sum(), told
+        batch = (speech[keep], lengths[keep], text[keep], text_lengths[keep])
+        loss, _, _ = super().forward(*batch)
+        return full_precision(loss), told
+
+
+def best_paths(best: Tensor, lengths: Tensor, blank: int, padding: int) -> tuple[Tensor, Tensor]:
+    """Return the label sequences of greedy CTC paths; the device is waited for once a batch.
+
+    Args:
+        best: ``(U, T)`` the best label of each frame.
+        lengths: ``(U,)`` frames.
+        blank: Its label.
+        padding: What fills the sequences up.
+
+    Returns:
+        ``(U, L)`` labels and ``(U,)`` their numbers, 0 for a path of blanks.
+    """
+    alive = torch.arange(best.shape[1], device=best.device) < lengths.to(best.device).unsqueeze(1)
+    changes = nn.functional.pad(best[:, 1:] != best[:, :-1], (1, 0), value=True)
+    keep = alive & changes & (best != blank)
+    counts = keep.sum(1)
+    order = torch.argsort((~keep).to(torch.uint8), dim=1, stable=True)
+    packed = best.gather(1, order)[:, : max(1, int(counts.max()))]
+    inside = torch.arange(packed.shape[1], device=best.device) < counts.unsqueeze(1)
+    return torch.where(inside, packed, padding), counts
 
 
 class _ConstantCTC:

@@ -5,6 +5,7 @@ The encoder is theta and is handed over at each call; the parameters of a loss a
 Letters: N utterances, T input frames, F features, T' encoder frames, D encoder dimension.
 """
 
+import math
 from collections.abc import Callable, Sequence
 
 import torch
@@ -82,28 +83,32 @@ class UnsupLoss(nn.Module):
         # ESPnet's RNN encoders take utterances in decreasing order of length only.
         usable = lengths.argsort(descending=True, stable=True)
         usable = usable[lengths[usable] >= self.min_frames]
-        skipped = x.new_tensor(float(len(lengths) - len(usable)))
-        if not len(usable):
-            loss, stats = self.nothing(x)
-            return loss, {**stats, "skipped": skipped}
-        lengths = lengths[usable]
-        x = x[usable, : int(lengths.max())]
-        x = x.masked_fill(~inside(lengths, x.shape[1]).unsqueeze(-1), 0)
-        loss, stats = self.loss(encoder, x, lengths)
-        stats = {k: torch.as_tensor(v).detach().to(x.device).float() for k, v in stats.items()}
-        return loss, {**stats, "skipped": skipped}
+        stats: dict[str, Tensor | float] = {"skipped": len(lengths) - len(usable)}
+        if len(usable):
+            lengths = lengths[usable]
+            x = x[usable, : int(lengths.max())]
+            x = x.masked_fill(~inside(lengths, x.shape[1]).unsqueeze(-1), 0)
+            loss, told = self.loss(encoder, x, lengths)
+        else:
+            loss, told = self.nothing(x)
+        stats |= told
+        # Processes of a distributed training exchange them one by one: all have the same order.
+        names = (*self.stat_names, "queries", "skipped")
+        return loss, {name: as_scalar(stats[name], x.device) for name in names}
 
     def loss(
         self, encoder: Encoder, x: Tensor, lengths: Tensor
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return the loss of utterances that are all long enough, and its statistics."""
+    ) -> tuple[Tensor, dict[str, Tensor | float]]:
+        """Return the loss of utterances that are all long enough, and its statistics.
+
+        The statistics are :attr:`stat_names` and ``queries``, whatever the batch.
+        """
         raise NotImplementedError
 
-    def nothing(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    def nothing(self, x: Tensor) -> tuple[Tensor, dict[str, float]]:
         """Return the loss and the statistics of a batch without queries."""
         zero = torch.stack([p.sum() * 0 for p in self.parameters()]).sum()
-        nan = x.new_tensor(float("nan"))
-        return zero, {**dict.fromkeys(self.stat_names, nan), "queries": torch.zeros_like(nan)}
+        return zero, {**dict.fromkeys(self.stat_names, math.nan), "queries": 0}
 
     def encode(self, encoder: Encoder, x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Return the encoder's output in full precision; the first one is checked."""
@@ -203,11 +208,20 @@ def full_precision(h: Tensor) -> Tensor:
     return h.float() if h.dtype in (torch.float16, torch.bfloat16) else h
 
 
-def best_share(logits: Tensor, own: Tensor) -> Tensor:
-    """Return the share of rows whose own logit is the greatest.
+def as_scalar(value: Tensor | float, device: torch.device) -> Tensor:
+    """Return a statistic as a detached float32 scalar; a number is filled in on the device."""
+    if isinstance(value, Tensor):
+        return value.detach().to(device, torch.float32)
+    return torch.full((), float(value), device=device)
+
+
+def best_share(logits: Tensor, right: Tensor) -> Tensor:
+    """Return the share of rows whose right column is the first of the best ones.
+
+    Half precision has many ties; an encoder that has collapsed to one vector has nothing else.
 
     Args:
         logits: ``(Q, C)``.
-        own: ``(Q,)`` the right one of each row.
+        right: ``(Q,)`` the right column of each row.
     """
-    return (own == logits.amax(-1)).float().mean()
+    return (logits.argmax(-1) == right).float().mean()

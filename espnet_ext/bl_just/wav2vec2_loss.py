@@ -25,7 +25,7 @@ from espnet_ext.bl_just.masking import (
     stacked_frames,
 )
 from espnet_ext.bl_just.quantiser import GumbelQuantiser, code_perplexity, diversity_loss
-from espnet_ext.bl_just.unsup_base import Encoder, UnsupLoss, best_share, full_precision, inside
+from espnet_ext.bl_just.unsup_base import Encoder, UnsupLoss, full_precision, inside
 from espnet_ext.bl_just.unsup_conf import Wav2vec2Conf
 
 
@@ -70,7 +70,7 @@ class Wav2vec2Loss(UnsupLoss):
 
     def loss(
         self, encoder: Encoder, x: Tensor, lengths: Tensor
-    ) -> tuple[Tensor, dict[str, Tensor]]:
+    ) -> tuple[Tensor, dict[str, Tensor | float]]:
         """Return the loss and its statistics; arguments as in :meth:`UnsupLoss.forward`."""
         mask = draw_mask(lengths, x.shape[1], self.conf.mask_prob, self.span, self.stride)
         hidden = torch.where(mask.unsqueeze(-1), self.mask_vector.to(x.dtype), x)
@@ -92,7 +92,8 @@ class Wav2vec2Loss(UnsupLoss):
             diversity = diversity_loss(shares)
             loss = contrastive + self.conf.diversity_weight * diversity
         stats = {
-            "acc": best_share(logits, logits[:, 0]),
+            # The target is the first column: of equal logits it would always be the best.
+            "acc": (logits[:, 0] > logits[:, 1:].amax(-1)).float().mean(),
             "contrastive": contrastive,
             "diversity": diversity,
             "perplexity": code_perplexity(shares).mean(),
@@ -118,7 +119,7 @@ def contrastive_logits(
         ``(Q, 1 + K)``, the target first; -inf for distractors with the target's codes.
     """
     frames = int(counts.max())
-    others = draw_distractors(counts.cpu(), frames, conf.negatives).to(context.device)
+    others = draw_distractors(counts, frames, conf.negatives)
     valid = inside(counts, frames)
     context, targets, codes = (pack(v, valid) for v in (context, targets, codes))
     # All products within an utterance take less memory than K vectors for each query.
@@ -134,7 +135,7 @@ def draw_distractors(counts: Tensor, frames: int, number: int) -> Tensor:
     """Draw distractors uniformly among the other queries of the same utterance.
 
     Args:
-        counts: ``(N,)`` queries of each utterance, none of them 1; on the CPU.
+        counts: ``(N,)`` queries of each utterance, none of them 1.
         frames: M, the greatest count.
         number: K.
 
@@ -142,8 +143,9 @@ def draw_distractors(counts: Tensor, frames: int, number: int) -> Tensor:
         ``(N, M, K)`` places in ``[0, count)``, never the query's own.
     """
     rest = (counts - 1).clamp(min=1)[:, None, None]
-    drawn = (torch.rand(len(counts), frames, number) * rest).long().minimum(rest - 1)
-    drawn = drawn + (drawn >= torch.arange(frames).unsqueeze(1)).long()
+    draws = torch.rand(len(counts), frames, number, device=counts.device)
+    drawn = (draws * rest).long().minimum(rest - 1)
+    drawn = drawn + (drawn >= torch.arange(frames, device=counts.device).unsqueeze(1)).long()
     return drawn.clamp(max=frames - 1)
 
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from espnet_ext.ml_lmcl.distillation_loss import distillation_loss
 from espnet_ext.ml_lmcl.mutual_loss import mutual_loss
+from espnet_ext.ml_lmcl.nt_xent_loss import full_precision
 from espnet_ext.ml_lmcl.options import MlLmclConf
 from espnet_ext.ml_lmcl.preprocess import UNKNOWN
 from espnet_ext.ml_lmcl.supcon_loss import supervised_contrastive_loss
@@ -46,9 +47,10 @@ class Classifier(nn.Module):
         return encode(self.encoder, ids, text_mask(ids, lengths), self.pad_id)[:, 0]
 
     def logits(self, h: Tensor) -> dict[str, Tensor]:
-        """Return z ``(B, C)`` of each head from ``(B, D)``."""
-        z = self.linear(h)
-        return {head: layer(z) for head, layer in self.heads.items()}
+        """Return z ``(B, C)`` of each head from ``(B, D)``, in full precision."""
+        with torch.autocast(h.device.type, enabled=False):
+            z = self.linear(full_precision(h))
+            return {head: layer(z) for head, layer in self.heads.items()}
 
 
 class ClassifyNetwork(nn.Module):

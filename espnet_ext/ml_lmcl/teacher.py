@@ -38,18 +38,19 @@ class TeacherStore:
             name: Of view and head.
             utts: B utterance ids, in any order.
             labels: ``(B,)`` int64; -1 has a uniform distribution for a teacher.
-            like: Gives device and type.
+            like: Gives the device.
 
         Returns:
-            ``(B, C)`` and ``(B,)`` bool: whether a row is a probability rather than logits.
+            ``(B, C)`` float32 and ``(B,)`` bool: whether a row is a probability rather than logits.
         """
         index = torch.tensor([self.row_of[utt] for utt in utts])
-        stored, known = self.logits[name][index], self.known[index]
-        classes = stored.shape[1]
-        one_hot = nn.functional.one_hot(labels.cpu().clamp(min=0), classes).to(stored.dtype)
-        one_hot = torch.where(labels.cpu()[:, None] < 0, 1.0 / classes, one_hot)
-        rows = torch.where(known[:, None], stored, one_hot)
-        return rows.to(like), ~known.to(like.device)
+        # In the store's float32: half precision would round what was said of an utterance.
+        stored = self.logits[name][index].to(like.device, non_blocking=True)
+        known = self.known[index].to(like.device, non_blocking=True)
+        labels, classes = labels.to(like.device), stored.shape[1]
+        one_hot = nn.functional.one_hot(labels.clamp(min=0), classes).to(stored.dtype)
+        one_hot = torch.where(labels[:, None] < 0, 1.0 / classes, one_hot)
+        return torch.where(known[:, None], stored, one_hot), ~known
 
     def put(self, utts: Sequence[str], logits: dict[str, Tensor]) -> None:
         """Store logits ``(B, C)`` by name."""

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from espnet_ext.weak_align.loss import full_precision
+
 
 def collapse(labels: Tensor) -> tuple[Tensor, Tensor]:
     """Merge repetitions of frame labels and drop frames without a label.
@@ -42,7 +44,7 @@ def collapsed_ctc(logits: Tensor, logit_lengths: Tensor, labels: Tensor) -> tupl
         The loss, a scalar; and the share of utterances with labels that are too long for their
         frames and count 0.
     """
-    logits = logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
+    logits = full_precision(logits)
     targets, lengths = collapse(labels)
     repeats = ((targets[:, 1:] == targets[:, :-1]) & _inside(targets, lengths)[:, 1:]).sum(1)
     fits = (lengths > 0) & (lengths + repeats <= logit_lengths.to(lengths.device))

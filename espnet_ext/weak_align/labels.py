@@ -37,19 +37,22 @@ class Targets(NamedTuple):
     weights: Tensor | None = None
 
 
-def positions(grid: FrameGrid, encoder: FrameGrid, frames: int) -> tuple[Tensor, ...]:
+def positions(
+    grid: FrameGrid, encoder: FrameGrid, frames: int, device: torch.device | str = "cpu"
+) -> tuple[Tensor, ...]:
     """Return the label frames of each encoder frame, before the ends of an utterance are known.
 
     Args:
         grid: Grid of the labels.
         encoder: Grid of the encoder frames.
         frames: T_l.
+        device: Of the result.
 
     Returns:
         ``(T_l,)`` each: the label frame at the centre, the first one whose centre lies in the
         window, and the one after the last such; the window may be empty.
     """
-    steps = torch.arange(frames, dtype=torch.float64)
+    steps = torch.arange(frames, dtype=torch.float64, device=device)
     # Label frame t covers [t, t + 1) in these units.
     at = (encoder.centre_s + steps * encoder.shift_s - grid.centre_s) / grid.shift_s + 0.5
     half = encoder.shift_s / grid.shift_s / 2
@@ -80,7 +83,7 @@ def resample(
             ``soft``, all labels of its window in equal shares.
     """
     device = labels.device
-    centre, first, end = (x.to(device) for x in positions(grid, encoder, frames))
+    centre, first, end = positions(grid, encoder, frames, device)
     lengths, frame_lengths = lengths.to(device), frame_lengths.to(device)
     at_centre = _look_up(labels, lengths, centre)
     alive = torch.arange(frames, device=device) < frame_lengths.unsqueeze(1)

@@ -11,6 +11,7 @@ Letters: B utterances, T label frames, T_l and D_l frames and width of a layer, 
 """
 
 import argparse
+import math
 from typing import Any
 
 import torch
@@ -24,10 +25,16 @@ from espnet_ext.weak_align import labels as resampling
 from espnet_ext.weak_align.ctc_loss import collapsed_ctc
 from espnet_ext.weak_align.geometry import features_of
 from espnet_ext.weak_align.labels import FrameGrid, Targets
-from espnet_ext.weak_align.loss import frame_accuracy, smoothed_ce
+from espnet_ext.weak_align.loss import frame_accuracy, full_precision, smoothed_ce
 from espnet_ext.weak_align.presets import AuxConf, LossConf, stored
 from espnet_ext.weak_align.taps import Tap, find_tap, layer_number, record
 
+# What each type of loss tells, beside its value.
+STATISTICS = {
+    "frame_ce": ("acc", "acc_speech"),
+    "bpe_ce": ("acc", "acc_speech"),
+    "frame_ctc": ("left_out",),
+}
 STREAMS = ("align", "align_word", "align_phone", "align_bpe")
 
 
@@ -64,7 +71,7 @@ class WeakAlignModel(ESPnetASRModel):
         self.label_grid = FrameGrid(facts["frame_shift_s"], facts["first_frame_centre_s"])
         self.shuffled = self.aux_conf.label_source == "shuffled"
         self.taps: dict[str, Tap] = {}
-        self.silence: dict[str, list[int]] = {}
+        self.silence: dict[str, Tensor] = {}
         self.features = None
         self.checked: set[str] = set()
         self.aux_heads = nn.ModuleDict()
@@ -81,7 +88,8 @@ class WeakAlignModel(ESPnetASRModel):
                 head.requires_grad_(loss.weight > 0)
                 self.aux_heads[loss.name] = head
                 self.taps[loss.name] = tap
-                self.silence[loss.name] = facts["silence"][loss.name]
+                silence = torch.tensor(facts["silence"][loss.name], dtype=torch.long)
+                self.silence[loss.name] = silence
 
     def forward(
         self,
@@ -115,7 +123,12 @@ class WeakAlignModel(ESPnetASRModel):
             result = super().forward(speech, speech_lengths, text, text_lengths, **kwargs)
         losses, stats = {}, {}
         for loss in active:
-            if loss.name not in seen:  # all layers up to here were dropped at random
+            if loss.name not in seen:
+                # All layers up to here were dropped at random, maybe in this process alone: those
+                # of a distributed training exchange the same statistics in the same order.
+                nan = speech.new_full((), math.nan, dtype=torch.float32)
+                losses[loss.name] = None
+                stats |= {f"{key}_aux_{loss.name}": nan for key in STATISTICS[loss.type]}
                 continue
             labels, lengths = streams[stream_of(loss, self.aux_conf.unit)]
             h, h_lengths = seen[loss.name]
@@ -134,7 +147,7 @@ class WeakAlignModel(ESPnetASRModel):
             return losses
         return [losses[alternation.active(self.training_progress, len(losses))]]
 
-    def _add(self, result: tuple, losses: dict[str, Tensor], told: dict) -> tuple:
+    def _add(self, result: tuple, losses: dict[str, Tensor | None], told: dict) -> tuple:
         loss, stats, weight = result
         weights = {x.name: x.weight for x in self.aux_conf.losses}
         # What alternates has, over time, a part each of the updates.
@@ -142,14 +155,17 @@ class WeakAlignModel(ESPnetASRModel):
         if self.aux_conf.alternation is not None and not self.training:
             parts = len(weights)
         for name, value in losses.items():
-            if weights[name] > 0:
-                loss = loss + weights[name] / parts * value
+            if value is not None and weights[name] > 0:
+                # Under autocast ESPnet's loss is as coarse as its encoder's output.
+                loss = full_precision(loss) + weights[name] / parts * value
         if self.training and torch.is_grad_enabled():
-            idle = [h for name, h in self.aux_heads.items() if name not in losses]
+            idle = [h for name, h in self.aux_heads.items() if losses.get(name) is None]
             touch = [p.sum() for head in idle for p in head.parameters() if p.requires_grad]
             if touch:  # DistributedDataParallel waits for the gradients of all parameters
                 loss = loss + 0.0 * torch.stack(touch).sum()
-        values = {**{f"loss_aux_{n}": v.detach() for n, v in losses.items()}, **told}
+        nan = loss.detach().new_full((), math.nan)
+        values = {f"loss_aux_{n}": nan if v is None else v.detach() for n, v in losses.items()}
+        values |= told
         if values:
             stats = {**stats, **force_gatherable(values, loss.device), "loss": loss.detach()}
         return loss, stats, weight
@@ -183,7 +199,7 @@ class WeakAlignModel(ESPnetASRModel):
         text_lengths: Tensor,
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Return one auxiliary loss and its statistics."""
-        silence = torch.tensor(self.silence[loss.name], device=h.device, dtype=torch.long)
+        silence = self.silence[loss.name] = self.silence[loss.name].to(h.device)  # once
         mask = loss.silence == "mask"
         logits = self.aux_heads[loss.name](h)
         if loss.type == "frame_ctc":
