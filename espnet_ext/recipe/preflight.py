@@ -61,7 +61,7 @@ def _problems(
 ) -> Iterator[tuple[str, EspnetExtError | None]]:
     yield "executor", caught(dask_settings, ctx.options)
     if any(stage.name in PHASES for stage, _ in plans):
-        yield "start of training", caught(launch.command, ctx.options, "asr", [])
+        yield "start of training", caught(launch.check, ctx.options)
     for stage, _ in plans:
         done = records.read(ctx.done_path(stage))
         if stage.name == "prepare" and done is None:

@@ -244,9 +244,14 @@ def train_argv(ctx: Context) -> list[str]:
     config = training_config(ctx)
     if config.get("normalize") == "global_mvn":
         argv += ["--normalize_conf", f"stats_file={stats / 'train' / 'feats_stats.npz'}"]
-    if "num_workers" not in config:
-        argv += ["--num_workers", str(launch.loader_workers(ctx.options))]
+    if pools := _loader_pools(ctx):
+        argv += ["--num_workers", str(launch.loader_workers(ctx.options, pools))]
     return argv
+
+
+def _loader_pools(ctx: Context) -> int:
+    """Return how many streams of batches are loaded at a time; 0 if the user set num_workers."""
+    return 0 if "num_workers" in training_config(ctx) else 1 + len(phase_of(ctx).extra_data)
 
 
 def run(ctx: Context, plan: Plan) -> None:
@@ -255,7 +260,7 @@ def run(ctx: Context, plan: Plan) -> None:
     _collect_stats(ctx, plan)
     _set_aside_if_changed(ctx, plan, out)
     _note_commit(out)
-    launch.train(ctx, phase.task, train_argv(ctx))
+    launch.train(ctx, phase.task, train_argv(ctx), _loader_pools(ctx))
     record = json.loads((out / "phase.json").read_text(encoding="utf-8"))
     say(
         f"  {record['params_trained']:,} of {record['params']:,} parameters trained, "
