@@ -84,8 +84,14 @@ def compare(
     )
 
 
-def judge(comparisons: Sequence[Comparison], level: float = LEVEL) -> list[Comparison]:
+def judge(
+    comparisons: Sequence[Comparison], tests: int = 0, level: float = LEVEL
+) -> list[Comparison]:
     """Give each comparison its p-value and its verdict.
+
+    ``tests`` is the number of pairs from which the comparisons were chosen, the planned one aside:
+    the strongest of several equal systems looks better than a random one, so a comparison with it
+    is corrected for the pairs that could have come out.
 
     ``better`` and ``worse`` need both intervals on one side of 0, at least three paired seeds, a
     corrected p of at most ``1 - level``, and a budget that does not favour the winner: a
@@ -93,7 +99,9 @@ def judge(comparisons: Sequence[Comparison], level: float = LEVEL) -> list[Compa
     are ``n.s.``: no difference shown.
     """
     tested = [i for i, c in enumerate(comparisons) if _tested(c) and not c.planned]
-    corrected = dict(zip(tested, holm([comparisons[i].result.p for i in tested]), strict=True))
+    corrected = dict(
+        zip(tested, holm([comparisons[i].result.p for i in tested], tests), strict=True)
+    )
     out = []
     for i, c in enumerate(comparisons):
         p = corrected.get(i, c.result.p if _tested(c) else None)

@@ -44,12 +44,18 @@ def t_interval(
     return mean - half, mean + half, float(2 * stdtr(freedom, -abs(mean) / error))
 
 
-def holm(p_values: Sequence[float]) -> list[float]:
-    """Return p-values corrected for their number by Holm's procedure, in the given order."""
+def holm(p_values: Sequence[float], tests: int = 0) -> list[float]:
+    """Return p-values corrected for their number by Holm's procedure, in the given order.
+
+    Args:
+        p_values: Those that are looked at.
+        tests: Number of all tests, where those looked at were chosen by the data among more.
+    """
+    total = max(tests, len(p_values))
     order = sorted(range(len(p_values)), key=lambda i: p_values[i])
     adjusted, highest = [0.0] * len(p_values), 0.0
     for rank, i in enumerate(order):
-        highest = max(highest, min(1.0, (len(order) - rank) * p_values[i]))
+        highest = max(highest, min(1.0, (total - rank) * p_values[i]))
         adjusted[i] = highest
     return adjusted
 

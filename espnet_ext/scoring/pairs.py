@@ -8,12 +8,14 @@ that the choice does not lean on the set that is compared. One pair may be named
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations
 
 from pydantic import BaseModel, ConfigDict
 
 from espnet_ext.scoring.budget_ratio import budget_ratio
 from espnet_ext.scoring.comparison import Comparison, compare, judge
 from espnet_ext.scoring.scored import Field, Scores, System
+from espnet_ext.scoring.significance import MIN_SEEDS
 
 
 class Planned(BaseModel):
@@ -36,11 +38,13 @@ class Compared:
         chosen_on: The development set that the references were chosen on; ``None`` where it was
             the compared set itself.
         missing: What the planned comparison lacks, or ``None``.
+        tests: Number of pairs that p-values are corrected for.
     """
 
     rows: list[Comparison]
     chosen_on: str | None
     missing: str | None = None
+    tests: int = 0
 
 
 def compared(
@@ -54,29 +58,38 @@ def compared(
         development: The development set, which is not compared.
         planned: The planned comparison.
     """
-    rows, missing, on_development = [], None, True
+    rows, missing, on_development, pairs = [], None, True, set()
     for field in (f for s in sets for f in scores.fields(s)):
         for method in dict.fromkeys(s.method for s in field.systems):
-            found, fair = _against_strongest(scores, field, method, development)
-            rows, on_development = rows + found, on_development and fair
+            mine, pool = _pool(field, method)
+            if len(pool) < 2:
+                continue
+            judged_by = _judge(scores, field, pool, development)
+            on_development &= judged_by is not None
+            rows += _against_strongest(scores, field, mine, scores.ranked(judged_by or field, pool))
+            pairs |= _pairs(field, mine, pool)
     if planned:
         first, missing = _planned(scores, sets, planned)
         same = {_key(first)} if first else set()
         rows = [*([first] if first else []), *(r for r in rows if _key(r) not in same)]
         rows += _against_planned(scores, first, rows) if first else []
-    return Compared(judge(rows), development if on_development else None, missing)
+        pairs -= same
+    # The choice of a reference is a choice among all pairs.
+    tests = max(len(pairs), sum(not c.planned for c in rows))
+    return Compared(judge(rows, tests), development if on_development else None, missing, tests)
+
+
+def _pool(field: Field, method: str) -> tuple[list[System], list[System]]:
+    """Return the systems that are decoded by a method, and those that these are compared with."""
+    mine = [s for s in field.systems if s.method == method]
+    return mine, mine if len(mine) > 1 else [*mine, *_only_ways(field, mine[0])]
 
 
 def _against_strongest(
-    scores: Scores, field: Field, method: str, development: str | None
-) -> tuple[list[Comparison], bool]:
-    """Return the comparisons of the systems of one method, and whether development chose."""
-    mine = [s for s in field.systems if s.method == method]
-    pool = mine if len(mine) > 1 else [*mine, *_only_ways(field, mine[0])]
-    if len(pool) < 2:
-        return [], True
-    judge_field = _judge(scores, field, pool, development)
-    order, rows = scores.ranked(judge_field or field, pool), []
+    scores: Scores, field: Field, mine: Sequence[System], order: Sequence[System]
+) -> list[Comparison]:
+    """Return the comparisons of systems, among systems from the strongest to the weakest."""
+    rows = []
     for system in (s for s in order if s in mine):
         rivals = order if len(mine) > 1 else [s for s in order if s != system]
         equal = [s for s in rivals if s == system or _equal_budgets(field, system, s)]
@@ -84,7 +97,19 @@ def _against_strongest(
         reference = equal[0] if equal and equal[0] != system else rivals[0]
         if reference != system:
             rows.append(compare(scores, field, system, reference))
-    return rows, judge_field is not None
+    return rows
+
+
+def _pairs(
+    field: Field, mine: Sequence[System], pool: Sequence[System]
+) -> set[tuple[str, str, frozenset[System]]]:
+    """Return the pairs that could be compared: those with enough seeds for a claim."""
+    seeds = {s: {r.seed for r in field.systems[s]} for s in pool}
+    return {
+        (field.set_name, field.metric.name, frozenset((a, b)))
+        for a, b in combinations(pool, 2)
+        if (a in mine or b in mine) and len(seeds[a] & seeds[b]) >= MIN_SEEDS
+    }
 
 
 def _judge(

@@ -12,8 +12,8 @@ from espnet_ext.scoring.significance import MIN_SEEDS, SAMPLES
 
 LEGEND = (
     f"- **better**, **worse**: both 95 % intervals exclude 0 over at least {MIN_SEEDS} paired "
-    "seeds, and p ≤ 0.05 after Holm's correction for the number of comparisons on this page. Only "
-    "the planned comparison (†), named in recipe.yaml beforehand, is not corrected.",
+    "seeds, and p ≤ 0.05 after Holm's correction for the number of pairs. Only the planned "
+    "comparison (†), named in recipe.yaml beforehand, is not corrected.",
     "- **n.s.**: not significant; no difference shown.",
     "- **not comparable**: other references, no shared seed, or a difference in favour of the "
     f"system with the larger budget (more than {TOLERANCE_PERCENT} %).",
@@ -35,12 +35,14 @@ def comparison_lines(page: Page) -> list[str]:
         else "chosen by the scores shown, as not all have scores of a development set"
     )  # fmt: skip
     planned = any(c.planned for c in rows)
+    aside = " besides the planned one" if planned else ""
     more = "; then the others against the reference of the planned comparison" if planned else ""
     lines = [
         "## Comparisons",
         "",
         "Each system against the strongest of equal budget, and the strongest of a budget against "
-        f"the strongest of all ({chosen}){more}. Comparisons on this page: {len(rows)}.",
+        f"the strongest of all ({chosen}){more}. Comparisons on this page: {len(rows)}, "
+        f"chosen from {page.compared.tests} pairs{aside}.",
         "",
         *([f"Planned, but without results: {cell(missing)}.", ""] if missing else []),
     ]

@@ -39,9 +39,12 @@ def pairs(rows):
 
 def test_all_stand_against_the_strongest_and_against_the_planned_reference(recipe_dir, record_dict):
     three_groups(recipe_dir, record_dict)
-    assert pairs(comparisons(plan(recipe_dir, ""))) == [("fair", "good"), ("poor", "good")]
+    text = plan(recipe_dir, "")
+    assert pairs(comparisons(text)) == [("fair", "good"), ("poor", "good")]
+    assert "this page: 2, chosen from 3 pairs." in text
     text = plan(recipe_dir, "results: {planned: {system: fair, against: poor}}")
     rows = comparisons(text)
+    assert "this page: 3, chosen from 2 pairs besides the planned one." in text
     # The pair of good and poor is there already, the other way round.
     assert pairs(rows) == [("fair", "poor"), ("fair", "good"), ("poor", "good")]
     assert [r["Verdict"].endswith(" †") for r in rows] == [True, False, False]
@@ -124,7 +127,7 @@ def test_the_first_metric_is_visible_and_the_others_are_compared_too(recipe_dir,
 
     three_groups(recipe_dir, record_dict, both)
     text = plan(recipe_dir, "score: {metrics: [wer, cer]}")
-    assert "## WER on test" in text and "Comparisons on this page: 4." in text
+    assert "## WER on test" in text and "Comparisons on this page: 4, chosen from 6 pairs." in text
     main = comparisons(text)
     others = section(text, "Comparisons on other sets and by other metrics")[0]
     assert pairs(main) == pairs(others) == [("fair", "good"), ("poor", "good")]

@@ -160,7 +160,8 @@ def test_the_reference_is_the_strongest_not_a_name(recipe_dir, record_dict):
     assert rows[1]["Verdict"] == "worse"
     assert "chosen by the scores shown" in text
     p = [paired_bootstrap(counts(BETTER), counts(x), percent, "lower").p for x in (BETTER, BASE)]
-    assert [r["p"] for r in rows] == [f"{min(1, q):.3f}" for q in (p[0], 2 * p[1])]  # Holm
+    assert [r["p"] for r in rows] == [f"{min(1, q):.3f}" for q in (2 * p[0], 3 * p[1])]  # Holm
+    assert "Comparisons on this page: 2, chosen from 3 pairs." in text
 
 
 def test_the_reference_is_chosen_on_the_development_set_which_is_not_compared(
@@ -175,7 +176,7 @@ def test_the_reference_is_chosen_on_the_development_set_which_is_not_compared(
     text = render_results(recipe_dir.path)
     (row,) = comparisons(text)
     assert (row["System"], row["Against"], row["Verdict"]) == ("a", "b", "better")
-    assert "(chosen on `dev`). Comparisons on this page: 1." in text
+    assert "(chosen on `dev`). Comparisons on this page: 1, chosen from 1 pairs." in text
     sets = section(text, "WER on all sets")[0]
     assert [(r["System"], r["test"], r["dev"]) for r in sets] == [
         ("a", "22.22 ± 4.81", "55.56 ± 4.81"),

@@ -138,6 +138,7 @@ def test_holm_is_that_of_the_paper():
     assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
     assert holm([0.5, 0.9]) == pytest.approx([1.0, 1.0])
     assert holm([]) == []
+    assert holm([0.01, 0.04], tests=4) == pytest.approx([0.04, 0.12])  # chosen from four
 
 
 def test_draws_do_not_depend_on_the_chunk_size():
