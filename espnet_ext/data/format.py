@@ -5,6 +5,8 @@ Audio is written only when it must be (segments, another rate, several channels,
 commands, NIST sphere); else wav.scp points to the original. All of it is read and checked. What
 cannot be trained on is dropped, each with its reason and numbers: read * speeds = written +
 dropped. Short utterances without text may be joined; then read = written + joined + dropped.
+Memory grows with the number of utterances, by some 1.3 kB each (tables and results); audio and
+what is finished stay on disk.
 """
 
 import json
@@ -22,7 +24,7 @@ from espnet_ext.data.format_write import forget, write_joined, write_result
 from espnet_ext.data.join import format_item, join_short
 from espnet_ext.data.journal import JOURNAL, Journal
 from espnet_ext.data.streams import AUDIO, USUAL
-from espnet_ext.data.tables import read_table
+from espnet_ext.data.tables import iter_table
 from espnet_ext.errors import DataError, UsageError
 
 __all__ = ["FormatOptions", "FormatReport", "format_dir"]
@@ -88,13 +90,15 @@ def _work(
     report: FormatReport,
     options: FormatOptions,
     progress: Callable[[int, int], None] | None,
-) -> tuple[list[list], list[list]]:
+) -> tuple[list[tuple], list[list]]:
     """Do the work; return the rows that are kept and the parts of joined utterances."""
-    kept: list[list] = []
+    kept: list[tuple] = []
     parts: list[list] = []
     done = len(report.dropped) // len(options.speeds)
     for item, result in results:
-        kept += result["rows"]
+        same = {utt: utt for utt, *_ in item["utts"]} | {item.get("source"): item.get("source")}
+        # A row that comes from a worker or the journal has copies of what is known here.
+        kept += [tuple(same.get(x, x) for x in row[:5]) for row in result["rows"]]
         parts += result.get("parts", [])
         report.dropped += [tuple(d) for d in result["dropped"]]
         report.notes += [tuple(n) for n in result["notes"]]
@@ -138,15 +142,22 @@ def _read_tables(
 ) -> tuple[dict[str, dict[str, str]], list[str], dict[str, str]]:
     """Return all tables, the names of those that the result has line by line, streams there are."""
     needed = [name for name in streams if name != "text"]
-    tables = {name: read_table(src / name) for name in dict.fromkeys([*needed, "segments", "text",
-              "utt2spk"]) if name in needed or (src / name).exists()}  # fmt: skip
+    there = [n for n in ("segments", "text", "utt2spk") if (src / n).exists() and n not in needed]
+    known: dict[str, str] = {}  # equal ids of all tables become one object
+    tables = {name: _read(src / name, known) for name in (*needed, *there)}
     copied = ["text"] if "text" in tables else []
     copied += [name for name in needed if name != AUDIO]
     others = rows.extra_tables(src, _main(tables).keys())
     names = [*copied, *(n for n in others if n not in _STALE and n not in copied)]
     for name in names[len(copied) :]:
-        tables[name] = read_table(src / name)
+        tables[name] = _read(src / name, known)
     return tables, names, {file: kind for file, kind in streams.items() if file in tables}
+
+
+def _read(path: Path, known: dict[str, str]) -> dict[str, str]:
+    one = known.setdefault
+    values = path.name == "utt2spk"  # few speakers of many utterances
+    return {one(k, k): one(v, v) if values else v for k, v in iter_table(path)}
 
 
 def _main(tables: dict[str, dict[str, str]]) -> dict[str, str]:

@@ -32,7 +32,7 @@ def write_joined(dst: Path, parts: list[list], names: list[str], report: FormatR
 
 def write_result(
     dst: Path,
-    kept: list[list],
+    kept: list[tuple],
     tables: dict,
     names: list[str],
     options: FormatOptions,

@@ -1,55 +1,82 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What formatting has finished, one line each, so that an interrupted run is continued."""
+"""What formatting has finished, one line each, so that an interrupted run is continued.
+
+Memory holds where each line is (some 150 bytes), never the lines.
+"""
 
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from espnet_ext.data.format_job import UNREADABLE
 from espnet_ext.data.pipes import is_pipe
-from espnet_ext.files import sha256_json, write_text
+from espnet_ext.files import atomic_path, sha256_json
 
 JOURNAL = ".journal.jsonl"
 
 
 class Journal:
-    """One line for each finished recording, so that an interrupted run is continued."""
+    """One line for each finished recording; ``reused`` counts those taken over.
+
+    Args:
+        path: Of the file, which may be missing, or torn at its end by a kill.
+    """
 
     def __init__(self, path: Path):
         self.path, self.reused = path, 0
-        self.done: dict[str, dict] = {}
-        for line in path.read_bytes().split(b"\n") if path.exists() else ():
-            try:
-                entry = json.loads(line)
-                self.done[entry["signature"]] = entry["result"]
-            except (ValueError, KeyError, TypeError):
-                continue  # the line that a kill tore
+        self._places: dict[bytes, int] = {}  # signature -> offset of its line
+        if not path.exists():
+            return
+        with open(path, "rb") as f:
+            place = 0
+            for line in f:
+                if entry := _entry(line):
+                    self._places[bytes.fromhex(entry["signature"])] = place
+                place += len(line)
 
     def run(
-        self, work: Callable[[dict], dict], items: list[dict], n_jobs_map: Callable
+        self, work: Callable[[dict], dict], items: Sequence[dict], n_jobs_map: Callable
     ) -> Iterator[tuple[dict, dict]]:
         """Yield ``(item, result)``: first what is taken over, then what had to be made."""
-        signatures = [_signature(item) for item in items]
-        old = {i: r for i, s in enumerate(signatures) if (r := self.done.get(s)) and _whole(r)}
-        self.reused = len(old)
-        lines = [_line(signatures[i], result) for i, result in old.items()]
-        write_text(self.path, "".join(lines))
-        yield from ((items[i], result) for i, result in old.items())
-        todo = [i for i in range(len(items)) if i not in old]
+        todo: dict[int, str] = {}  # place in items -> signature
+        self.path.touch()
+        with open(self.path, "rb") as old, atomic_path(self.path) as tmp, open(tmp, "wb") as new:
+            for i, item in enumerate(items):
+                signature = _signature(item)
+                line = self._line(old, signature)
+                if line and _whole(result := _entry(line)["result"]):
+                    new.write(line)
+                    self.reused += 1
+                    yield item, result
+                else:
+                    todo[i] = signature
         with open(self.path, "a", encoding="utf-8") as f:
-            results = n_jobs_map(work, [items[i] for i in todo])
-            for i, result in zip(todo, results, strict=True):
+            results = n_jobs_map(work, (items[i] for i in todo))
+            for (i, signature), result in zip(todo.items(), results, strict=True):
                 # A file that was not readable may have been repaired without a new time stamp.
                 bad = any(d[1] == UNREADABLE for d in result["dropped"])
-                if signatures[i] and not bad:
-                    f.write(_line(signatures[i], result))
+                if signature and not bad:
+                    entry = {"signature": signature, "result": result}
+                    f.write(json.dumps(entry, ensure_ascii=False) + "\n")
                     f.flush()
                 yield items[i], result
 
+    def _line(self, old, signature: str) -> bytes:
+        place = self._places.get(bytes.fromhex(signature))
+        if place is None or not signature:
+            return b""
+        old.seek(place)
+        return old.readline()
 
-def _line(signature: str, result: dict) -> str:
-    return json.dumps({"signature": signature, "result": result}, ensure_ascii=False) + "\n"
+
+def _entry(line: bytes) -> dict | None:
+    try:
+        entry = json.loads(line)
+        bytes.fromhex(entry["signature"])
+        return entry if "result" in entry else None
+    except (ValueError, KeyError, TypeError):
+        return None  # the line that a kill tore
 
 
 def _signature(item: dict) -> str:

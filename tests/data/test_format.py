@@ -2,6 +2,7 @@
 import json
 import pickle
 import shutil
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -286,3 +287,16 @@ def test_every_utterance_is_written_or_dropped(src, utts, segmented, speeds):
     assert len(kept) == done.written and not kept.keys() & {d[0] for d in done.dropped}
     # The ids made here do not begin with the speaker, which is worth a warning only.
     assert not [f for f in check_dir("dst") if f.level == "error"], report(check_dir("dst"))
+
+
+def test_a_rerun_needs_no_more_memory_than_the_first_run(src, tmp_path):
+    wav = noise("a.wav", 0.1)
+    fill(src, {f"speaker-utterance{i:06d}": wav for i in range(500)})
+    peaks = []
+    for _ in range(2):
+        tracemalloc.start()
+        done = format_dir(src, tmp_path / "dst", FormatOptions(min_s=0))
+        peaks.append(tracemalloc.get_traced_memory()[1] / 500)
+        tracemalloc.stop()
+    assert done.reused == 500
+    assert peaks[1] < 1.1 * peaks[0] < 2500  # bytes an utterance
