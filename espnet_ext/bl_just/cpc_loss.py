@@ -26,6 +26,7 @@ class CpcLoss(UnsupLoss):
     """
 
     stat_names = ("acc", "windows")
+    uses_stride = False
 
     def __init__(
         self,

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from espnet_ext.bl_just.bilevel import gradient_geometry, joint_loss, with_scaled_gradient
 from espnet_ext.bl_just.options import BlJustConf, resolve
 from espnet_ext.bl_just.schedule import OPTIMISER
-from espnet_ext.bl_just.unsup import build_unsup, probe_stride
+from espnet_ext.bl_just.unsup import build_unsup, loss_class, probe_stride
 from espnet_ext.bl_just.unsup_base import full_precision
 
 THETA = ("frontend", "specaug", "normalize", "preencoder", "encoder", "postencoder")
@@ -45,7 +45,7 @@ class BLJustModel(ESPnetASRModel):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(args.seed)
             stride = None
-            if self.conf.unsup_loss != "cpc":
+            if loss_class(self.conf.unsup_loss).uses_stride:
                 self.eval()
                 stride = probe_stride(self._encode_features, width)
                 self.train()

@@ -5,15 +5,15 @@ Provenance of the defaults: Algorithm 1 of arXiv 2412.08548 and the code of its 
 """
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, make_dataclass
 from typing import Any
 
+from espnet_ext.bl_just.unsup_conf import UNSUP, unsup_conf
 from espnet_ext.errors import UsageError, nearest
 from espnet_ext.settings import build
 
 CHOICES: dict[str, tuple[str, ...]] = {
     "schedule": ("bljust", "supervised", "pt_ft", "weighted_sum", "pseudo_label"),
-    "unsup_loss": ("cpc", "wav2vec2", "best_rq"),
     "explore_when": ("each", "first"),
     "gamma_ramp": ("linear", "reference", "constant"),
     "gamma_unit": ("epoch", "step"),
@@ -27,13 +27,15 @@ CHOICES: dict[str, tuple[str, ...]] = {
 
 
 @dataclass(frozen=True)
-class BlJustConf:
-    """All options.
+class _Options:
+    """All options but the sections of the unsupervised losses.
 
     Attributes:
         schedule: ``bljust``, or a baseline: ``supervised``, ``pt_ft`` (pre-training, then
             fine-tuning), ``weighted_sum`` (f + gamma g from first to last), ``pseudo_label``.
-        unsup_loss: g; its options stand in the section of its name.
+        unsup_loss: g; its options stand in the section of its name. ``module:Class`` for a loss
+            of your own.
+        unsup_conf: Options of a loss of your own.
         epochs: K. An epoch is an exploration and a joint phase; ESPnet's ``max_epoch`` follows.
         explore_steps: N1, updates of an exploration; None: one pass over the data of the lower
             level.
@@ -65,6 +67,7 @@ class BlJustConf:
 
     schedule: str = "bljust"
     unsup_loss: str = "cpc"
+    unsup_conf: dict = field(default_factory=dict)
     epochs: int = 100
     explore_steps: int | None = None
     joint_steps: int | None = None
@@ -86,15 +89,21 @@ class BlJustConf:
     budget: str = "batches"
     pseudo_warmup: float = 0.5
     measure_every: int = 50
-    cpc: dict = field(default_factory=dict)
-    wav2vec2: dict = field(default_factory=dict)
-    best_rq: dict = field(default_factory=dict)
 
     @property
     def unsup_options(self) -> dict[str, Any]:
         """Options of the chosen g."""
-        return getattr(self, self.unsup_loss)
+        return getattr(self, self.unsup_loss if self.unsup_loss in UNSUP else "unsup_conf")
 
+
+# With a section for each loss that has a name.
+BlJustConf = make_dataclass(
+    "BlJustConf",
+    [(name, dict, field(default_factory=dict)) for name in UNSUP],
+    bases=(_Options,),
+    frozen=True,
+    module=__name__,
+)
 
 RANGES = {
     "epochs": (1, math.inf), "explore_steps": (0, math.inf), "joint_steps": (1, math.inf),
@@ -131,10 +140,14 @@ def resolve(section: dict[str, Any] | None) -> BlJustConf:
 
 
 def _check_losses(conf: BlJustConf) -> None:
-    from espnet_ext.bl_just.unsup_conf import unsup_conf
-
-    for name in CHOICES["unsup_loss"]:
+    if conf.unsup_conf and conf.unsup_loss in UNSUP:
+        raise UsageError(
+            f"the options of '{conf.unsup_loss}' stand elsewhere", "bl_just.unsup_conf",
+            f"bl_just.{conf.unsup_loss}; unsup_conf is for a loss named by module:Class",
+        )  # fmt: skip
+    for name in UNSUP:
         unsup_conf(name, getattr(conf, name))
+    unsup_conf(conf.unsup_loss, conf.unsup_options)
 
 
 def _check_together(conf: BlJustConf) -> None:

@@ -10,18 +10,10 @@ argument of each call, ``(x (N, T, F), lengths (N,)) -> (h (N, T', D), h_lengths
 
 from typing import Any
 
-from espnet_ext.bl_just.best_rq_loss import BestRqLoss
-from espnet_ext.bl_just.cpc_loss import CpcLoss
 from espnet_ext.bl_just.unsup_base import Encoder, UnsupLoss, probe_stride
-from espnet_ext.bl_just.unsup_conf import UNSUP_LOSSES, unsup_conf
-from espnet_ext.bl_just.wav2vec2_loss import Wav2vec2Loss
+from espnet_ext.bl_just.unsup_conf import UNSUP_LOSSES, loss_class, unsup_conf
 
-__all__ = ["UNSUP_LOSSES", "Encoder", "UnsupLoss", "build_unsup", "probe_stride"]
-_CLASSES: dict[str, type[UnsupLoss]] = {
-    "cpc": CpcLoss,
-    "wav2vec2": Wav2vec2Loss,
-    "best_rq": BestRqLoss,
-}
+__all__ = ["UNSUP_LOSSES", "Encoder", "UnsupLoss", "build_unsup", "loss_class", "probe_stride"]
 
 
 def build_unsup(
@@ -35,7 +27,7 @@ def build_unsup(
     """Return the loss ``name``.
 
     Args:
-        name: One of :data:`UNSUP_LOSSES`.
+        name: One of :data:`UNSUP_LOSSES`, or ``module:Class``.
         options: Its section of the configuration; missing keys are defaults.
         feature_dim: F.
         hidden_dim: D.
@@ -47,4 +39,4 @@ def build_unsup(
         UsageError: A name, key or value is not known, or a span too short for the stride.
     """
     conf = unsup_conf(name, options)
-    return _CLASSES[name](feature_dim, hidden_dim, conf, frame_shift_s, stride)
+    return loss_class(name)(feature_dim, hidden_dim, conf, frame_shift_s, stride)

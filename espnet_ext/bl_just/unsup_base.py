@@ -7,12 +7,19 @@ Letters: N utterances, T input frames, F features, T' encoder frames, D encoder 
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from espnet_ext.bl_just.unsup_conf import UnsupConf
 from espnet_ext.errors import UsageError
+
+
+@dataclass(frozen=True)
+class NoConf:
+    """Of a loss without options."""
+
 
 Encoder = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 STRIDE = 4  # input frames between encoder frames, of the usual front ends
@@ -29,15 +36,22 @@ class UnsupLoss(nn.Module):
         frame_shift_s: Time between input frames.
         stride: Input frames between encoder frames, which :func:`probe_stride` finds; None: 4.
             The CPC loss works with any encoder and does not use it.
+
+    Attributes:
+        stat_names: Statistics of :meth:`loss` besides ``queries``.
+        conf_class: Dataclass of the options, of a loss that is named by ``module:Class``.
+        uses_stride: Whether the encoder is asked for its stride.
     """
 
     stat_names: Sequence[str] = ()
+    conf_class: type = NoConf
+    uses_stride = True
 
     def __init__(
         self,
         feature_dim: int,
         hidden_dim: int,
-        conf: UnsupConf,
+        conf: Any,
         frame_shift_s: float = 0.01,
         stride: int | None = None,
     ):

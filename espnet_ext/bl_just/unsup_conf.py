@@ -1,18 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The options of the unsupervised losses, checked without torch.
+"""The unsupervised losses and their options, checked without torch.
 
-The section of a loss stands below ``bl_just`` under the loss's name::
+:data:`UNSUP` is the one place where a loss is registered. Its section stands below ``bl_just``
+under its name; a loss of your own needs no registration, its options stand under ``unsup_conf``::
 
     bl_just:
       unsup_loss: cpc
       cpc: {context_s: 1.0, future_s: 0.5, max_queries: 4096}
+
+    bl_just:
+      unsup_loss: my_package.my_loss:MyLoss
+      unsup_conf: {temperature: 0.2}
 """
 
 import math
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from espnet_ext.errors import UsageError, nearest
+from espnet_ext.plugin import load_object
 from espnet_ext.settings import build
 
 
@@ -105,13 +111,24 @@ class BestRqConf:
         return 2 * self.mask_length_s
 
 
-UnsupConf = CpcConf | Wav2vec2Conf | BestRqConf
-UNSUP_CONFS: dict[str, type[UnsupConf]] = {
-    "cpc": CpcConf,
-    "wav2vec2": Wav2vec2Conf,
-    "best_rq": BestRqConf,
+class Registered(NamedTuple):
+    """A loss that has a name.
+
+    Attributes:
+        conf: Dataclass of its options.
+        loss: Its class as ``module:Class``, not imported before it is used.
+    """
+
+    conf: type
+    loss: str
+
+
+UNSUP: dict[str, Registered] = {
+    "cpc": Registered(CpcConf, "espnet_ext.bl_just.cpc_loss:CpcLoss"),
+    "wav2vec2": Registered(Wav2vec2Conf, "espnet_ext.bl_just.wav2vec2_loss:Wav2vec2Loss"),
+    "best_rq": Registered(BestRqConf, "espnet_ext.bl_just.best_rq_loss:BestRqLoss"),
 }
-UNSUP_LOSSES = tuple(UNSUP_CONFS)
+UNSUP_LOSSES = tuple(UNSUP)
 # Every number is above the low end and below the high one.
 _RANGES = {
     "mask_prob": (0, 1),
@@ -123,27 +140,48 @@ _RANGES = {
 }
 
 
-def unsup_conf(
-    name: str, options: dict[str, Any] | None = None, where: str = "bl_just"
-) -> UnsupConf:
+def loss_class(name: str, where: str = "bl_just") -> type:
+    """Import the class of a loss.
+
+    Args:
+        name: A key of :data:`UNSUP`, or ``module:Class``.
+        where: The section that names it, for messages.
+
+    Raises:
+        UsageError: There is no such loss, or it does not extend
+            :class:`~espnet_ext.bl_just.unsup_base.UnsupLoss`.
+    """
+    if name not in UNSUP and ":" not in str(name):
+        raise UsageError(
+            f"there is no unsupervised loss '{name}'",
+            f"{where}.unsup_loss",
+            f"{nearest(str(name), UNSUP_LOSSES)} or module:Class",
+        )
+    from espnet_ext.bl_just.unsup_base import UnsupLoss
+
+    found = load_object(UNSUP[name].loss if name in UNSUP else name, f"{where}.unsup_loss")
+    if not (isinstance(found, type) and issubclass(found, UnsupLoss)):
+        how = "extend espnet_ext.bl_just.unsup_base.UnsupLoss"
+        raise UsageError(f"'{name}' is not an unsupervised loss", f"{where}.unsup_loss", how)
+    return found
+
+
+def unsup_conf(name: str, options: dict[str, Any] | None = None, where: str = "bl_just") -> Any:
     """Return the checked configuration of a loss.
 
     Args:
-        name: One of :data:`UNSUP_LOSSES`.
+        name: A key of :data:`UNSUP`, or ``module:Class``, whose ``conf_class`` is then built.
         options: Keys of the loss's section; the rest are defaults.
         where: The section that holds it, for messages.
 
     Raises:
         UsageError: A name, key or value is not known; the message names the nearest.
     """
-    if name not in UNSUP_CONFS:
-        raise UsageError(
-            f"there is no unsupervised loss '{name}'",
-            f"{where}.unsup_loss",
-            nearest(str(name), UNSUP_LOSSES),
-        )
+    if name not in UNSUP:
+        found = loss_class(name, where)
+        return build(found.conf_class, options, "training configuration", f"{where}.unsup_conf")
     section = f"{where}.{name}"
-    conf = build(UNSUP_CONFS[name], options, "training configuration", section)
+    conf = build(UNSUP[name].conf, options, "training configuration", section)
     for key, value in asdict(conf).items():
         low, high = _RANGES.get(key, (0, math.inf))
         if value is not None and not low < value < high and not isinstance(value, bool):

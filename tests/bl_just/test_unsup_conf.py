@@ -3,11 +3,15 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+import torch
 
+from espnet_ext import bl_just
+from espnet_ext.bl_just.options import resolve
 from espnet_ext.bl_just.unsup import build_unsup
-from espnet_ext.bl_just.unsup_conf import UNSUP_LOSSES, unsup_conf
+from espnet_ext.bl_just.unsup_conf import UNSUP, UNSUP_LOSSES, unsup_conf
 from espnet_ext.errors import UsageError
 
 
@@ -54,3 +58,55 @@ def test_shortest_utterance_in_frames_is_that_in_seconds(name, frame_shift_s, st
 def test_torch_is_not_needed():
     code = "import sys, espnet_ext.bl_just.unsup_conf; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+OWN_LOSS = """
+from dataclasses import dataclass
+from espnet_ext.bl_just.unsup_base import UnsupLoss, as_scalar
+
+@dataclass(frozen=True)
+class Conf:
+    power: float = 2.0
+
+class Energy(UnsupLoss):
+    stat_names = ("energy",)
+    conf_class = Conf
+    min_frames = 3
+
+    def __init__(self, feature_dim, hidden_dim, conf, frame_shift_s=0.01, stride=None):
+        super().__init__(feature_dim, hidden_dim, conf, frame_shift_s, stride)
+        self.power = conf.power
+
+    def loss(self, encoder, x, lengths):
+        h, h_lengths = self.encode(encoder, x, lengths)
+        g = h.abs().pow(self.power).mean()
+        return g, {"energy": g, "queries": h_lengths.sum()}
+"""
+
+
+def test_a_loss_of_ones_own_is_one_file_and_its_name(tmp_path, monkeypatch):
+    (tmp_path / "own_loss.py").write_text(OWN_LOSS)
+    monkeypatch.syspath_prepend(tmp_path)
+    section = {"unsup_loss": "own_loss:Energy", "unsup_conf": {"power": 1}}
+    conf = resolve(section)
+    loss = build_unsup(conf.unsup_loss, conf.unsup_options, 4, 4)
+    g, told = loss(lambda x, n: (x, n), torch.full((2, 5, 4), -2.0), torch.tensor([5, 2]))
+    assert g == told["energy"] == 2 and told["queries"] == 5 and told["skipped"] == 1
+    for change, told in (
+        ({"unsup_conf": {"pwer": 1}}, "did you mean 'power'"),
+        ({"unsup_loss": "own_loss:Energi"}, "has no 'Energi'"),
+        ({"unsup_loss": "own_loss:Conf"}, "extend espnet_ext.bl_just.unsup_base.UnsupLoss"),
+        ({"unsup_loss": "cpc"}, "bl_just.cpc; unsup_conf is for"),
+        ({"unsup_loss": "cpcc", "unsup_conf": {}}, "did you mean 'cpc'"),
+    ):
+        with pytest.raises(UsageError) as caught:
+            resolve(section | change)
+        assert told in str(caught.value)
+
+
+def test_a_loss_is_registered_in_one_place():
+    """Sections, choices and classes follow from the table."""
+    assert set(UNSUP) <= set(vars(resolve({})))
+    package = Path(bl_just.__file__).parent
+    naming = {p.name for p in package.glob("*.py") if '"best_rq"' in p.read_text()}
+    assert naming == {"unsup_conf.py"}
