@@ -269,6 +269,13 @@ def _statistics(model: nn.Module, args: argparse.Namespace) -> dict[str, Any]:
     return dict(stats)
 
 
+def stream_types() -> frozenset[str]:
+    """Return the types of data that ESPnet itself reads."""
+    from espnet2.train.dataset import DATA_TYPES
+
+    return frozenset(DATA_TYPES)
+
+
 def check_beam(options: Mapping[str, Any], where: str) -> None:
     """Compare options with ESPnet's beam search, by name and by type.
 

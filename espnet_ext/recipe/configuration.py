@@ -13,11 +13,13 @@ from pathlib import Path
 
 from espnet_ext.data.streams import find_stream
 from espnet_ext.errors import EspnetExtError, UsageError, nearest
+from espnet_ext.files import sha256_json
 from espnet_ext.frames import encoder_of_config, features_of_config, usual_encoder
 from espnet_ext.plugin import load_object
 from espnet_ext.recipe import records, stages
 from espnet_ext.recipe.console import say
-from espnet_ext.recipe.schema import Phase
+from espnet_ext.recipe.options import Options
+from espnet_ext.recipe.schema import Phase, Recipe
 from espnet_ext.recipe.stages import PHASES, Context, Plan, Stage
 from espnet_ext.recipe.steps import train
 from espnet_ext.recipe.steps.prepare import sets
@@ -42,6 +44,35 @@ def problems(ctx: Context, plans: list[tuple[Stage, Plan]]) -> Iterator[Check]:
             yield f"{stage.name} configuration", caught(_check_phase, own, plan, built)
         if stage.name == "decode" and not ctx.recipe.decode.code:
             yield "decode options", caught(_check_decoding, ctx)
+
+
+def check_points(points: list[tuple[str, Recipe]], options: Options) -> None:
+    """Check the configurations of a sweep: all of its points, before the first one runs.
+
+    Args:
+        points: Name and recipe of each; those that differ by name and seed only are built once.
+        options: Of the command line.
+
+    Raises:
+        EspnetExtError: The first problem; its message begins with the name of the point.
+    """
+    seen: set[str] = set()
+    for name, recipe in points:
+        key = sha256_json(
+            dataclasses.asdict(dataclasses.replace(recipe, name="", group="", seed=0))
+        )
+        if key in seen:
+            continue
+        seen.add(key)
+        ctx = Context(recipe, options)
+        try:
+            of_models = [s for s in stages.STAGES if s.name in (*PHASES, "decode")]
+            plans = [(s, p) for s in of_models if not (p := stages.plan(ctx, s)).off]
+            for _, problem in problems(ctx, plans):
+                if problem is not None:
+                    raise problem
+        except EspnetExtError as e:
+            raise type(e)(f"{name}: {e.what}", e.where, e.how) from e.__cause__
 
 
 def caught(check, *args) -> EspnetExtError | None:
@@ -93,8 +124,6 @@ def _check_audio_of(ctx: Context, plan: Plan) -> None:
     """The front end must be of the audio's rate, and format's frames must be the encoder's."""
     form, config = ctx.recipe.format, plan.settings["config"]
     phase: Phase = getattr(ctx.recipe, ctx.stage.name)
-    for stream in phase.streams:
-        find_stream(stream.type)
     if form is None or form.code or not any(s.type == "sound" for s in phase.streams):
         return
     features, encoder = features_of_config(config), encoder_of_config(config)
@@ -147,6 +176,10 @@ def _check_phase(ctx: Context, plan: Plan, built: dict[str, dict]) -> None:
     args = parse(task, train.train_argv(ctx))
     names = {s.name for s in phase.streams}
     _check_streams(task, names, ctx)
+    extra = [s for e in phase.extra_data.values() for s in e.streams]
+    for stream in (*phase.streams, *extra):
+        if stream.type not in trial.stream_types():  # ESPnet has more than we
+            find_stream(stream.type)
     stock = {"speech", "text"} <= names and set(task.required_data_names()) == {"speech", "text"}
     tokens = ctx.recipe.tokens
     size = tokens.size if tokens is not None and tokens.type == "bpe" else STAND_IN_TOKENS

@@ -95,6 +95,7 @@ def main(argv: list[str] | None = None) -> int:
     _check_planned(evidence, recipe, file)
     for line in [*headline(evidence, recipe, runs), *experiments.plan_lines(runs, passed_on)]:
         say(line)
+    experiments.build_all(runs, opts, further)
     if opts.dry_run:
         return 0
     title = f"evidence {recipe.recipe}"

@@ -19,7 +19,7 @@ import yaml
 
 from espnet_ext.errors import EspnetExtError, UsageError, nearest
 from espnet_ext.progress import duration
-from espnet_ext.recipe import config, options, runner
+from espnet_ext.recipe import config, configuration, options, runner
 from espnet_ext.recipe.console import say
 from espnet_ext.recipe.schema import Recipe
 from espnet_ext.recipe.stages import find
@@ -124,6 +124,19 @@ def check(
         return [config.load(Path("recipe.yaml"), [*r.overrides, *further]) for r in runs]
     except EspnetExtError as e:
         raise UsageError(e.what, f"{path} ({e.where})" if e.where else path, e.how) from None
+
+
+def build_all(
+    runs: Sequence[Experiment], opts: options.Options, further: Sequence[tuple[str, str]] = ()
+) -> None:
+    """Build the models and options of all runs, so that none of them fails after the first.
+
+    Raises:
+        EspnetExtError: A run cannot be built; the message begins with its name.
+    """
+    recipe = Path("recipe.yaml")
+    points = [(r.name, config.load(recipe, [*r.overrides, *further])) for r in runs]
+    configuration.check_points(points, opts)
 
 
 def run_all(runs: Sequence[Experiment], passed_on: Sequence[str], title: str, again: str) -> int:

@@ -45,6 +45,7 @@ def main(argv: list[str] | None = None) -> int:
     runs = expand(sweep, file)
     sweep = check(sweep, runs, file)
     passed_on = options.without(argv[1:], {"dry-run"})
+    experiments.build_all(runs, opts)
     for line in experiments.plan_lines(runs, passed_on) if opts.dry_run else ():
         say(line)
     if opts.dry_run:

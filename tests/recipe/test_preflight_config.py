@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from espnet_ext.recipe import runner
+from espnet_ext.errors import EspnetExtError
+from espnet_ext.recipe import runner, sweep
 
 LAYER = {"output_size": 16, "attention_heads": 2, "linear_units": 16, "num_blocks": 2}
 CONFIG = {
@@ -235,3 +236,34 @@ def test_init_of_a_file(run, folder, old, init, says):
         assert code in (2, 3)
         assert says in err
         assert not Path("started").exists()
+
+
+GRID = {"name": "g", "key": "finetune.args.encoder_conf.num_blocks", "values": [1, 2]}
+
+
+@pytest.mark.parametrize(
+    ("grid", "point", "says"),
+    [
+        ({}, None, "4 runs, 4 without a record yet"),
+        ({"key": "finetune.args.encoder_conf.attention_heads", "values": [2, 3]},
+         "sweep_g_3_s1", "the model cannot be built"),
+        ({"key": "finetune.args.optim_conf.lrr"}, "sweep_g_1_s1", "did you mean 'lr'?"),
+        ({"key": "decode.args.beam_sise", "base": {"decode.method": "beam"}}, "sweep_g_1_s1",
+         "did you mean 'beam_size'?"),
+    ],
+)  # fmt: skip
+def test_every_point_of_a_sweep_is_built_by_its_dry_run(folder, capfd, grid, point, says):
+    given = {**CONFIG, "encoder_conf": {**LAYER, "cnn_module_kernel": 3}}
+    folder.write("conf/t.yaml", json.dumps(given))
+    sections = {"format": {}, "tokens": {"type": "char"}, "decode": {}, "score": {}}
+    folder.recipe(**sections, finetune=PHASE)
+    folder.write("g.yaml", json.dumps({**GRID, "seeds": [1, 2], **grid}))
+    argv = ["g.yaml", "--dry-run", "--ngpu", "0"]
+    if point is None:
+        assert sweep.main(argv) == 0
+        assert says in capfd.readouterr().out
+    else:
+        with pytest.raises(EspnetExtError) as e:
+            sweep.main(argv)
+        assert str(e.value).startswith(f"{point}: ") and says in str(e.value)
+    assert not Path("exp").exists()

@@ -71,6 +71,7 @@ def fake(tmp_path, monkeypatch):
     Path("recipe.yaml").write_text(yaml.safe_dump(RECIPE))
     fake = FakeRunner()
     monkeypatch.setattr(runner, "main", fake)
+    monkeypatch.setattr(experiments, "build_all", lambda *args: None)
     return fake
 
 

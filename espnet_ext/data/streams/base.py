@@ -4,10 +4,12 @@
 import os
 from collections.abc import Iterator
 from pathlib import Path
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from espnet_ext.errors import DataError
+
+if TYPE_CHECKING:  # plans name types of streams, and importing numpy takes half a second
+    import numpy as np
 
 Remark = tuple[str, str, str]  # level (error or warning), what, how to fix it
 
@@ -28,7 +30,7 @@ class StreamType:
     in_table = False
     usual_form = ""
 
-    def read(self, value: str) -> np.ndarray:
+    def read(self, value: str) -> "np.ndarray":
         """Return what the model gets of a table's value: ``(T, ...)``, or ``(N,)`` for sound.
 
         Raises:
