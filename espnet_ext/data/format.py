@@ -70,7 +70,7 @@ def format_dir(
     _refuse_equal_ids(tables, options)
     _check_join(src, tables, options, join_s)
     wav_dir = _open(src, dst)
-    changed = format_streams(tables, streams, dst / "streams", n_jobs_map)
+    changed = format_streams(tables, streams, dst / "streams", options.fs, n_jobs_map)
     report, items = _plan(src, tables, options, streams, *changed)
     items = [{**item, "wav_dir": str(wav_dir), "allow_pipes": allow_pipes} for item in items]
     if join_s:

@@ -15,6 +15,7 @@ def format_streams(
     tables: dict[str, dict[str, str]],
     streams: Mapping[str, str],
     folder: Path,
+    fs: int,
     n_jobs_map: Callable,
 ) -> tuple[dict[str, tuple[str, str]], list[tuple[str, str, str]]]:
     """Replace the values of the streams in ``tables`` by those for ``dump/``.
@@ -23,6 +24,7 @@ def format_streams(
         tables: ``{file: {utterance: value}}``; values that cannot be used are removed.
         streams: ``{file: type}``.
         folder: Where streams may write files, each below a folder of its own.
+        fs: Sampling rate of the result in Hz.
         n_jobs_map: Ordered map ``(function, items) -> results`` over plain data.
 
     Returns:
@@ -35,7 +37,7 @@ def format_streams(
         if file == AUDIO or table is None:
             continue
         own = Path(folder, file.partition(".")[0])
-        jobs = _jobs(table, kind, str(own))
+        jobs = _jobs(table, {"type": kind, "folder": str(own), "fs": fs})
         for result in (map if find_stream(kind).in_table else n_jobs_map)(format_values, jobs):
             table.update(result["values"])
             notes += [(utt, f"rewritten in {file}", what) for utt, what in result["changed"]]
@@ -44,10 +46,10 @@ def format_streams(
     return unusable, notes
 
 
-def _jobs(table: dict[str, str], kind: str, folder: str) -> Iterator[dict]:
+def _jobs(table: dict[str, str], common: dict) -> Iterator[dict]:
     rows = iter([[utt, value] for utt, value in table.items() if value])
     while chunk := list(islice(rows, CHUNK)):
-        yield {"type": kind, "folder": folder, "values": chunk}
+        yield {**common, "values": chunk}
 
 
 def format_values(job: dict) -> dict:
@@ -55,11 +57,15 @@ def format_values(job: dict) -> dict:
     kind, out = find_stream(job["type"]), {"values": {}, "changed": [], "dropped": []}
     for utt, value in job["values"]:
         try:
-            out["values"][utt] = kind.format(value, utt, Path(job["folder"]))
+            made = kind.format(value, utt, Path(job["folder"]))
+            if (rate := kind.rate_hz(made)) not in (None, job["fs"]):
+                how = "convert it: only wav.scp is resampled"
+                raise DataError(f"{rate} Hz instead of {job['fs']} Hz", utt, how)
         except DataError as e:
             out["dropped"].append([utt, e.what])
             continue
-        if kind.in_table and out["values"][utt] != value:
+        out["values"][utt] = made
+        if kind.in_table and made != value:
             out["changed"].append([utt, kind.usual_form])
     return out
 

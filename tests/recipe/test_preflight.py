@@ -134,3 +134,12 @@ def test_doctor_shows_all_and_starts_nothing(run, folder):
     assert not Path("started").exists()
     code, out, _ = run({"corpus": {**CORPUS, "download": True}}, "--doctor")
     assert (code, out.rstrip().splitlines()[-1]) == (0, "ready")
+
+
+def test_doctor_tells_what_the_sets_share(run, folder):
+    for name, utts in (("train", "ab"), ("test", "bc")):
+        for file, value in (("wav.scp", "x.wav"), ("utt2spk", "s"), ("text", "one")):
+            folder.write(f"data/{name}/{file}", "".join(f"{u} {u}-{value}\n" for u in utts))
+    _, out, _ = run({"format": {}}, "--doctor")
+    assert "warning: train and test share 1 utterance ids (b)" in out
+    assert "1 of 2 texts of test (50.0 %) are texts of train, too" in out

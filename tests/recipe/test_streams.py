@@ -207,6 +207,20 @@ def test_a_set_without_audio_is_formatted_by_its_first_stream(corpus):
     assert not Path("dump/dev/wav.scp").exists()
 
 
+def test_a_second_microphone_must_have_the_rate_of_the_result(corpus):
+    rows = read_table("data/train/wav.scp")
+    other = Path("raw/other.wav").absolute()
+    sf.write(other, np.random.default_rng(0).uniform(-0.5, 0.5, 8000), 8000)
+    write_table("data/train/far.scp", rows | {"train-1": str(other)})
+    far = {"name": "far", "file": "far.scp", "type": "sound"}
+    recipe(corpus, streams=[*streams()[:2], far], train="train", valid="train")
+    ctx = corpus.context("format", nj=1)
+    format_step.run(ctx, format_step.plan(ctx))
+    dropped = Path("dump/train/dropped.tsv").read_text()
+    assert "train-1\tunusable in far.scp\t8000 Hz instead of 16000 Hz" in dropped
+    assert len(read_table("dump/train/far.scp")) == 3
+
+
 def test_speed_copies_are_refused_where_the_video_would_not_fit(corpus):
     recipe(corpus)
     corpus.write("recipe.yaml", Path("recipe.yaml").read_text().replace(

@@ -42,6 +42,10 @@ class StreamType:
         """Return the length of a value, in the unit in which batches are counted."""
         return len(self.read(value))
 
+    def rate_hz(self, value: str) -> int | None:
+        """Return the samples per second of a value where that must be ``format.fs``."""
+        return None
+
     def check(self, value: str, full: bool = True) -> Iterator[Remark]:
         """Yield what is wrong with a value; by default, whether it can be read and is not empty.
 

@@ -2,7 +2,8 @@
 """``utt file.wav``: audio, one channel of float samples.
 
 The audio in wav.scp says which utterances there are (segments, speed copies), so its way through
-format is :mod:`espnet_ext.data.format_job`. Further audio streams keep their files.
+format is :mod:`espnet_ext.data.format_job`. Further audio streams keep their files, which must have
+the rate of the result.
 """
 
 from collections.abc import Iterator
@@ -24,6 +25,9 @@ class Sound(FileStream):
 
     def length(self, value: str) -> int:
         return audio.info(value).frames
+
+    def rate_hz(self, value: str) -> int:
+        return audio.info(value).rate
 
     def check(self, value: str, full: bool = True) -> Iterator[Remark]:
         """Yield what is wrong with the header and, with ``full``, with the samples."""

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from espnet_ext.data.tables import read_table, write_table
+from espnet_ext.data.transcripts import read_texts
 from espnet_ext.errors import DataError, UsageError, nearest
 from espnet_ext.files import atomic_dir, write_text
 from espnet_ext.recipe.console import say
@@ -146,7 +147,7 @@ def _write_labels(known: dict[str, list[str]]) -> None:
 def _write_set(source: Path, out: Path, args: FormatArgs) -> str:
     """Write a set; return what to tell of it."""
     manual, asr = (
-        {utt: normalize(text, args.normalize) for utt, text in read_table(source / f).items()}
+        {utt: normalize(text, args.normalize) for utt, text in read_texts(source / f).items()}
         for f in ("text_manual", "text_asr")
     )
     errors = {utt: asr_errors(manual[utt], asr[utt], args.wer_text) for utt in manual}
