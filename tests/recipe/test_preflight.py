@@ -136,10 +136,12 @@ def test_doctor_shows_all_and_starts_nothing(run, folder):
     assert (code, out.rstrip().splitlines()[-1]) == (0, "ready")
 
 
-def test_doctor_tells_what_the_sets_share(run, folder):
+def test_doctor_tells_what_the_sets_share(folder, capfd):
     for name, utts in (("train", "ab"), ("test", "bc")):
         for file, value in (("wav.scp", "x.wav"), ("utt2spk", "s"), ("text", "one")):
             folder.write(f"data/{name}/{file}", "".join(f"{u} {u}-{value}\n" for u in utts))
-    _, out, _ = run({"format": {}}, "--doctor")
+    folder.recipe(format={})
+    runner.main(["--ngpu", "0", "--doctor"])
+    out = capfd.readouterr().out
     assert "warning: train and test share 1 utterance ids (b)" in out
     assert "1 of 2 texts of test (50.0 %) are texts of train, too" in out
