@@ -22,7 +22,7 @@ from espnet2.tasks.asr import ASRTask as StockASRTask
 from espnet2.train.distributed_utils import get_rank, get_world_size
 
 from espnet_ext.errors import UsageError, nearest
-from espnet_ext.espnet import streams
+from espnet_ext.espnet import streams, track
 from espnet_ext.espnet.compat import provide_editdistance
 from espnet_ext.espnet.iterators import JointIterFactory, PersistentIterFactory
 from espnet_ext.espnet.trainer import ExtTrainer
@@ -44,6 +44,7 @@ class ExtTask(AbsTask):
     @classmethod
     def add_task_arguments(cls, parser: argparse.ArgumentParser) -> None:
         super().add_task_arguments(parser)
+        track.add_arguments(parser)
         group = parser.add_argument_group("Further data streams (espnet_ext)")
         for option, what in (
             ("--stream_data_path_and_name_and_type", "STREAM,path,name,type"),
@@ -64,7 +65,11 @@ class ExtTask(AbsTask):
         """Train in this process, which may be one that ESPnet has spawned: nothing is set up."""
         provide_editdistance()
         streams.register(args)
-        super().main_worker(args)
+        run = track.start(args) if is_first_process(args) and not args.collect_stats else None
+        try:
+            super().main_worker(args)
+        finally:
+            track.finish(args, run)
         if dist.is_initialized():
             # ESPnet leaves gloo's threads to the end of the interpreter, which may abort on them.
             dist.destroy_process_group()

@@ -20,7 +20,7 @@ import torch.distributed as dist
 from espnet2.train.reporter import aggregate
 from espnet2.train.trainer import Trainer
 
-from espnet_ext.espnet import checkpoint, finite, memory
+from espnet_ext.espnet import checkpoint, finite, memory, track
 from espnet_ext.espnet.short import LongEnough, shortest_of
 from espnet_ext.files import write_json
 from espnet_ext.hardware import training_device
@@ -238,10 +238,12 @@ class ExtTrainer(Trainer):
         wall_s = cls.state.epoch_s + time.perf_counter() - start
         spent = cls.state.spent[str(reporter.get_epoch())]
         spent["train_wall_s"] = wall_s
-        if (acc := _means(reporter).get("acc")) is not None:
+        valid = _means(reporter)
+        if (acc := valid.get("acc")) is not None:
             spent["valid_acc"] = round(acc, 5)
         if not distributed_option.distributed or distributed_option.dist_rank == 0:
             write_json(cls.state.spent_path, cls.state.spent)
+            track.log_epoch(reporter.get_epoch(), train=cls.state.train_stats, valid=valid)
             progress_log.info(cls._epoch_line(reporter, options))
 
     @classmethod

@@ -14,6 +14,7 @@ usage: ./run.sh [--stage N|NAME] [--stop-stage N|NAME] [options] [--KEY VALUE ..
   --ngpu N          GPUs for training and decoding (default: 1 if there is one, else 0)
   --num-nodes N     machines for training; N > 1 starts it by Slurm (conf/slurm.yaml)
   --num-procs N     processes for training on CPUs (gloo; default: 1)
+  --track TRACKER   show the curves of training: tensorboard, wandb or mlflow
   --debug           show the traceback of a failure
   --help            this text
 
@@ -27,7 +28,7 @@ from dataclasses import dataclass, field
 from espnet_ext.errors import UsageError, nearest
 
 FLAGS = {"list", "dry-run", "doctor", "force", "debug", "help"}
-TEXTS = {"stage", "stop-stage", "executor"}
+TEXTS = {"stage", "stop-stage", "executor", "track"}
 NUMBERS = {"nj", "ngpu", "num-nodes", "num-procs"}
 
 
@@ -48,6 +49,7 @@ class Options:
     num_nodes: int = 1
     num_procs: int = 1
     executor: str = "local"
+    track: str = ""
     overrides: list[tuple[str, str]] = field(default_factory=list)
     argv: list[str] = field(default_factory=list)
 

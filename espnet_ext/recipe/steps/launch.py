@@ -10,7 +10,7 @@ from pathlib import Path
 
 from espnet_ext import hardware
 from espnet_ext.errors import EspnetExtError, SetupError, UsageError
-from espnet_ext.recipe import node, processes
+from espnet_ext.recipe import node, processes, tracking
 from espnet_ext.recipe.console import say
 from espnet_ext.recipe.options import Options
 from espnet_ext.recipe.stages import Context
@@ -51,6 +51,10 @@ def train(ctx: Context, task: str, argv: list[str], pools: int = 0) -> None:
     Raises:
         EspnetExtError: A training process failed; its last lines are shown.
     """
+    tracker = ctx.options.track
+    if tracker == "wandb" and (told := tracking.prepare_wandb()):
+        say(f"  {told}")
+    argv = [*argv, *tracking.options(tracker, ctx.exp, ctx.stage.name)]
     started = command(ctx.options, task, argv, pools)
     if started:
         _follow(started, ctx)
@@ -65,8 +69,9 @@ def check(options: Options) -> None:
 
     Raises:
         UsageError: Options that exclude one another.
-        SetupError: There is no ``srun``, or no settings for it.
+        SetupError: There is no ``srun``, or no settings for it; or no package for ``--track``.
     """
+    tracking.check(options.track)
     started = command(options, "asr", [])
     if started and shutil.which(started[0]) is None:
         how = "--num-nodes needs Slurm: start ./run.sh where its commands are installed"
