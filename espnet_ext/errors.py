@@ -6,6 +6,9 @@ Exit codes of every command of this package: 0 done, 1 a stage failed, 2 wrong u
 """
 
 import difflib
+import errno
+import os
+import shutil
 import sys
 from collections.abc import Callable, Iterable
 
@@ -52,6 +55,36 @@ class SetupError(EspnetExtError):
     exit_code = 3
 
 
+_FREE = "free some space, then start again: finished work is kept"
+_SYSTEM = {
+    errno.ENOSPC: ("the disk is full", _FREE),
+    errno.EDQUOT: ("your disk quota is used up", _FREE),
+    errno.EROFS: ("the disk is read-only", "work in a folder that can be written: copy it there"),
+    errno.EACCES: ("permission denied", "change the permissions, or copy the folder to your own"),
+    errno.EPERM: ("permission denied", "change the permissions, or copy the folder to your own"),
+    errno.EIO: ("the disk reports an input/output error", "see dmesg; copy the data elsewhere"),
+    errno.EMFILE: ("too many open files", "raise the limit, then start again: ulimit -n 4096"),
+}
+_NO_SPACE_BYTES = 1 << 20
+
+
+def of_system(error: BaseException) -> SetupError | None:
+    """Return what an error of the operating system means to the user; None if it is another one.
+
+    Libraries wrap such errors, so their causes count; some tell of a full disk only that writing
+    failed, so the free space is looked at as well.
+    """
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.errno in _SYSTEM:
+            what, how = _SYSTEM[cause.errno]
+            return SetupError(what, cause.filename or os.getcwd(), how)
+        cause = cause.__cause__ or cause.__context__
+    if not isinstance(error, EspnetExtError) and shutil.disk_usage(".").free < _NO_SPACE_BYTES:
+        return SetupError(_SYSTEM[errno.ENOSPC][0], os.getcwd(), _FREE)
+    return None
+
+
 def exit_code(main: Callable[[], int | None]) -> int:
     """Run ``main``; tell an error of this family on stderr instead of by a traceback.
 
@@ -63,6 +96,11 @@ def exit_code(main: Callable[[], int | None]) -> int:
     except EspnetExtError as e:
         print(f"error: {e}", file=sys.stderr)
         return e.exit_code
+    except OSError as e:
+        if (known := of_system(e)) is None:
+            raise
+        print(f"error: {known}", file=sys.stderr)
+        return known.exit_code
 
 
 def nearest(name: str, valid: Iterable[str]) -> str:

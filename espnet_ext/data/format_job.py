@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The part of formatting that runs in workers: one recording in, plain data out."""
 
-import errno
 import hashlib
 import itertools
 import os
@@ -14,7 +13,7 @@ import soundfile as sf
 from espnet_ext.data import audio as audio_io
 from espnet_ext.data import content
 from espnet_ext.data.pipes import is_pipe
-from espnet_ext.errors import DataError, SetupError
+from espnet_ext.errors import DataError, of_system
 from espnet_ext.frames import usual_encoder
 
 UNREADABLE = "unreadable audio"
@@ -80,9 +79,8 @@ def format_recording(item: dict) -> dict:
         for utt, *_ in item["utts"]:
             _drop_rest(out, utt, item, UNREADABLE, f"{e.what}: {item['source']}")
     except OSError as e:
-        if e.errno in (errno.ENOSPC, errno.EDQUOT):
-            how = "free some space and start again; finished files are kept"
-            raise SetupError("the disk is full", item["wav_dir"], how) from None
+        if known := of_system(e):
+            raise known from None
         raise
     return out
 

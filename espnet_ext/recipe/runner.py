@@ -8,10 +8,11 @@ import signal
 import sys
 import time
 import traceback
+from contextlib import suppress
 from pathlib import Path
 
 from espnet_ext import files
-from espnet_ext.errors import EspnetExtError, UsageError
+from espnet_ext.errors import EspnetExtError, UsageError, of_system
 from espnet_ext.progress import duration
 from espnet_ext.recipe import config, content, lock, options, processes, records, stages
 from espnet_ext.recipe.console import say, stage_log
@@ -56,6 +57,9 @@ def _main(argv: list[str]) -> int:
     except Exception as e:
         if "--debug" in argv:
             raise
+        if known := of_system(e):
+            print(f"error: {known}", file=sys.stderr)
+            return known.exit_code
         frame = _frame(e)
         print(f"error: {type(e).__name__}: {e}\n  where: {frame}  (add --debug)", file=sys.stderr)
         return 1
@@ -75,7 +79,7 @@ def _dry_run(ctx: Context, chosen: tuple[Stage, ...]) -> int:
     total = 0.0
     for stage in chosen:
         plan = stages.plan(ctx, stage)
-        say(f"stage {stage.number} {stage.name}: {plan.off or stage.does}")
+        say(f"{_label(stage)}: {plan.off or stage.does}")
         if plan.off:
             continue
         total += plan.disk_mb
@@ -83,7 +87,8 @@ def _dry_run(ctx: Context, chosen: tuple[Stage, ...]) -> int:
         say("  makes: " + ", ".join(map(str, plan.makes)))
         say(f"  disk:  about {plan.disk_mb:.0f} MB")
         for command in plan.stock:
-            say(f"  stock: {command}")
+            stock = command.startswith("python -m espnet2.")
+            say(f"  {'stock' if stock else 'own'}:{'' if stock else '  '} {command}")
     say(f"disk in all: about {total:.0f} MB; experiment folder: {ctx.exp}")
     return 0
 
@@ -97,13 +102,13 @@ def _run(ctx: Context, chosen: tuple[Stage, ...]) -> int:
         say(f"{ctx.recipe.recipe}, experiment '{ctx.recipe.name}', folder {ctx.exp}")
         off = [stages.plan(ctx, s).off for s in chosen]
         if all(off):
-            raise UsageError("there is nothing to run in this range", off[0], "see --list")
+            raise UsageError("nothing to run in this range", off[0], "see --list")
         preflight.check(ctx, chosen)
         start, ran = time.monotonic(), 0
         for stage in chosen:
             plan = stages.plan(ctx, stage)
             if plan.off:
-                say(f"stage {stage.number} {stage.name}: off, {plan.off}")
+                say(f"{_label(stage)}: off, {plan.off}")
                 continue
             code = _run_stage(ctx, stage, plan)
             if code is None:
@@ -144,12 +149,12 @@ def _run_stage(ctx: Context, stage: Stage, plan: Plan) -> int | None:
     records.check_needs(ctx, stage, plan)
     now = records.current(plan)
     why = records.why_run(ctx, stage, plan, now) or ("--force" if ctx.options.force else "")
-    label = f"stage {stage.number} {stage.name}"
+    label = _label(stage)
     if not why:
         edited = records.edited(ctx, stage)
         say(f"{label}: up to date" + (f"; edited since: {', '.join(edited)}" if edited else ""))
         return None
-    say(f"{label}: {stage.does} ({why})")
+    say(f"{label}: {stage.does} ... running ({why})")
     ctx.done_path(stage).unlink(missing_ok=True)
     log = ctx.exp / "log" / f"{stage.number:02d}_{stage.name}.log"
     start = time.monotonic()
@@ -173,6 +178,10 @@ def _run_stage(ctx: Context, stage: Stage, plan: Plan) -> int | None:
     return 0
 
 
+def _label(stage: Stage) -> str:
+    return f"stage {stage.number}/{len(stages.STAGES)} {stage.name}"
+
+
 def _check_made(stage: Stage, plan: Plan) -> None:
     gone = [p for p in plan.makes if not p.exists()]
     if gone:
@@ -194,14 +203,17 @@ def command(ctx: Context) -> str:
 def _failed(ctx: Context, stage: Stage, log: Path, error: Exception) -> int:
     """Tell once what failed, where, how to fix it, and how to run only this stage again."""
     processes.raise_if_stopped()
+    trace = traceback.format_exception(error)
+    if not isinstance(error, EspnetExtError):
+        error = of_system(error) or error
     expected = isinstance(error, EspnetExtError)
     text = str(error) if expected else f"{type(error).__name__}: {error}"
     if not expected:
         text += f"\n  where: {_frame(error)}"
-    with open(log, "a", encoding="utf-8") as f:
-        f.writelines(traceback.format_exception(error))
+    with suppress(OSError), open(log, "a", encoding="utf-8") as f:  # the disk may be full
+        f.writelines(trace)
     if ctx.options.debug:
-        traceback.print_exception(error)
+        print("".join(trace), end="", file=sys.stderr)
     print(f"error: stage {stage.number} ({stage.name}) failed: {text}", file=sys.stderr)
     print(f"  log:   {log}" + ("" if ctx.options.debug else "  (or add --debug)"), file=sys.stderr)
     print(f"  rerun: {rerun(ctx, stage)}", file=sys.stderr)

@@ -89,7 +89,8 @@ class Plan:
         inputs: Files whose content the products depend on (default: ``needs``).
         corpora: ``{name: folder}`` of which transcripts and lists count, not the audio.
         disk_mb: Estimate of the space taken.
-        stock: Equivalent commands with ESPnet's own programs, to be pasted in the recipe's folder.
+        stock: Commands that do the same, with ESPnet's own programs where it has them, to be pasted
+            in the recipe's folder.
         off: Why the stage has nothing to do; empty if it has.
     """
 
@@ -122,7 +123,7 @@ def select(first: str, last: str) -> tuple[Stage, ...]:
         raise UsageError(
             f"--stage {first} comes after --stop-stage {last}: nothing to run",
             None,
-            "swap them, or leave --stop-stage away",
+            "swap them, or omit --stop-stage",
         )
     return STAGES[a.number - 1 : b.number]
 

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The runner with stages that are stand-ins: order, reasons, messages, exit codes, logs."""
 
+import errno
 import shlex
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -27,7 +29,7 @@ class FakeStage(Stage):
             makes=[Path("out") / self.name],
             settings={"seed": ctx.recipe.seed},
             disk_mb=3,
-            stock=[f"stock {self.name}"],
+            stock=[f"python -m espnet2.bin.{self.name}", f"bash {self.name}"],
         )
 
     def run(self, ctx, plan):
@@ -62,7 +64,7 @@ def main(folder, monkeypatch, capfd):
 
 
 def raising(error: BaseException):
-    def act():
+    def act(*_, **__):
         raise error
 
     return act
@@ -71,7 +73,7 @@ def raising(error: BaseException):
 def test_order_then_up_to_date(main):
     code, out, err, done = main()
     assert (code, done, err) == (0, list(NAMES), "")
-    assert "stage 1 format: makes format (first run)" in out
+    assert "stage 1/4 format: makes format ... running (first run)" in out
     assert "done: 4 stage(s)" in out
     assert "output of" not in out
     code, out, _, done = main()
@@ -84,7 +86,7 @@ def test_only_what_changed_runs(main):
     Path("out/tokens").unlink()
     code, out, _, done = main()
     assert (code, done) == (0, ["tokens"])  # its product came back the same
-    assert "stage 2 tokens: makes tokens (out/tokens is gone)" in out
+    assert "stage 2/4 tokens: makes tokens ... running (out/tokens is gone)" in out
     code, out, _, done = main("--seed", "2", "--stage", "format", "--stop-stage", "tokens")
     assert done == ["format", "tokens"]
     assert "(changed: seed)" in out
@@ -97,7 +99,7 @@ def test_range_force_and_sections_that_are_off(main, folder):
     assert main("--stage=score", "--force")[3] == ["score"]
     code, out, _, done = main("--tokens", "null", "--force")
     assert (code, done) == (0, ["format", "decode", "score"])
-    assert "stage 2 tokens: off, recipe.yaml has no 'tokens' section" in out
+    assert "stage 2/4 tokens: off, recipe.yaml has no 'tokens' section" in out
 
 
 @pytest.mark.parametrize(
@@ -139,6 +141,46 @@ def test_traceback_only_with_debug(main):
     assert code == 1
     assert "Traceback" in err
     assert err.count("rerun:") == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (OSError(errno.ENOSPC, "No space", "dump/x"), "the disk is full\n  where: dump/x\n  fix:"),
+        (OSError(errno.EROFS, "Read-only", "dump/x"), "the disk is read-only\n  where: dump/x"),
+        (PermissionError(errno.EACCES, "no", "a.wav"), "permission denied\n  where: a.wav"),
+    ],
+)
+def test_what_the_system_refuses_is_one_message(main, monkeypatch, error, says):
+    def wrapped():
+        try:
+            raise error
+        except OSError as e:
+            raise RuntimeError("a library's own words") from e
+
+    for act in (raising(error), wrapped):
+        fail["format"] = act
+        code, _, err, _ = main()
+        assert code == 3
+        assert f"error: stage 1 (format) failed: {says}" in err
+        assert "Traceback" not in err and "words" not in err
+    monkeypatch.setattr(Path, "mkdir", raising(error))  # the runner's own first write
+    code, _, err, _ = main()
+    assert code == 3
+    assert err.startswith(f"error: {says}")
+
+
+def test_a_full_disk_is_found_behind_an_error_that_does_not_tell(main, monkeypatch):
+    fail["format"] = raising(RuntimeError("PytorchStreamWriter failed writing file data/0"))
+    assert main()[0] == 1
+
+    def fill():
+        monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=4096))
+        raise RuntimeError("PytorchStreamWriter failed writing file data/0")
+
+    fail["format"] = fill
+    code, _, err, _ = main()
+    assert code == 3 and "the disk is full" in err and "Stream" not in err
 
 
 def test_a_program_that_calls_exit_is_a_failure(main):
@@ -218,7 +260,7 @@ def test_showing_changes_nothing(main, argv):
     if argv == ["--dry-run"]:
         assert "needs: out/format" in out
         assert "makes: out/tokens" in out
-        assert "stock: stock tokens" in out
+        assert "  stock: python -m espnet2.bin.tokens\n  own:   bash tokens\n" in out
         assert "disk in all: about 12 MB" in out
     if argv == ["--help"]:
         assert "--stop-stage N" in out

@@ -12,7 +12,7 @@ from recipe_tree import decode_stock
 from espnet_ext.data.tables import read_table
 
 pytestmark = pytest.mark.e2e
-RAN = re.compile(r"^stage (\d+) \w+: done", re.M)
+RAN = re.compile(r"^stage (\d+)/10 \w+: done", re.M)
 CORPUS = ["--labelled-fraction", "0.5", "--train-minutes", "0.6", "--train-speakers", "2"]
 CORPUS += ["--dev-utts", "4", "--test-utts", "4"]
 TINY = {

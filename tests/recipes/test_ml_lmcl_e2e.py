@@ -15,7 +15,7 @@ from espnet_ext.data.tables import read_table
 from espnet_ext.recipe import runner
 
 pytestmark = pytest.mark.e2e
-RAN = re.compile(r"^stage (\d+) \w+: done", re.M)
+RAN = re.compile(r"^stage (\d+)/10 \w+: done", re.M)
 FILES = ("text_original.txt", "en.classification.txt", "labels.classification.txt")
 PATTERNS = {
     "flight": "show me flights from {a} to {b}",
@@ -114,7 +114,7 @@ def test_baseline_has_no_stage_1_and_is_compared(whole, env):
         "9",
         env=env,
     )
-    assert "stage 6 midtrain: off, stage1 is none (preset roberta_asr)" in out
+    assert "stage 6/10 midtrain: off, stage1 is none (preset roberta_asr)" in out
     init = yaml.safe_load((recipe.path / "exp/roberta_asr/finetune/config.yaml").read_text())
     assert init["init_param"] == ["exp/roberta_asr/pretrain/valid.loss.best.pth:encoder:"
                                   "models.asr.encoder"]  # fmt: skip

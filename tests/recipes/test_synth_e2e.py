@@ -13,7 +13,7 @@ import torch
 from recipe_tree import TINY, run_stock
 
 pytestmark = pytest.mark.e2e
-RAN = re.compile(r"^stage (\d+) \w+: done", re.M)
+RAN = re.compile(r"^stage (\d+)/10 \w+: done", re.M)
 
 
 @pytest.fixture(scope="module")
@@ -137,7 +137,7 @@ def test_killed_in_every_stage_and_started_again_it_ends_the_same(recipe_copy, t
     for stage, latest_s in shots:
         process = recipe.start(*TINY)
         for line in process.stdout:
-            if line.startswith(f"stage {stage} ") and "(" in line:
+            if line.startswith(f"stage {stage}/") and "(" in line:
                 time.sleep(rng.uniform(0, latest_s))
                 os.killpg(process.pid, signal.SIGKILL)
                 break

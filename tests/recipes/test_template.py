@@ -47,7 +47,7 @@ def recipe(recipe_copy, tmp_path):
 
 def test_data_and_tokens_are_made_from_the_lists(recipe, manifest):
     out = recipe.run("--stop-stage", "4", "--nj", "1", env={"MANIFEST": str(manifest)})
-    assert re.findall(r"^stage (\d+) \w+: done", out, re.M) == ["1", "2", "4"]
+    assert re.findall(r"^stage (\d+)/10 \w+: done", out, re.M) == ["1", "2", "4"]
     assert {
         s: len(read_table(recipe.path / f"dump/{s}/text")) for s in ("train", "dev", "test")
     } == {

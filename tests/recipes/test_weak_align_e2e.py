@@ -16,7 +16,7 @@ from espnet_ext.cli import main as cli
 from espnet_ext.data.tables import read_table
 
 pytestmark = pytest.mark.e2e
-RAN = re.compile(r"^stage (\d+) \w+: done", re.M)
+RAN = re.compile(r"^stage (\d+)/10 \w+: done", re.M)
 UNKNOWN = "heater"  # stands in the transcripts, not in the lexicon
 TINY = {
     "prepare.args": [
