@@ -2,7 +2,7 @@
 """Check a Kaldi-style data directory: every finding names file, line, id and what to do.
 
 The files may hold any bytes. Limits used: an end at most 0.02 s beyond the audio is rounding and no
-finding, at most 0.5 s beyond is clipped by a fix; audio under 10 ms gives a warning. Memory grows
+finding, at most 0.5 s beyond is clipped by a fix; audio under 0.1 s gives a warning. Memory grows
 with the number of utterances, by some 1 kB each: ids and places of lines, never text or audio.
 """
 
@@ -267,7 +267,7 @@ class _Check:
                     fixable = clipped_end(start_s, end_s, duration_s) is not None
                     how = _FIX if fixable else how
                 elif end_s - start_s < SHORTEST_S:
-                    level, how = "warning", "format drops it"
+                    level, how = "warning", "format drops it from training"
                     what = f"the segment lasts {(end_s - start_s) * 1000:.1f} ms"
                 else:
                     continue

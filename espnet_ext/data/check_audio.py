@@ -10,7 +10,7 @@ from espnet_ext.data.pipes import is_pipe, missing_program
 from espnet_ext.data.rows import Table
 from espnet_ext.errors import EspnetExtError
 
-SHORTEST_S = 0.01
+SHORTEST_S = 0.1  # what format keeps for training by default, and most encoders need
 CONTENT_S = 8 * 3600.0  # audio that is read where not all of it is asked for: half a minute
 MODES = ("none", "header", "content", "full")
 
@@ -51,7 +51,8 @@ class AudioCheck:
                     rates[got.rate] += 1
                     if got.duration_s < SHORTEST_S and not segmented:
                         what = f"the audio lasts {got.duration_s * 1000:.1f} ms"
-                        self.add("warning", line, key, what, "format drops it from training")
+                        how = "format drops it from training; elsewhere it may have no hypothesis"
+                        self.add("warning", line, key, what, how)
             except EspnetExtError as e:
                 self.add("error", line, key, f"{e.what}: {e.where}", e.how or "")
         if len(rates) > 1:
@@ -111,7 +112,7 @@ class AudioCheck:
             return
         if fault := found.fault():
             level = "error" if fault.reason in content.BROKEN else "warning"
-            self.add(level, line, key, f"{fault.reason}: {fault.detail}", fault.how)
+            self.add(level, line, key, f"{fault.reason}: {fault.detail}: {entry}", fault.how)
             return
         for what, there in (
             ("is clipped (more than 1 % of the samples)", found.clipped > content.CLIPPED_SHARE),

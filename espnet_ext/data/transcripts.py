@@ -42,7 +42,7 @@ def remarks(text: str) -> Iterator[tuple[str, str]]:
                 code = f"U+{ord(match[0]):04X}"
                 yield f"contains an {kind} ({code})", _TIDIED
         if not unicodedata.is_normalized("NFC", text):
-            yield "is not in Unicode NFC (letters and accents apart)", _TIDIED
+            yield "is not in Unicode NFC: letters and accents stand apart (NFD)", _TIDIED
     if match := _UNKNOWN.search(text):
         how = "write what was said, or drop the utterance: the model would learn to write it"
         yield f"contains '{match[0]}'", how

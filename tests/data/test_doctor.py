@@ -156,3 +156,12 @@ def test_a_key_that_stands_twice_is_found_in_any_order(tmp_path):
         assert e.value.where == f"{path}:{line}"
     path.write_text("b x\na x\nc x\n")
     assert list(read_table(path)) == ["b", "a", "c"]
+
+
+def test_audio_of_40_ms_is_named(src):
+    fill(src, {"a": noise("a.wav"), "b": noise("b.wav", 0.04)})
+    complete(src)
+    found = check_dir(src)
+    assert [(f.level, f.utt, f.what) for f in found] == [
+        ("warning", "b", "the audio lasts 40.0 ms")
+    ]
