@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Learning speed: how many epochs a system needs to get where the best one ends up.
+"""Learning speed: how many epochs a system needs to get where its reference ends up.
 
 The measure is the token accuracy on the development set (with the right history, not by free
 decoding), or that of classified utterances, after each epoch of the last training phase, which
@@ -31,8 +31,12 @@ def epochs_to(values: list[float], goal: float) -> int | None:
 
 
 def learning_lines(page: Page) -> list[str]:
-    """Return the table of learning speed; empty where the first system has no curve."""
-    first = next(iter(page.groups))
+    """Return the table of learning speed; empty where the reference has no curve.
+
+    The reference is that of the planned comparison, else the system that is best on the main set.
+    """
+    planned = [c.reference.group for c in page.compared.rows if c.planned]
+    first = next(iter([*planned, *page.groups]))
     goals = {r.seed: max(curve(r)) for r in page.groups[first] if curve(r)}
     rows = []
     for group, runs in page.groups.items():

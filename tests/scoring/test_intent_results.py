@@ -220,6 +220,27 @@ def test_the_curve_is_that_of_the_last_phase_by_stage_not_by_name(recipe_dir, in
     assert section(text, "Costs by system")[0][0]["Parameters"] == "7"
 
 
+def test_learning_speed_is_told_against_the_planned_reference(recipe_dir, intent_record):
+    for seed in range(3):
+        for group, wrong, curve in (
+            ("base", BASE, [0.1, 0.4, 0.5, 0.5]),
+            ("new", BETTER, [0.2, 0.6, 0.7]),
+            ("poor", BASE, [0.2, 0.3]),
+        ):
+            record = intent_record(group, seed, wrong[seed])
+            record["phases"]["finetune"]["valid_acc"] = curve
+            recipe_dir.add(record)
+    (recipe_dir.path / "recipe.yaml").write_text(PLANNED)
+    text = render_results(recipe_dir.path)
+    assert "match the best accuracy of `base` (same seed)" in text
+    rows = section(text, "Learning speed")[0]
+    assert [(r["System"], r["Epochs"], r["Epochs to match"]) for r in rows] == [
+        ("new", "3", "2.0"),
+        ("base", "4", "3.0"),
+        ("poor", "2", "–"),
+    ]
+
+
 def test_words_and_intents_can_stand_on_one_page(recipe_dir, record_dict, intent_record):
     for seed in range(3):
         for group, words, wrong in (("base", (2, 1, 3), BASE), ("new", (1, 0, 1), BETTER)):

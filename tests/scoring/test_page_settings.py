@@ -1,11 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """What recipe.yaml says of the results page, and what is refused of it."""
 
+from pathlib import Path
+
 import pytest
 from record_pages import tables
 
 from espnet_ext.errors import DataError
 from espnet_ext.scoring.results import render_results
+from espnet_ext.scoring.settings import read_settings
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_a_fixed_baseline_is_refused_with_the_way_to_plan(recipe_dir, record_dict):
@@ -60,3 +65,11 @@ def test_a_recipe_without_settings_has_no_comparison(recipe_dir, record_dict, re
     recipe_dir.add(record_dict())
     (recipe_dir.path / "recipe.yaml").write_text(recipe_yaml)
     assert "## Comparisons" not in render_results(recipe_dir.path)
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.glob("egs2/*/*/recipe.yaml")), ids=str)
+def test_published_figures_of_the_recipes_have_a_source_that_was_read(path):
+    for figures in read_settings(path).published.values():
+        for figure, value in figures:
+            assert value and len(figure.source) > 5
+            assert not {"recalled", "unknown"} & set(figure.source.replace(",", " ").split())
