@@ -31,6 +31,8 @@ from espnet_ext.lang.pronounce import Pronunciations, pronounce
 SHARD_FRAMES = 20_000
 MAX_SHARDS = 64
 SHOWN = 5
+LONG_FRAMES = 6000  # a minute
+ENOUGH_FRAMES = 60_000  # ten minutes
 
 MapFn = Callable[[Callable[[Any], Any], list], Any]
 
@@ -54,11 +56,19 @@ class Corpus:
     def pronunciations(self) -> Pronunciations:
         return load_pronunciations(str(self.work))
 
-    def limit_frames(self, utterances: int) -> int:
-        """Return the length in frames of the longest of that many shortest utterances."""
+    def start_frames(self, utterances: int) -> int | None:
+        """Return the longest utterance to start monophones from, in frames; None for all.
+
+        It is one of that many shortest ones, and none above LONG_FRAMES where those below are
+        enough: an even spread over many minutes is a poor start.
+        """
         store = self.store
         lengths = sorted(store.frames(u) for i in range(self.shards) for u in self.shard(i)["utts"])
-        return lengths[min(utterances, len(lengths)) - 1]
+        limit = lengths[min(utterances, len(lengths)) - 1]
+        short = [n for n in lengths if n <= min(limit, LONG_FRAMES)]
+        if sum(short) >= min(ENOUGH_FRAMES, sum(lengths) / 2):
+            limit = min(limit, short[-1])
+        return None if limit == lengths[-1] else limit
 
     def shard(self, i: int) -> dict:
         return load_shard(self.work, i)

@@ -61,9 +61,8 @@ def mono_pass(s: Session, before: None, data: Path) -> Model:
     o, folder = s.options.mono, s.folder("mono")
     phones = s.corpus.pronunciations.phone_set()
     tree = Tree.monophone(len(phones))
-    limit = s.corpus.limit_frames(o.max_utterances)
-    everything = limit >= s.corpus.limit_frames(s.corpus.utterances)
-    job = _files(folder, tree) | {"max_frames": None if everything else limit}
+    limit = s.corpus.start_frames(o.max_utterances)
+    job = _files(folder, tree) | {"max_frames": limit}
     results, _ = s.run(flat_shard, **job, segs_out=str(folder / "segs"))
     job["segs"] = str(folder / "segs")
     failed = totals(results)["failed"]
@@ -73,7 +72,7 @@ def mono_pass(s: Session, before: None, data: Path) -> Model:
     state = State("mono", folder, Gmm.single(mean, var, tree.num_pdfs), job)
     state.save()
     em(s, state, o, o.gaussians, first_update=True)
-    if not everything:
+    if limit is not None:
         state.job["max_frames"] = None
         align(s, state, o.iterations)
     return finish(s, state, tree)

@@ -19,10 +19,12 @@ from espnet_ext.align.options import AlignOptions
 from espnet_ext.align.passes.shard import align_batches, collect, load_tree, utterances
 from espnet_ext.align.search import segfile
 from espnet_ext.align.search.graph import Graph
+from espnet_ext.align.search.long import Emit
 from espnet_ext.align.search.segmentation import Segmentation
 from espnet_ext.align.session import Model, Session, count, totals
 from espnet_ext.errors import DataError
 
+CONTEXT_FRAMES = 200  # of a part of a long utterance on each side: as long as training sequences
 SUSPICIOUS_CHANGE = 0.3  # of phone frames; 1 to 10 % are usual
 
 
@@ -127,5 +129,16 @@ def hybrid_shard(job: dict[str, Any]) -> dict[str, Any]:
             for y, g in zip(scores, graphs, strict=True)
         ]
 
-    found = align_batches(utterances(job), job, tree, score, store.frames)
+    def emit(utt: str, graph: Graph) -> Emit:
+        x, unique = torch.as_tensor(store.read(utt)), torch.from_numpy(graph.unique).long()
+
+        def part(start: int, end: int) -> torch.Tensor:
+            first = max(0, start - CONTEXT_FRAMES)
+            near = x[first : end + CONTEXT_FRAMES].to(job["device"])
+            (y,) = blstm.scores([near], job["prior_scale"])
+            return y[start - first : end - first][:, unique.to(y.device)]
+
+        return part
+
+    found = align_batches(utterances(job), job, tree, score, emit, store.frames)
     return collect(found, job, start)

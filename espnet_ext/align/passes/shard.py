@@ -8,7 +8,7 @@ handled in batches, so memory does not grow with the corpus.
 
 import json
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -23,17 +23,20 @@ from espnet_ext.align.gmm.stats import GmmStats, accumulate
 from espnet_ext.align.search import segfile
 from espnet_ext.align.search.flat import flat_start
 from espnet_ext.align.search.graph import Graph, make_graph, make_lattice, to_segmentation
+from espnet_ext.align.search.long import Emit, long_bytes, viterbi_long
 from espnet_ext.align.search.segmentation import Segmentation
-from espnet_ext.align.search.viterbi import viterbi
+from espnet_ext.align.search.viterbi import Found, viterbi
 from espnet_ext.align.tree.stats import TriphoneStats
 from espnet_ext.align.tree.tree import Tree
 from espnet_ext.errors import DataError
 
 BATCH_FRAMES = 20_000  # of one search
 CHUNK_FRAMES = 50_000  # of one accumulation
-SEARCH_BYTES = 1 << 31  # of one utterance; about 8 minutes of speech
+LONG_BYTES = 1 << 29  # of one utterance; longer ones are searched in blocks
+SEARCH_BYTES = 1 << 31  # of an utterance in blocks: many hours
 TOO_LONG = "too long"
 Failures = list[tuple[str, str, str]]
+Score = Callable[[list[str], list[Graph]], list[torch.Tensor]]
 
 
 def frontend(job: dict[str, Any]) -> Frontend:
@@ -80,8 +83,9 @@ def align_batches(
     items: Iterable[tuple[str, list[str]]],
     job: dict[str, Any],
     tree: Tree,
-    score: Any,
-    frames_of: Any,
+    score: Score,
+    emit: Callable[[str, Graph], Emit],
+    frames_of: Callable[[str], int],
 ) -> Iterator[tuple[str, Segmentation | None, str]]:
     """Yield ``(utterance, alignment or None, why not)``.
 
@@ -90,6 +94,7 @@ def align_batches(
         job: See above.
         tree: Maps triphone states to tied states.
         score: ``score(utts, graphs) -> [(T, U) emissions]``.
+        emit: ``emit(utt, graph)(start, end)`` -> ``(end - start, U)``, for long utterances.
         frames_of: ``frames_of(utt) -> T``.
     """
     batch: list[tuple[str, Graph]] = []
@@ -100,9 +105,12 @@ def align_batches(
             yield utt, None, f"{t} frames, its shortest pronunciation needs {graph.min_frames}"
             continue
         need = t * (len(graph.pdf) + 4 * len(graph.unique))  # back pointers, emissions
-        if need > SEARCH_BYTES:
-            why = f"{t * 0.01:.0f} s of speech take {need / 2**30:.1f} GiB to search: cut it"
-            yield utt, None, f"{TOO_LONG}: {why} into segments"
+        if need > LONG_BYTES:
+            if (need := long_bytes(graph, t)) > SEARCH_BYTES:
+                why = f"{t * 0.01:.0f} s of speech take {need / 2**30:.1f} GiB to search: cut it"
+                yield utt, None, f"{TOO_LONG}: {why} into segments"
+            else:
+                yield _result(utt, graph, viterbi_long(graph, emit(utt, graph), t))
             continue
         batch.append((utt, graph))
         frames += t
@@ -113,15 +121,20 @@ def align_batches(
 
 
 def _search(
-    batch: list[tuple[str, Graph]], score: Any
+    batch: list[tuple[str, Graph]], score: Score
 ) -> Iterator[tuple[str, Segmentation | None, str]]:
     if not batch:
         return
     utts, graphs = [u for u, _ in batch], [g for _, g in batch]
     found = viterbi(graphs, score(utts, graphs))
-    for utt, graph, (path, loglik) in zip(utts, graphs, found, strict=True):
-        ok = path is not None
-        yield utt, to_segmentation(graph, path, loglik) if ok else None, "no path has a likelihood"
+    for row in zip(utts, graphs, found, strict=True):
+        yield _result(*row)
+
+
+def _result(utt: str, graph: Graph, found: Found) -> tuple[str, Segmentation | None, str]:
+    path, loglik = found
+    seg = None if path is None else to_segmentation(graph, path, loglik)
+    return utt, seg, "no path has a finite likelihood"
 
 
 def align_shard(job: dict[str, Any]) -> dict[str, Any]:
@@ -142,7 +155,11 @@ def align_shard(job: dict[str, Any]) -> dict[str, Any]:
             for u, g in zip(utts, graphs, strict=True)
         ]
 
-    found = align_batches(utterances(job), job, tree, score, front.store.frames)
+    def emit(utt: str, graph: Graph) -> Emit:
+        x, unique = front.read(utt), torch.from_numpy(graph.unique)
+        return lambda start, end: gmm.loglik(x[start:end].to(job["device"]), unique)
+
+    found = align_batches(utterances(job), job, tree, score, emit, front.store.frames)
     return collect(found, job, start)
 
 

@@ -25,12 +25,15 @@ def compiled(*signatures: str) -> Callable[[Callable], Any]:
     return wrap
 
 
-@compiled(*(f"int64({_FF},{_I},{_II},{_FF},{_F},{_F},float32,{back})" for back in _BACK))
-def _search(
+@compiled(*(f"{_F}({_FF},{_I},{_II},{_FF},{_F},float32,{back})" for back in _BACK))
+def advance(
     em: np.ndarray, slot: np.ndarray, preds: np.ndarray, pred_logp: np.ndarray,
-    start: np.ndarray, final: np.ndarray, self_logp: np.float32, back: np.ndarray,
-) -> int:  # fmt: skip
-    """Fill ``back`` (T, S) with choices; return the last state of the best path, -1 if none."""
+    before: np.ndarray, self_logp: np.float32, back: np.ndarray,
+) -> np.ndarray:  # fmt: skip
+    """Fill ``back`` (T, S) with choices; return the scores (S,) after the last of T frames.
+
+    ``before`` (S,) has the scores of the frame before the first.
+    """
     frames, states = em.shape[0], len(slot)
     width = preds.shape[1]
     slot = slot.astype(np.uint32)  # unsigned: no test for negative indices in the inner loops
@@ -44,10 +47,8 @@ def _search(
         elif preds[s, 0] >= 0:
             entries[count] = s
             count += 1
-    old, new = np.empty(states, np.float32), np.empty(states, np.float32)
-    for s in range(states):
-        old[s] = start[s] + em[0, slot[s]]
-    for t in range(1, frames):
+    old, new = before.copy(), np.empty(states, np.float32)
+    for t in range(frames):
         row, choice = em[t], back[t]
         new[0], choice[0] = old[0] + self_logp, 0
         later, here, marks = new[1:], old[1:], choice[1:]
@@ -68,11 +69,7 @@ def _search(
         for s in range(states):
             new[s] += row[slot[s]]
         old, new = new, old
-    best, last = np.float32(-np.inf), -1
-    for s in range(states):
-        if old[s] + final[s] > best:
-            best, last = old[s] + final[s], s
-    return last
+    return old
 
 
 @compiled(*(f"{_I}({_II},{back},int64)" for back in _BACK))
@@ -98,8 +95,15 @@ def best_path(graph: Graph, emissions: np.ndarray) -> np.ndarray | None:
     """
     width = graph.preds.shape[1]
     back = np.empty((len(emissions), len(graph.pdf)), np.uint8 if width < 256 else np.int32)
-    last = _search(
-        np.ascontiguousarray(emissions), graph.slot, graph.preds, graph.pred_logp,
-        graph.start_logp, graph.final_logp, np.float32(graph.self_logp), back,
-    )  # fmt: skip
-    return _trace(graph.preds, back, last) if last >= 0 else None
+    em = np.ascontiguousarray(emissions)
+    scores = forward(graph, graph.start_logp + em[0, graph.slot], em[1:], back[1:])
+    scores += graph.final_logp
+    last = int(scores.argmax())
+    return _trace(graph.preds, back, last) if scores[last] > -np.inf else None
+
+
+def forward(graph: Graph, before: np.ndarray, em: np.ndarray, back: np.ndarray) -> np.ndarray:
+    """See :func:`advance`."""
+    return advance(
+        em, graph.slot, graph.preds, graph.pred_logp, before, np.float32(graph.self_logp), back
+    )

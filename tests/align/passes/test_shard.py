@@ -134,6 +134,20 @@ def test_batches_do_not_change_alignments(drawn, monkeypatch):
             assert seg.loglik == before[utt].loglik
 
 
+def test_long_utterances_are_searched_in_blocks(drawn, monkeypatch):
+    session = drawn(Sampled(12), passes=["mono"])
+    model = mono_pass(session, None, None)
+    before = found(session, "mono")
+    monkeypatch.setattr(engine, "LONG_BYTES", 0)
+    job = {"gmm": model.gmm, "tree": model.tree, "segs_out": str(session.folder("blocks"))}
+    results, _ = session.run(engine.align_shard, **job)
+    assert sum(r["aligned"] for r in results) == len(before) == 12
+    for i in range(2):
+        for utt, seg in segfile.load(session.folder("blocks") / f"{i}.npz").items():
+            assert seg.durations.tolist() == before[utt].durations.tolist()
+            assert seg.loglik == pytest.approx(before[utt].loglik, rel=1e-5)
+
+
 def test_utterances_that_cannot_be_aligned_are_named_and_the_rest_goes_on(drawn, monkeypatch):
     sampled = Sampled(12)
     session = drawn(sampled, passes=["mono"])
@@ -144,9 +158,9 @@ def test_utterances_that_cannot_be_aligned_are_named_and_the_rest_goes_on(drawn,
     job = {"gmm": model.gmm, "tree": model.tree, "segs_out": str(session.folder("x"))}
     graphs = {u: engine.graph_of(sampled.words[u], {"work": str(session.work), "sil_prob": 0.5},
                                  engine.load_tree(model.tree)) for u in sampled.words}  # fmt: skip
-    need = {u: len(x) * (len(graphs[u].pdf) + 4 * len(graphs[u].unique))
-            for u, x in sampled.features.items()}  # fmt: skip
+    need = {u: engine.long_bytes(graphs[u], len(x)) for u, x in sampled.features.items()}
     longest = max(need, key=need.get)
+    monkeypatch.setattr(engine, "LONG_BYTES", 0)  # all are searched in blocks
     monkeypatch.setattr(engine, "SEARCH_BYTES", need[longest] - 1)
     results, _ = session.run(engine.align_shard, **job)
     failed = {u: (reason, why) for r in results for u, reason, why in r["failed"]}
