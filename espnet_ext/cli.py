@@ -11,11 +11,17 @@
   results [DIR]                      write every RESULTS.md below DIR (default: .) from run records
   evidence FILE.yaml                 train and score all systems of a claim over seeds
   sweep   FILE.yaml                  run a grid of experiments of the recipe here, draw its curve
+  schema                             JSON schema of recipe.yaml, for editors
+  completion bash|zsh                completion of run.sh and espnet-ext for a shell
   version                            print the versions in use
+
+Every command has --help.
 
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 data or environment not usable.
 """
 
+import json
+import os
 import sys
 from pathlib import Path
 
@@ -31,9 +37,28 @@ COMMANDS = (
     "results",
     "sweep",
     "transcribe",
+    "completion",
+    "schema",
     "version",
     *STAGES,
 )
+
+
+HELP = {  # of commands that have no module of their own
+    "results": """usage: espnet-ext results [DIR]
+
+Write every RESULTS.md below DIR (default: .) from the run records.""",
+    "schema": """usage: espnet-ext schema > recipe.schema.json
+
+Print the JSON schema of recipe.yaml. Editors with a YAML language server complete and check keys
+where the first line of recipe.yaml is:  # yaml-language-server: $schema=PATH/recipe.schema.json""",
+    "completion": """usage: espnet-ext completion bash|zsh
+
+Print the completion of run.sh and espnet-ext: options, keys of recipe.yaml, names of stages.
+Load it in ~/.bashrc or ~/.zshrc:  eval "$(espnet-ext completion bash)"
+""",
+    "version": "usage: espnet-ext version\n\nPrint the versions in use.",
+}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -51,10 +76,16 @@ def main(argv: list[str] | None = None) -> int:
             return _recipe(["--stage", first, "--stop-stage", last, *rest])
         if command not in COMMANDS:
             raise UsageError(f"there is no command '{command}'", None, nearest(command, COMMANDS))
+        if command in HELP and any(x in ("-h", "--help") for x in rest):
+            print(HELP[command].rstrip())
+            return 0
         return globals()[f"_{command.replace('-', '_')}"](rest)
     except EspnetExtError as e:
         print(f"error: {e}", file=sys.stderr)
         return e.exit_code
+    except BrokenPipeError:  # as in 'espnet-ext schema | head'
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
 
 
 def _recipe(argv: list[str]) -> int:
@@ -91,6 +122,7 @@ def _simulate_asr(argv: list[str]) -> int:
 def _results(argv: list[str]) -> int:
     from espnet_ext.scoring.results import regenerate_all, write_results
 
+    _no_arguments("results", [a for a in argv if a.startswith("-")] or argv[1:])
     root = Path(argv[0] if argv else ".")
     pages = regenerate_all(root) or ([write_results(root)] if (root / "results").is_dir() else [])
     for page in pages:
@@ -122,9 +154,34 @@ def _intents(function: str, argv: list[str]) -> int:
     return load_object(f"espnet_ext.ml_lmcl.decode_command:{function}", "espnet-ext")(argv)
 
 
+def _schema(argv: list[str]) -> int:
+    from espnet_ext.recipe.keys import json_schema
+
+    _no_arguments("schema", argv)
+    print(json.dumps(json_schema(), indent=2))
+    return 0
+
+
+def _completion(argv: list[str]) -> int:
+    from espnet_ext.recipe.completion import script
+
+    if len(argv) != 1:
+        raise UsageError("completion needs the name of a shell", None, "bash or zsh")
+    print(script(argv[0], COMMANDS), end="")
+    return 0
+
+
+def _no_arguments(command: str, argv: list[str]) -> None:
+    if argv:
+        raise UsageError(
+            f"{command} does not know '{argv[0]}'", None, f"espnet-ext {command} --help"
+        )
+
+
 def _version(argv: list[str]) -> int:
     from espnet_ext.recipe.environment import versions
 
+    _no_arguments("version", argv)
     for name, version in versions().items():
         print(f"{name} {version}")
     return 0

@@ -26,6 +26,18 @@ from espnet_ext.progress import duration
         (["train", "--nj"], 2, "--nj needs a value"),
         (["recipe", "--list", "extra"], 2, "'extra' is not an option"),
         (["version"], 0, "espnet_ext "),
+        (["version", "x"], 2, "version does not know 'x'"),
+        (["results", "--al"], 2, "results does not know '--al'"),
+        (["schema"], 0, '"additionalProperties": false'),
+        (["completion", "bash"], 0, "complete -o filenames -F _espnet_ext_run run.sh"),
+        (["completion", "zsh"], 0, "bashcompinit"),
+        (["completion", "fish"], 2, "there is no completion for 'fish'"),
+        (["completion"], 2, "needs the name of a shell"),
+        (["recipe", "-h"], 0, "--stop-stage N"),
+        (["recipe", "--formt.speeds", "1"], 2, "did you mean 'format.speeds'?"),
+        (["recipe", "--help", "format.fs"], 0, "default: 16000"),
+        (["recipe", "--help=format.fs"], 0, "int, at least 100"),
+        (["recipe", "--help", "formt.fs"], 2, "did you mean 'format.fs'?"),
     ],
 )
 def test_commands(argv, code, says, capfd, tmp_path, monkeypatch):
@@ -35,6 +47,15 @@ def test_commands(argv, code, says, capfd, tmp_path, monkeypatch):
     assert says in out + err
     assert "Traceback" not in err
     assert bool(err) == (code != 0 and "usage:" not in says and "exist" not in says)
+
+
+@pytest.mark.parametrize("flag", ["-h", "--help"])
+@pytest.mark.parametrize("command", cli.COMMANDS)
+def test_every_command_has_help(command, flag, capfd, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main([command, flag]) == 0
+    out, err = capfd.readouterr()
+    assert out.startswith("usage: ") and not err
 
 
 @pytest.mark.parametrize(

@@ -269,6 +269,42 @@ def _statistics(model: nn.Module, args: argparse.Namespace) -> dict[str, Any]:
     return dict(stats)
 
 
+def option_help(option: str) -> str:
+    """Return what ESPnet's ASR training says of an option: meaning, type, default.
+
+    Raises:
+        UsageError: There is no such option; the nearest is named.
+    """
+    from espnet_ext.espnet.task import ASRTask
+
+    actions = {a.dest: a for a in ASRTask.get_parser()._actions}
+    if option not in actions:
+        what = f"ESPnet's training has no option '{option}'"
+        raise UsageError(what, "--help", nearest(option, actions))
+    a = actions[option]
+    kind = getattr(a.type, "__name__", None) or "section" if option.endswith("_conf") else a.type
+    lines = [a.help or "an option of ESPnet's training"]
+    lines += [f"  type:    {getattr(kind, '__name__', kind) or 'text'}", f"  default: {a.default}"]
+    lines += [f"  one of:  {', '.join(map(str, a.choices))}"] if a.choices else []
+    return "\n".join(lines)
+
+
+def beam_help(option: str) -> str:
+    """Return what is known of an option of ESPnet's beam search.
+
+    Raises:
+        UsageError: There is no such option; the nearest is named.
+    """
+    from espnet2.bin.asr_inference import Speech2Text
+
+    check_options(Speech2Text, {option: None}, "--help")
+    parameter = inspect.signature(Speech2Text).parameters[option]
+    kind = getattr(parameter.annotation, "__name__", parameter.annotation)
+    return f"option of espnet2.bin.asr_inference.Speech2Text\n  type:    {kind}\n  default: " + str(
+        parameter.default
+    )
+
+
 def stream_types() -> frozenset[str]:
     """Return the types of data that ESPnet itself reads."""
     from espnet2.train.dataset import DATA_TYPES

@@ -16,7 +16,7 @@ usage: ./run.sh [--stage N|NAME] [--stop-stage N|NAME] [options] [--KEY VALUE ..
   --num-procs N     processes for training on CPUs (gloo; default: 1)
   --track TRACKER   show the curves of training: tensorboard, wandb or mlflow
   --debug           show the traceback of a failure
-  --help            this text
+  -h, --help        this text, and all keys; --help KEY tells of one (--help format.fs)
 
 Any value of recipe.yaml can be set as --KEY VALUE, for example
   --finetune.config conf/train.yaml   --finetune.args.max_epoch 30   --name try2   --seed 2
@@ -44,6 +44,7 @@ class Options:
     force: bool = False
     debug: bool = False
     help: bool = False
+    help_key: str = ""
     nj: int | None = None
     ngpu: int | None = None
     num_nodes: int = 1
@@ -67,10 +68,14 @@ def parse(argv: list[str], recipe_keys: set[str]) -> Options:
     opts, rest = Options(argv=list(argv)), list(argv)
     while rest:
         arg = rest.pop(0)
+        arg = "--help" if arg == "-h" else arg
         if not arg.startswith("--") or arg == "--":
             raise UsageError(f"'{arg}' is not an option", None, "options start with --; see --help")
         key, eq, value = arg[2:].partition("=")
         name = key.replace("_", "-")
+        if name == "help" and (eq or (rest and not rest[0].startswith("-"))):
+            opts.help, opts.help_key = True, value if eq else rest.pop(0)
+            continue
         if name in FLAGS:
             if eq:
                 raise UsageError(f"--{name} takes no value", arg)
@@ -78,11 +83,7 @@ def parse(argv: list[str], recipe_keys: set[str]) -> Options:
             continue
         known = name in TEXTS | NUMBERS
         if not known and key.split(".")[0] not in recipe_keys:
-            raise UsageError(
-                f"unknown option --{key}",
-                None,
-                nearest(key, FLAGS | TEXTS | NUMBERS | recipe_keys),
-            )
+            raise UsageError(f"unknown option --{key}", None, _suggest(key, recipe_keys))
         if not eq:
             if not rest or rest[0].startswith("--"):
                 raise UsageError(
@@ -98,6 +99,16 @@ def parse(argv: list[str], recipe_keys: set[str]) -> Options:
         else:
             opts.overrides.append((key, value))
     return opts
+
+
+def _suggest(key: str, recipe_keys: set[str]) -> str:
+    """Return the option that is meant: an option of run.sh, or a key with a wrong first part."""
+    own = FLAGS | TEXTS | NUMBERS
+    if not recipe_keys:
+        return nearest(key, own)
+    from espnet_ext.recipe.keys import all_keys, suggest
+
+    return suggest(key, own | {k.name for k in all_keys()})
 
 
 def _count(name: str, value: str) -> int:

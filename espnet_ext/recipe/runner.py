@@ -38,7 +38,13 @@ def _main(argv: list[str]) -> int:
     try:
         opts = options.parse(argv, {f.name for f in dataclasses.fields(Recipe)})
         if opts.help:
-            print(options.__doc__.partition("\n\n")[2].rstrip())
+            from espnet_ext.recipe import keys
+
+            if opts.help_key:
+                print(keys.describe(opts.help_key))
+            else:
+                print(options.__doc__.partition("\n\n")[2].rstrip())
+                print(f"\nKeys of recipe.yaml (--help KEY: type and default):\n{keys.summary()}")
             return 0
         chosen = stages.select(opts.stage, opts.stop_stage)
         ctx = Context(config.load(Path("recipe.yaml"), opts.overrides), opts)
