@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from espnet_ext.data.streams import AUDIO
 from espnet_ext.data.tables import iter_table
 from espnet_ext.errors import EspnetExtError
 from espnet_ext.files import atomic_path, sha256_file, sha256_json, write_json
@@ -53,10 +54,11 @@ class Contents:
             return "missing"
         if path.is_dir():
             return sha256_json({str(p.relative_to(path)): self._file(p) for p in _files(path)})
-        if path.name == "wav.scp":
+        if path.suffix == ".scp":
+            if path.name != AUDIO and (archives := _archives(path)):
+                # equal offsets do not mean equal archives
+                return sha256_json([self._file(path), *map(self.fingerprint, archives)])
             return _audio_table(path, with_places=path.parts[0] == "data")
-        if path.suffix == ".scp":  # equal offsets do not mean equal archives
-            return sha256_json([self._file(path), *map(self.fingerprint, _archives(path))])
         return self._file(path)
 
     def lists(self, folder: Path) -> str:
@@ -101,7 +103,7 @@ def _archives(path: Path) -> list[Path]:
 
 
 def _audio_table(path: Path, with_places: bool) -> str:
-    """Return the fingerprint of a wav.scp and the audio that it names.
+    """Return the fingerprint of a table (wav.scp, video.scp) and the files that it names.
 
     A corpus or recipe that moves stays the same; only formatting depends on ``places``, because
     its result may name the original files.

@@ -169,7 +169,7 @@ def _run_stage(ctx: Context, stage: Stage, plan: Plan) -> int | None:
             stage.code(ctx.recipe).run(ctx, plan)
             plan = stages.plan(ctx, stage)  # which products there are may depend on the data
             for path in plan.makes:
-                if path.name == "wav.scp" and path.exists():
+                if path.suffix == ".scp" and path.exists():
                     content.make_relative(path)
         _check_made(stage, plan)
     except SystemExit as e:  # what ESPnet's parser does with a value that it cannot read

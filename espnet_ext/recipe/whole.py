@@ -24,7 +24,7 @@ def _count(path: Path) -> Counts:
     found: Counts = {"bytes": path.stat().st_size}
     if path.suffix in ("", ".scp", ".txt"):
         found["lines"] = _lines(path)
-    if path.name == "wav.scp":
+    if path.suffix == ".scp":
         found["audio"] = _audio(path)
     return found
 

@@ -14,7 +14,7 @@ from espnet_ext.data.streams.base import FileStream
 from espnet_ext.data.tables import read_table, write_set, write_table
 from espnet_ext.errors import DataError, UsageError
 from espnet_ext.espnet import fastimport
-from espnet_ext.recipe import stages
+from espnet_ext.recipe import runner, stages
 from espnet_ext.recipe.steps import format as format_step
 from espnet_ext.recipe.steps import prepare, train
 from espnet_ext.recipe.steps.streams import streams_of
@@ -273,3 +273,15 @@ def test_lengths_of_the_types_that_are_there(tmp_path):
     ):
         with pytest.raises(DataError):
             find_stream(name).length(value)
+
+
+def test_a_replaced_clip_makes_formatting_run_again_and_a_moved_recipe_does_not(corpus, capfd):
+    recipe(corpus)
+    argv = ["--stage", "format", "--stop-stage", "format", "--ngpu", "0", "--nj", "1"]
+    assert runner.main(argv) == 0
+    assert not read_table("dump/train/video.scp")["train-0"].startswith("/")
+    assert runner.main(argv) == 0 and "up to date" in capfd.readouterr().out
+    np.save("raw/train-0.npy", np.ones((20, 4, 6), dtype=np.uint8))
+    assert runner.main(argv) == 0
+    assert "up to date" not in capfd.readouterr().out
+    assert np.load(read_table("dump/train/video.scp")["train-0"]).max() < 0.01

@@ -6,7 +6,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from espnet_ext.data.format_write import read_dropped
 from espnet_ext.data.tables import read_table, write_table
 from espnet_ext.errors import DataError, UsageError, nearest
 from espnet_ext.files import atomic_dir, sha256_file, write_json
@@ -17,6 +16,7 @@ from espnet_ext.recipe.schema import Decode
 from espnet_ext.recipe.stages import PHASES, Context, Plan
 from espnet_ext.recipe.steps import launch
 from espnet_ext.recipe.steps.format import DUMP
+from espnet_ext.recipe.steps.streams import main_file
 from espnet_ext.recipe.steps.train import model_file
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def plan(ctx: Context) -> Plan:
         )
     model = model_file(ctx, phase)
     config = ctx.phase_dir(phase) / "config.yaml"
-    wavs = [DUMP / s / "wav.scp" for s in sets_of(ctx)]
+    wavs = [DUMP / s / main_file(ctx, s) for s in sets_of(ctx)]
     return Plan(
         needs=[model, config, *wavs],
         makes=[out_dir(ctx, s) / "text" for s in sets_of(ctx)],
@@ -94,7 +94,7 @@ def run(ctx: Context, plan: Plan) -> None:
     config, model = ctx.phase_dir(phase) / "config.yaml", model_file(ctx, phase)
     device = "cuda" if launch.gpus(ctx.options) else "cpu"
     for name in sets_of(ctx):
-        wavs = read_table(DUMP / name / "wav.scp")
+        wavs = read_table(DUMP / name / main_file(ctx, name))
         if section.method in METHODS:
             result = _recognise(ctx, name, config, model, list(wavs.items()), device)
         else:
@@ -138,6 +138,8 @@ def _tell(name: str, result: "Result") -> None:
 
 def _add_unusable(name: str, texts: dict[str, str]) -> None:
     """Give an empty text to what format left out of a set, so that no test is made easier."""
+    from espnet_ext.data.format_write import read_dropped
+
     dropped = {u: why for u, why in read_dropped(DUMP / name).items() if u not in texts}
     texts.update(dict.fromkeys(dropped, ""))
     if dropped:

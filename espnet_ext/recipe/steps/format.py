@@ -6,7 +6,7 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from espnet_ext.data.streams import USUAL
+from espnet_ext.data.streams import AUDIO, USUAL
 from espnet_ext.errors import UsageError, nearest
 from espnet_ext.recipe.console import Progress, say
 from espnet_ext.recipe.schema import Format, Prepare
@@ -39,7 +39,8 @@ def plan(ctx: Context) -> Plan:
 
 def _tables(ctx: Context, name: str) -> list[str]:
     main = main_file(ctx, name)
-    tables = [main, "utt2spk", *(["utt2num_samples"] if main == "wav.scp" else [])]
+    tables = [main, "utt2spk", *(["utt2num_samples"] if main == AUDIO else [])]
+    tables += [file for file in streams_of(ctx, name) if file not in (main, "text")]
     return [*tables, "text"] if (DATA / name / "text").exists() else tables
 
 
