@@ -28,10 +28,6 @@ from espnet_ext.espnet.task import ExtTask, is_first_process
 from espnet_ext.frames import rate_hz
 from espnet_ext.progress import progress_log
 
-# The option of ESPnet's schedulers that says after how many updates the rate is at its end.
-LENGTH_OF = {
-    "tristagelr": "max_steps", "exponentialdecaywarmup": "max_steps", "onecyclelr": "total_steps",
-}  # fmt: skip
 TAU = 0.1  # of alpha
 
 
@@ -56,7 +52,7 @@ class BLJustTask(ExtTask, ASRTask):
         """Check configuration and data, lay the schedule out, then train as ESPnet does."""
         conf = prepare(args)
         if args.collect_stats:
-            _set_schedulers(args, Schedule(()))
+            _second_scheduler(args)
             super().main_worker(args)
         else:
             # A budget in passes counts those over the unlabelled data.
@@ -73,11 +69,16 @@ class BLJustTask(ExtTask, ASRTask):
             super(BLJustTask, task).main_worker(args)
 
     @classmethod
+    def updates(cls, args: argparse.Namespace) -> list[int]:
+        """See :class:`ExtTask`: each optimiser has its phase."""
+        return [cls.trainer.schedule.updates(number) for number in range(OPTIMISERS)]
+
+    @classmethod
     def stand_in(cls, args: argparse.Namespace) -> None:
         """See :mod:`espnet_ext.espnet.trial`: the length of the schedule is not known yet."""
         prepare(args)
         _check_criteria(args)
-        _set_schedulers(args, Schedule(()))
+        _second_scheduler(args)
 
     @classmethod
     def build_model(cls, args: argparse.Namespace) -> BLJustModel:
@@ -189,7 +190,7 @@ def lay_out(args: argparse.Namespace, conf: BlJustConf) -> Schedule:
         )  # fmt: skip
     args.max_epoch = epochs
     args.unused_parameters = True  # each phase leaves a head without gradients
-    _set_schedulers(args, schedule)
+    _second_scheduler(args)
     total = schedule.total
     args.bl_just["resolved"] |= {
         "labelled_updates": labelled, "unlabelled_updates": unlabelled, "epochs": epochs,
@@ -214,14 +215,7 @@ def _check_criteria(args: argparse.Namespace) -> None:
     args.best_model_criterion = chosen  # ESPnet's default has some of training
 
 
-def _set_schedulers(args: argparse.Namespace, schedule: Schedule) -> None:
-    """Give the exploration the joint phase's scheduler, and each the length of its phase."""
+def _second_scheduler(args: argparse.Namespace) -> None:
+    """Give the exploration the joint phase's scheduler, unless it has one."""
     if args.scheduler2 is None:
         args.scheduler2, args.scheduler2_conf = args.scheduler, copy.deepcopy(args.scheduler_conf)
-    for number in range(OPTIMISERS):
-        suffix = str(number + 1) if number else ""
-        key = LENGTH_OF.get(getattr(args, f"scheduler{suffix}"))
-        conf = dict(getattr(args, f"scheduler{suffix}_conf") or {})
-        if key is not None:
-            conf.setdefault(key, max(1, schedule.updates(number)))
-            setattr(args, f"scheduler{suffix}_conf", conf)

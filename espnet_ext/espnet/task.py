@@ -22,9 +22,9 @@ from espnet2.tasks.asr import ASRTask as StockASRTask
 from espnet2.train.distributed_utils import get_rank, get_world_size
 
 from espnet_ext.errors import UsageError, nearest
-from espnet_ext.espnet import streams, track
+from espnet_ext.espnet import schedules, streams, track
 from espnet_ext.espnet.compat import provide_editdistance
-from espnet_ext.espnet.iterators import JointIterFactory, PersistentIterFactory
+from espnet_ext.espnet.iterators import JointIterFactory, PersistentIterFactory, count_batches
 from espnet_ext.espnet.trainer import ExtTrainer
 
 
@@ -65,6 +65,11 @@ class ExtTask(AbsTask):
         """Train in this process, which may be one that ESPnet has spawned: nothing is set up."""
         provide_editdistance()
         streams.register(args)
+        if args.collect_stats:
+            schedules.stand_in(args, cls.num_optimizers)
+        else:
+            updates = functools.partial(cls.updates, args)
+            schedules.set_lengths(args, cls.num_optimizers, updates, is_first_process(args))
         run = track.start(args) if is_first_process(args) and not args.collect_stats else None
         try:
             super().main_worker(args)
@@ -73,6 +78,16 @@ class ExtTask(AbsTask):
         if dist.is_initialized():
             # ESPnet leaves gloo's threads to the end of the interpreter, which may abort on them.
             dist.destroy_process_group()
+
+    @classmethod
+    def updates(cls, args: argparse.Namespace) -> list[int]:
+        """Return the updates of each optimiser in the whole training; nothing if not known."""
+        if args.iterator_type != "sequence" or not args.train_shape_file:
+            return []
+        batches = args.num_iters_per_epoch
+        if batches is None:
+            batches = count_batches(args, args.train_shape_file, world_size(args))
+        return [batches // args.accum_grad * args.max_epoch]
 
     @classmethod
     def build_model(cls, args: argparse.Namespace) -> Any:

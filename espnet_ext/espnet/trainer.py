@@ -20,7 +20,8 @@ import torch.distributed as dist
 from espnet2.train.reporter import aggregate
 from espnet2.train.trainer import Trainer
 
-from espnet_ext.espnet import checkpoint, finite, memory, track
+from espnet_ext.espnet import checkpoint, finite, memory, schedules, track
+from espnet_ext.espnet.nbest import Kept
 from espnet_ext.espnet.short import LongEnough, shortest_of
 from espnet_ext.files import write_json
 from espnet_ext.hardware import training_device
@@ -70,6 +71,7 @@ class RunState:
     shortest: int = 0  # samples that an utterance must have
     too_short: set[str] = field(default_factory=set)  # utterances that have fewer
     device: str = ""
+    kept: Kept | None = None  # where models are missing that are asked for
     spent: dict[str, dict[str, Any]] = field(default_factory=dict)  # by epoch
 
     @property
@@ -110,6 +112,8 @@ class ExtTrainer(Trainer):
     def run(cls, model, optimizers, schedulers, trainer_options, distributed_option, **rest):
         """Train as :meth:`espnet2.train.trainer.Trainer.run` does, with atomic saves."""
         checkpoint.restore_missing(Path(trainer_options.output_dir))
+        if isinstance(trainer_options.keep_nbest_models, int):
+            trainer_options.keep_nbest_models = [trainer_options.keep_nbest_models]
         counts = [(p.numel(), p.requires_grad) for p in model.parameters()]
         processes = distributed_option.dist_world_size or 1
         cls.state = RunState(
@@ -152,9 +156,11 @@ class ExtTrainer(Trainer):
         from espnet_ext.espnet.checkpoint import repair_epoch_files, usable
 
         path, states = usable(Path(checkpoint))
+        new = [schedules.standing(s, o) for s, o in zip(schedulers, optimizers, strict=True)]
         super().resume(
             path, model, reporter, optimizers, schedulers, scaler, ngpu=ngpu, strict=strict
         )
+        longer = [schedules.extend(*x) for x in zip(schedulers, optimizers, new, strict=True)]
         options, epoch = cls.state.options, reporter.get_epoch()
         how = f"train again from the start: rm -r {path.parent}"
         finite.check_weights(model, path, how, cls.state.not_finite)
@@ -165,11 +171,25 @@ class ExtTrainer(Trainer):
             # An epoch whose checkpoint was not written is done again.
             cls.state.spent = {e: cost for e, cost in spent.items() if int(e) <= epoch}
         progress_log.info(f"going on after epoch {epoch} from {path}")
+        if any(longer):
+            progress_log.info(
+                f"the learning rate goes on as in a training of {options.max_epoch} epochs"
+            )
+        cls._find_models(reporter, options)
         patience = options.patience
         if patience is not None and reporter.check_early_stopping(
             patience, *options.early_stopping_criterion
         ):
             options.max_epoch = epoch  # it had stopped early before it was killed
+
+    @classmethod
+    def _find_models(cls, reporter, options) -> None:
+        """Average what is there, if more models are asked for than were kept so far."""
+        folder, asked = Path(options.output_dir), options.keep_nbest_models
+        kept = Kept(folder, asked, options.best_model_criterion)
+        if kept.lacks(reporter):
+            kept.watch(reporter)
+            cls.state.kept = kept
 
     @classmethod
     def train_one_epoch(cls, model, iterator, optimizers, reporter, **rest):
@@ -238,6 +258,8 @@ class ExtTrainer(Trainer):
         wall_s = cls.state.epoch_s + time.perf_counter() - start
         spent = cls.state.spent[str(reporter.get_epoch())]
         spent["train_wall_s"] = wall_s
+        if cls.state.kept is not None:
+            cls.state.kept.limit(coming=1)
         valid = _means(reporter)
         if (acc := valid.get("acc")) is not None:
             spent["valid_acc"] = round(acc, 5)

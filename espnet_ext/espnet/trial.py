@@ -22,6 +22,7 @@ from espnet2.tasks.abs_task import optim_classes, scheduler_classes
 from torch import nn
 
 from espnet_ext.errors import EspnetExtError, UsageError, nearest
+from espnet_ext.espnet import schedules
 from espnet_ext.espnet.compat import provide_editdistance, quiet_import
 from espnet_ext.espnet.init import Shapes, tokens_of
 
@@ -208,6 +209,7 @@ def _stand_in(task: type, args: argparse.Namespace, vocabulary: int) -> None:
         if not stats or not Path(stats).exists():
             args.normalize, args.normalize_conf = None, {}
     args.ngpu = 0
+    schedules.stand_in(args, task.num_optimizers)
     own = getattr(task, "stand_in", None)
     if own is not None:
         with _told("the configuration cannot be used"):

@@ -63,12 +63,10 @@ class TextTask(ExtTask, TextOptions):
         return TextPreprocessor(args.text_encoder, labels, resolve(args.ml_lmcl).max_tokens)
 
     @classmethod
-    def main_worker(cls, args: argparse.Namespace) -> None:
-        """Train as ESPnet does; ``scheduler: tristagelr`` need not be told the updates."""
-        if args.scheduler == "tristagelr" and not args.collect_stats:
-            updates = -(-len(training_lengths(args)) // args.batch_size) // args.accum_grad
-            args.scheduler_conf = {"max_steps": updates * args.max_epoch, **args.scheduler_conf}
-        super().main_worker(args)
+    def updates(cls, args: argparse.Namespace) -> list[int]:
+        """See :class:`ExtTask`; batches are buckets of ``batch_size`` texts."""
+        batches = -(-len(training_lengths(args)) // args.batch_size)
+        return [batches // args.accum_grad * args.max_epoch]
 
     @classmethod
     def build_dataset(cls, args: Any, iter_options: Any, keys_to_load: Any = None) -> Any:
