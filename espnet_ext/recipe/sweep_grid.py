@@ -16,6 +16,7 @@ from espnet_ext.recipe.experiments import LAST_STAGE, OWN_KEYS, Experiment, as_t
 from espnet_ext.recipe.schema import Recipe
 from espnet_ext.recipe.steps.decode import label
 from espnet_ext.scoring import metrics
+from espnet_ext.scoring.record_base import SWEEP
 
 Value = int | float | str
 
@@ -136,7 +137,7 @@ def _run(sweep: Sweep, curve: Any, value: Value, seed: int) -> Run:
         parts.append(as_text(curve))
         legend = f"{sweep.curves.key.rpartition('.')[2]} = {as_text(curve)}"
     overrides.append((sweep.key, as_text(value)))
-    group = "_".join(["sweep", *parts, as_text(value)])
+    group = SWEEP + "_".join([*parts, as_text(value)])
     group = re.sub(r"[^A-Za-z0-9._-]", "-", group)  # it names a folder
     name, last = f"{group}_s{seed}", sweep.last_stage
     return Run(name, group, seed, tuple(overrides), last, legend, value)

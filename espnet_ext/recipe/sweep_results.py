@@ -13,6 +13,7 @@ from espnet_ext.recipe.sweep_grid import Run, Sweep
 from espnet_ext.scoring.markdown import table
 from espnet_ext.scoring.metrics import Metric, find
 from espnet_ext.scoring.record import Decoded, load_record
+from espnet_ext.scoring.results import write_results
 from espnet_ext.scoring.scored import reference_of
 from espnet_ext.scoring.significance import interval as resampled_interval
 from espnet_ext.scoring.significance import resample
@@ -59,6 +60,7 @@ def report(sweep: Sweep, runs: list[Run]) -> Path:
     picture = Path("results") / f"sweep_{sweep.name}.png"
     plot_sweep(points, sweep.x_label, y_label, picture)
     say(f"curve: {picture}")
+    write_results(Path())  # it shows the curve
     return picture
 
 

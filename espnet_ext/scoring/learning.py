@@ -36,6 +36,8 @@ def learning_lines(page: Page) -> list[str]:
     The reference is that of the planned comparison, else the system that is best on the main set.
     """
     planned = [c.reference.group for c in page.compared.rows if c.planned]
+    if not page.groups:
+        return []
     first = next(iter([*planned, *page.groups]))
     goals = {r.seed: max(curve(r)) for r in page.groups[first] if curve(r)}
     rows = []

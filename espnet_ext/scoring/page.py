@@ -27,6 +27,7 @@ class Page:
         sets: Names of the sets that are compared, the main one first.
         development: The development set, if any run has scores of it.
         compared: All comparisons.
+        sweeps: Scores of the runs of sweeps, which are shown apart and not compared.
     """
 
     scores: Scores
@@ -35,11 +36,12 @@ class Page:
     sets: tuple[str, ...]
     development: str | None
     compared: Compared
+    sweeps: Scores
 
     @property
     def records(self) -> list[Record]:
-        """All runs."""
-        return self.scores.records
+        """All runs, those of sweeps last."""
+        return [*self.scores.records, *self.sweeps.records]
 
 
 def by_group(records: Iterable[Record], order: Sequence[str]) -> dict[str, list[Record]]:

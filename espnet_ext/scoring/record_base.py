@@ -10,6 +10,7 @@ Amount = Annotated[float, Field(ge=0)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Name = Annotated[str, Field(min_length=1)]
 
+SWEEP = "sweep_"  # how the groups of a sweep begin
 RATE_TOLERANCE = 0.05  # percentage points: a writer may round to one decimal
 
 

@@ -17,11 +17,12 @@ from espnet_ext.scoring.markdown import cell, table
 from espnet_ext.scoring.page import TEXT, Page, by_group, folded
 from espnet_ext.scoring.pairs import compared
 from espnet_ext.scoring.record import Record, load_record, load_records
+from espnet_ext.scoring.record_base import SWEEP
 from espnet_ext.scoring.results_compare import comparison_lines
 from espnet_ext.scoring.results_intent import intent_lines, system_cost_lines
 from espnet_ext.scoring.results_plot import PICTURES, draw
 from espnet_ext.scoring.results_runs import cost_lines, run_lines
-from espnet_ext.scoring.results_scores import main_lines, overview_lines, set_lines
+from espnet_ext.scoring.results_scores import main_lines, overview_lines, set_lines, sweep_lines
 from espnet_ext.scoring.scored import Scores
 from espnet_ext.scoring.settings import Settings, read_settings
 
@@ -77,13 +78,16 @@ def _page(recipe_dir: Path) -> tuple[Page | None, Settings]:
     records = load_records(recipe_dir / "results")
     if not records:
         return None, settings
-    scores = Scores(records, settings.metrics)
-    development, sets = _sets(records, settings)
+    swept = [r for r in records if r.group.startswith(SWEEP)]
+    scores = Scores([r for r in records if r not in swept], settings.metrics)
+    development, sets = _sets(scores.records, settings)
     pairs = compared(scores, sets, development, settings.planned)
     fields = [f for name in sets for f in scores.fields(name)]
     main = fields[0] if fields else None
     order = list(dict.fromkeys(s.group for s in scores.ranked(main))) if main else []
-    return Page(scores, by_group(records, order), main, sets, development, pairs), settings
+    groups = by_group(scores.records, order)
+    sweeps = Scores(swept, settings.metrics)
+    return Page(scores, groups, main, sets, development, pairs, sweeps), settings
 
 
 def _sets(records: list[Record], settings: Settings) -> tuple[str | None, tuple[str, ...]]:
@@ -112,6 +116,7 @@ def _rendered(
             *comparison_lines(page),
             *overview_lines(page),
             *_picture(pictures, "curves", "Accuracy on the development set after each epoch"),
+            *_sweep_pictures(recipe_dir),
             *_published(settings),
             *_details(page),
         ]
@@ -123,6 +128,7 @@ def _details(page: Page) -> list[str]:
         "## Details",
         "",
         *set_lines(page),
+        *folded("Sweeps: scores of each setting", sweep_lines(page)),
         *folded("Accuracy by errors of the input, by label", intent_lines(page)),
         *folded("Learning speed", learning_lines(page)),
         *folded("Budgets", budget_lines(page.groups)),
@@ -134,6 +140,15 @@ def _details(page: Page) -> list[str]:
 
 def _picture(pictures: Mapping[str, str], name: str, text: str) -> list[str]:
     return [f"![{text}](results/{pictures[name]})", ""] if name in pictures else []
+
+
+def _sweep_pictures(recipe_dir: Path) -> list[str]:
+    """Show the curves of finished sweeps; their runs are not compared, which would be fishing."""
+    found = sorted((recipe_dir / "results").glob(f"{SWEEP}*.png"))
+    lines = [
+        x for p in found for x in (f"![Sweep {p.stem.removeprefix(SWEEP)}](results/{p.name})", "")
+    ]
+    return ["## Sweeps", "", *lines] if lines else []
 
 
 def _published(settings: Settings) -> list[str]:

@@ -76,6 +76,24 @@ def overview_lines(page: Page) -> list[str]:
     ]  # fmt: skip
 
 
+def sweep_lines(page: Page) -> list[str]:
+    """Return the scores of every setting of the sweeps, a table for each metric of each set."""
+    lines = []
+    for set_name in sorted({s for r in page.sweeps.records for s in r.sets}):
+        for field in page.sweeps.fields(set_name):
+            rows = [
+                [
+                    name_of(system, field.systems),
+                    seeds_of(r.seed for r in runs),
+                    mean(page.sweeps.values(field, system)),
+                ]
+                for system, runs in field.systems.items()
+            ]
+            header = ["System", "Seeds", f"{field.metric.title} on {set_name}"]
+            lines += [*table(header, rows, TEXT), ""]
+    return lines
+
+
 def set_lines(page: Page) -> list[str]:
     """Return the details of each set, folded."""
     lines = []

@@ -266,9 +266,11 @@ def test_accuracy_of_the_inference_model_is_swept(folder):
         decoded |= {"decode_wall_s": 1.5, "intent": intent}
         recipe = config.load(Path("recipe.yaml"), list(run.overrides))
         run.record.parent.mkdir(exist_ok=True)
-        content = record(recipe) | {"group": run.group, "sets": {"dev": {"clean": decoded}}}
+        own = {"name": run.name, "group": run.group, "seed": run.seed}
+        content = record(recipe) | own | {"sets": {"dev": {"clean": decoded}}}
         run.record.write_text(json.dumps(content))
-    assert sweep_results.report(made, runs).exists()
+    picture = sweep_results.report(made, runs)
+    assert picture.exists() and f"({picture})" in Path("RESULTS.md").read_text()
     scored = sweep_results._scored(made, runs[0])
     expected = interval(resample(np.array([[[0, 1], [1, 1], [1, 1], [1, 1]]]), percent))
     assert sweep_results.interval(find("accuracy"), [scored]) == expected

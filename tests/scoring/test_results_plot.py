@@ -4,6 +4,7 @@
 import sys
 
 import pytest
+from record_pages import section, tables
 
 from espnet_ext.scoring.results import render_results, write_results
 
@@ -68,3 +69,27 @@ def test_the_page_of_the_records_is_that_which_was_written(recipe_dir, record_di
     pytest.importorskip("matplotlib")
     add_groups(recipe_dir, record_dict)
     assert write_results(recipe_dir.path).read_text() == render_results(recipe_dir.path)
+
+
+def test_sweeps_stand_apart_and_are_not_compared(recipe_dir, record_dict):
+    add_groups(recipe_dir, record_dict)
+    for seed in range(3):
+        for value in ("0.1", "0.2"):
+            recipe_dir.add(record_dict(f"sweep_lr_{value}", seed, (0, 0, 1)))
+    (recipe_dir.path / "results/sweep_lr.png").write_bytes(b"")
+    text = render_results(recipe_dir.path)
+    assert "## Sweeps\n\n![Sweep lr](results/sweep_lr.png)" in text
+    assert "chosen from 1 pairs" in text
+    assert [r["System"] for r in tables(text)[0]] == ["a", "$b"]
+    rows = section(text, "Sweeps: scores of each setting")[0]
+    assert [(r["System"], r["WER on test"]) for r in rows] == [
+        ("sweep_lr_0.1", "8.33 ± 0.00"),
+        ("sweep_lr_0.2", "8.33 ± 0.00"),
+    ]
+    assert len(section(text, "Costs by run")[0]) == 12
+
+
+def test_a_page_of_sweeps_only_has_no_systems(recipe_dir, record_dict):
+    recipe_dir.add(record_dict("sweep_lr_1", 1))
+    text = render_results(recipe_dir.path)
+    assert "sweep_lr_1" in text and "## WER on test" not in text
