@@ -10,7 +10,7 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Any
 
-from espnet_ext.errors import UsageError, nearest
+from espnet_ext.errors import SetupError, UsageError, nearest
 
 GMM_PASSES = ("mono", "tri", "lda_mllt", "sat")
 PASSES = (*GMM_PASSES, "hybrid")
@@ -143,6 +143,22 @@ RANGES: dict[str, tuple[float, float]] = {
     "hybrid.lr": (1e-9, 10), "hybrid.batch_frames": (1, 10**8), "hybrid.max_frames": (1, 10**7),
     "hybrid.num_mel": (1, 128), "hybrid.prior_scale": (0, 1), "hybrid.held_out": (1e-9, 0.999),
 }  # fmt: skip
+
+
+def pick_device(name: str) -> str:
+    """Return ``cpu`` or ``cuda``; ``auto`` takes a GPU if this machine has one.
+
+    Call it where the work runs: the machine that gives out the work may have other devices.
+
+    Raises:
+        SetupError: ``cuda`` is asked for and torch finds no GPU.
+    """
+    import torch
+
+    have = torch.cuda.is_available()
+    if name.startswith("cuda") and not have:
+        raise SetupError("there is no GPU that torch can use", "align device", "use cpu or auto")
+    return ("cuda" if have else "cpu") if name == "auto" else name
 
 
 def _check_ranges(o: AlignOptions) -> None:

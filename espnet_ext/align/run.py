@@ -14,7 +14,6 @@ from espnet_ext.align.corpus import MapFn, prepare, skip_lines
 from espnet_ext.align.features.store import FeatureStore
 from espnet_ext.align.formats.directory import AlignmentDir
 from espnet_ext.align.formats.write import FRAME_S, write_alignment
-from espnet_ext.align.hybrid.network import pick_device
 from espnet_ext.align.model import AlignModel
 from espnet_ext.align.options import AlignOptions
 from espnet_ext.align.passes.adapt import estimate_speakers, lda_mllt_pass, sat_pass
@@ -167,7 +166,7 @@ def _align_all(s: Session, model: AlignModel, data: Path, work: Path) -> list[di
         FeatureStore.build(work / "fbank", data, fbank_options(o), map=s.map_fn)
         results, _ = s.run(
             hybrid_shard, **common, blstm=model.file("blstm.npz"),
-            prior_scale=o.hybrid.prior_scale, device=pick_device(o.hybrid.device),
+            prior_scale=o.hybrid.prior_scale, device=o.hybrid.device,
         )  # fmt: skip
     else:
         fmllr = estimate_speakers(s, model, work) if model.file("si_gmm.npz") else ""

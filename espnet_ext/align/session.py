@@ -14,6 +14,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from espnet_ext.align.corpus import Corpus, MapFn
 from espnet_ext.align.options import AlignOptions
 from espnet_ext.files import sha256_json, write_json
@@ -67,8 +69,10 @@ class Session:
             **job,
         }
         jobs = [{**base, "shard": i} for i in range(self.corpus.shards)]
-        # A GPU is one resource: its jobs follow one another in this process.
-        apply = map if base["device"] != "cpu" else self.map_fn
+        # A GPU here is one resource: its jobs follow one another in this process. Workers elsewhere
+        # pick the device of their own machine.
+        here = base["device"] != "cpu" and torch.cuda.is_available()
+        apply = map if here else self.map_fn
         return list(apply(fn, jobs)), time.perf_counter() - start
 
     def begin(self, name: str) -> Model | None:

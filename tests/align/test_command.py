@@ -61,7 +61,7 @@ def bad(few, spoken):
     add(data, "y-stereo", stereo, text=read_table(data / "text")[_utt(data)])
     return data, {
         "z-short": "too short", "z-long-words": "too short", "z-oov": "no pronunciation",
-        "z-greek": "no pronunciation", "z-silent": "silent audio", "z-no-samples": "empty audio",
+        "z-greek": "no pronunciation", "z-silent": "audio: silent", "z-no-samples": "empty audio",
         "z-no-text": "no transcript", "z-empty-text": "empty transcript", "z-no-audio": "no audio",
         "z-lost-file": "missing audio", "z-garbage": "unreadable audio",
     }  # fmt: skip

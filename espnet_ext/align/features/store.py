@@ -26,7 +26,7 @@ from espnet_ext.errors import DataError, UsageError
 from espnet_ext.files import atomic_path, sha256_json, write_json
 
 MapFn = Callable[[Callable[[Any], Any], list], Iterable[Any]]
-VERSION = 1
+VERSION = 2
 MIN_STD = 1e-5
 
 

@@ -14,15 +14,13 @@ import torch
 from espnet_ext.align.features import features
 from espnet_ext.align.features.features import FeatureOptions, min_samples
 from espnet_ext.data import audio
+from espnet_ext.data.content import CLIPPED_SHARE, Content
 from espnet_ext.data.pipes import is_pipe
 from espnet_ext.data.tables import iter_table, read_table
 from espnet_ext.errors import DataError
 from espnet_ext.files import atomic_path, write_json
 
 SHARD_UTTS = 256
-SILENT_PEAK = 1e-4  # -80 dB of full scale
-FULL_SCALE = 32767 / 32768
-CLIPPED_SHARE = 0.01
 
 Row = list[Any]  # utterance, audio path, start_s, end_s, speaker; times None: the whole file
 
@@ -94,16 +92,22 @@ class _Shard:
     sums: dict[str, list[np.ndarray]] = field(default_factory=dict)
     frames: int = 0
 
-    def add(self, row: Row, wave: np.ndarray, fs: int) -> np.ndarray | None:
+    def add(self, row: Row, wave: np.ndarray, found: Content, fs: int) -> np.ndarray | None:
         """Check an utterance and compute its features; None if it is skipped."""
         utt, speaker = row[0], row[4]
-        if why := unusable(wave, fs, self.options.fs, self.resample):
+        if why := unusable(found, fs, self.options.fs, self.resample):
             self.skipped.append([utt, *why])
             return None
-        clipped = float(np.mean(np.abs(wave) >= FULL_SCALE))
-        if clipped > CLIPPED_SHARE:
-            self.warnings.append([utt, "clipped", f"{100 * clipped:.1f} % at full scale"])
+        if found.clipped > CLIPPED_SHARE:
+            self.warnings.append([utt, "clipped", f"{100 * found.clipped:.1f} % at the extremes"])
+        if found.unequal:
+            levels = " and ".join(f"{db:g}" for db in found.levels_db)
+            what = f"peaks of {levels} dB are averaged"
+            self.warnings.append([utt, "unequal channels", what])
         x = features.compute(audio.resample(wave, fs, self.options.fs), self.options)
+        if not np.isfinite(x).all():  # of finite samples beyond all measure
+            self.skipped.append([utt, "audio: not finite", "its features are not finite"])
+            return None
         self.utts.append([utt, speaker, self.frames, len(x), len(wave), fs])
         self.frames += len(x)
         x64 = x.astype(np.float64)
@@ -152,11 +156,11 @@ def _of_recording(path: str, rows: list[Row], pipes: bool, shard: _Shard):
         for row in rows:
             try:
                 first, last = audio.frame_range(about, row[2], row[3], path)
-                wave = audio.read_frames(f, first, last, path)
+                wave, found = audio.read_content(f, first, last, path)
             except DataError as e:
                 shard.skipped.append([row[0], _reason(e), f"{e.what}: {path}"])
                 continue
-            x = shard.add(row, wave, about.rate)
+            x = shard.add(row, wave, found, about.rate)
             if x is not None:
                 yield x
 
@@ -174,17 +178,13 @@ def _reason(error: DataError) -> str:
     return "unreadable audio"
 
 
-def unusable(wave: np.ndarray, fs: int, want: int, resample: bool) -> tuple[str, str] | None:
-    """Return reason and detail if ``wave (N,)`` at ``fs`` Hz cannot be used, else None."""
+def unusable(found: Content, fs: int, want: int, resample: bool) -> tuple[str, str] | None:
+    """Return reason and detail if audio of this content, at ``fs`` Hz, cannot be used."""
     if fs != want and not resample:
         return "wrong sampling rate", f"{fs} Hz instead of {want} Hz"
     # One sample of slack: the resampler may round down.
-    if len(wave) * want < (min_samples(want) + (fs != want)) * fs:
-        return "too short", f"{len(wave)} samples at {fs} Hz are less than 25 ms"
-    if not np.isfinite(wave).all():
-        return "unreadable audio", "samples that are no numbers"
-    peak = float(np.abs(wave).max())
-    if peak < SILENT_PEAK:
-        level = f"{20 * np.log10(peak):.0f} dB" if peak else "zero"
-        return "silent audio", f"the peak is {level}"
+    if found.samples * want < (min_samples(want) + (fs != want)) * fs:
+        return "too short", f"{found.samples} samples at {fs} Hz are less than 25 ms"
+    if fault := found.fault():
+        return f"audio: {fault.reason}", f"{fault.detail}; {fault.how}"
     return None

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from espnet_ext.align.formats.arrays import save_arrays
-from espnet_ext.errors import DataError, SetupError
+from espnet_ext.errors import DataError
 
 
 class Blstm(nn.Module):
@@ -75,11 +75,3 @@ class Blstm(nn.Module):
         if not all(bool(t.isfinite().all()) for t in model.state_dict().values()):
             raise DataError("the BLSTM has weights that are not finite", path, "train it again")
         return model.eval()
-
-
-def pick_device(name: str) -> str:
-    """Return ``cpu`` or ``cuda``; ``auto`` takes a GPU if there is one."""
-    have = torch.cuda.is_available()
-    if name.startswith("cuda") and not have:
-        raise SetupError("there is no GPU that torch can use", "align device", "use cpu or auto")
-    return ("cuda" if have else "cpu") if name == "auto" else name

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from espnet_ext.align.hybrid.network import Blstm, pick_device
-from espnet_ext.align.options import Hybrid
+from espnet_ext.align.hybrid.network import Blstm
+from espnet_ext.align.options import Hybrid, pick_device
 from espnet_ext.errors import DataError
 
 IGNORED = -1

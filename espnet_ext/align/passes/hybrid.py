@@ -13,9 +13,9 @@ import torch
 from espnet_ext.align.features.features import FeatureOptions
 from espnet_ext.align.features.frontend import open_store
 from espnet_ext.align.features.store import FeatureStore
-from espnet_ext.align.hybrid.network import Blstm, pick_device
+from espnet_ext.align.hybrid.network import Blstm
 from espnet_ext.align.hybrid.train import train
-from espnet_ext.align.options import AlignOptions
+from espnet_ext.align.options import AlignOptions, pick_device
 from espnet_ext.align.passes.shard import align_batches, collect, load_tree, utterances
 from espnet_ext.align.search import segfile
 from espnet_ext.align.search.graph import Graph
@@ -101,10 +101,9 @@ def _train_round(s: Session, store: FeatureStore, model: Model, segs: Path) -> l
 
 def _realign(s: Session, model: Model, segs: Path, folder: Path) -> dict[str, Any]:
     fresh = folder / "segs.new"
-    device = pick_device(s.options.hybrid.device)
     results, _ = s.run(
         hybrid_shard, blstm=model.gmm, tree=model.tree, segs=str(segs), segs_out=str(fresh),
-        prior_scale=s.options.hybrid.prior_scale, device=device,
+        prior_scale=s.options.hybrid.prior_scale, device=s.options.hybrid.device,
     )  # fmt: skip
     shutil.rmtree(folder / "segs", ignore_errors=True)
     os.replace(fresh, folder / "segs")
@@ -118,11 +117,12 @@ def hybrid_shard(job: dict[str, Any]) -> dict[str, Any]:
     """Align by the BLSTM; as :func:`espnet_ext.align.passes.shard.align_shard`."""
     start = time.process_time()
     torch.set_num_threads(1)
+    device = pick_device(job["device"])  # of the machine that this runs on
     store = open_store(str(Path(job["work"]) / "fbank"))
-    blstm, tree = Blstm.load(Path(job["blstm"])).to(job["device"]), load_tree(job["tree"])
+    blstm, tree = Blstm.load(Path(job["blstm"])).to(device), load_tree(job["tree"])
 
     def score(utts: list[str], graphs: list[Graph]) -> list[torch.Tensor]:
-        xs = [torch.as_tensor(store.read(u)).to(job["device"]) for u in utts]
+        xs = [torch.as_tensor(store.read(u)).to(device) for u in utts]
         scores = blstm.scores(xs, job["prior_scale"])
         return [
             y[:, torch.from_numpy(g.unique).long().to(y.device)].contiguous()
@@ -134,7 +134,7 @@ def hybrid_shard(job: dict[str, Any]) -> dict[str, Any]:
 
         def part(start: int, end: int) -> torch.Tensor:
             first = max(0, start - CONTEXT_FRAMES)
-            near = x[first : end + CONTEXT_FRAMES].to(job["device"])
+            near = x[first : end + CONTEXT_FRAMES].to(device)
             (y,) = blstm.scores([near], job["prior_scale"])
             return y[start - first : end - first][:, unique.to(y.device)]
 

@@ -20,6 +20,7 @@ from espnet_ext.align.corpus import load_pronunciations, load_shard
 from espnet_ext.align.features.frontend import Frontend
 from espnet_ext.align.gmm.model import Gmm
 from espnet_ext.align.gmm.stats import GmmStats, accumulate
+from espnet_ext.align.options import pick_device
 from espnet_ext.align.search import segfile
 from espnet_ext.align.search.flat import flat_start
 from espnet_ext.align.search.graph import Graph, make_graph, make_lattice, to_segmentation
@@ -146,18 +147,18 @@ def align_shard(job: dict[str, Any]) -> dict[str, Any]:
     """
     start = time.process_time()
     torch.set_num_threads(1)
-    front, tree = frontend(job), load_tree(job["tree"])
-    gmm = Gmm.load(Path(job["gmm"])).to(job["device"])
+    front, tree, device = frontend(job), load_tree(job["tree"]), pick_device(job["device"])
+    gmm = Gmm.load(Path(job["gmm"])).to(device)
 
     def score(utts: list[str], graphs: list[Graph]) -> list[torch.Tensor]:
         return [
-            gmm.loglik(front.read(u).to(job["device"]), torch.from_numpy(g.unique))
+            gmm.loglik(front.read(u).to(device), torch.from_numpy(g.unique))
             for u, g in zip(utts, graphs, strict=True)
         ]
 
     def emit(utt: str, graph: Graph) -> Emit:
         x, unique = front.read(utt), torch.from_numpy(graph.unique)
-        return lambda start, end: gmm.loglik(x[start:end].to(job["device"]), unique)
+        return lambda start, end: gmm.loglik(x[start:end].to(device), unique)
 
     found = align_batches(utterances(job), job, tree, score, emit, front.store.frames)
     return collect(found, job, start)
@@ -228,6 +229,11 @@ def chunks(job: dict[str, Any], read: Any = None) -> Iterator[tuple[torch.Tensor
         if limit is not None and seg.frames > limit:
             continue
         xs.append(read(utt))
+        if not bool(xs[-1].isfinite().all()):
+            raise DataError(
+                "its features are not finite", f"utterance {utt}",
+                "look at its audio; with lda_mllt or sat, at the transforms of its speaker",
+            )  # fmt: skip
         held.append((utt, seg))
         size += seg.frames
         if size >= CHUNK_FRAMES:
@@ -257,11 +263,12 @@ def accumulate_shard(job: dict[str, Any]) -> dict[str, Any]:
     """Collect the statistics of one EM update; writes ``stats`` + ``.N.npz``."""
     start = time.process_time()
     torch.set_num_threads(1)
-    tree, gmm = load_tree(job["tree"]), Gmm.load(Path(job["gmm"])).to(job["device"])
+    tree, device = load_tree(job["tree"]), pick_device(job["device"])
+    gmm = Gmm.load(Path(job["gmm"])).to(device)
     total: GmmStats | None = None
     for x, held in chunks(job):
-        pdfs = labels(held, tree).to(job["device"])
-        stats = accumulate(gmm, x.to(job["device"]), pdfs)
+        pdfs = labels(held, tree).to(device)
+        stats = accumulate(gmm, x.to(device), pdfs)
         total = stats if total is None else total + stats
     saved = save_stats(total, job)
     frames, loglik = (0, 0.0) if total is None else (total.frames, total.loglik)

@@ -68,7 +68,7 @@ def test_shards_do_not_matter(data, tmp_path, monkeypatch):
 
 def test_unusable_audio_is_counted(tmp_path):
     waves = {f"a{i}": noise(2000, i) for i in range(2)}
-    waves |= {"b_short": noise(199), "b_silent": np.zeros(2000), "b_clip": 50 * noise(2000)}
+    waves |= {"b_short": noise(199), "b_silent": np.zeros(2000), "b_clip": 5 * noise(2000)}
     waves |= {"b_cut": noise(2000), "b_void": noise(2000), "b_gone": noise(9), "b_bytes": noise(9)}
     waves |= {"b_nothing": np.zeros(0)}
     data = make(tmp_path / "data", waves)
@@ -78,13 +78,33 @@ def test_unusable_audio_is_counted(tmp_path):
     (data / "b_bytes.wav").write_bytes(b"no audio")
     store = FeatureStore.build(tmp_path / "f", data, OPTIONS)
     assert {u: r for u, r, _ in store.skipped} == {
-        "b_short": "too short", "b_silent": "silent audio", "b_cut": "unreadable audio",
+        "b_short": "too short", "b_silent": "audio: silent", "b_cut": "unreadable audio",
         "b_void": "empty audio", "b_gone": "missing audio", "b_bytes": "unreadable audio",
         "b_nothing": "empty audio",
     }  # fmt: skip
     assert store.utts == ["a0", "a1", "b_clip"] and len(store.utts + store.skipped) == len(waves)
     assert [(u, r) for u, r, _ in store.warnings] == [("b_clip", "clipped")]
-    assert any("silent audio: 1" in line for line in store.summary())
+    assert any("audio: silent: 1" in line for line in store.summary())
+
+
+def test_content_that_cannot_be_used_is_named(tmp_path):
+    speech = noise(2000)
+    waves = {"a": speech, "flat": np.sign(speech), "opposite": np.stack([speech, -speech], 1)}
+    waves |= {"unequal": np.stack([speech, 0.1 * noise(2000, 5)], 1)}
+    data = make(tmp_path / "data", waves)
+    bad = speech.copy()
+    bad[700:710] = np.nan
+    soundfile.write(data / "a.wav", bad, 8000, subtype="FLOAT")
+    store = FeatureStore.build(tmp_path / "f", data, OPTIONS)
+    found = {u: (reason, detail) for u, reason, detail in store.skipped}
+    assert {u: r for u, (r, _) in found.items()} == {
+        "a": "audio: not finite", "flat": "audio: clipped flat",
+        "opposite": "audio: channels cancel",
+    }  # fmt: skip
+    assert "10 of 2000 samples" in found["a"][1] and "first is 700" in found["a"][1]
+    assert store.utts == ["unequal"]
+    assert ("unequal", "unequal channels") in [(u, r) for u, r, _ in store.warnings]
+    assert np.isfinite(store.read("unequal")).all()
 
 
 def test_rates(tmp_path):

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from espnet_ext.align.hybrid import train as hybrid
-from espnet_ext.align.hybrid.network import Blstm, pick_device
+from espnet_ext.align.hybrid.network import Blstm
 from espnet_ext.align.hybrid.train import PRIOR_COUNT, is_held_out, train
-from espnet_ext.align.options import Hybrid, from_dict
+from espnet_ext.align.options import Hybrid, from_dict, pick_device
 from espnet_ext.align.run import apply_aligner, save_model, train_aligner, write_pass
 from espnet_ext.errors import DataError, SetupError
 

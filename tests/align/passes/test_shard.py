@@ -12,11 +12,12 @@ from espnet_ext.align.corpus import Corpus
 from espnet_ext.align.gmm.model import Gmm
 from espnet_ext.align.gmm.stats import GmmStats
 from espnet_ext.align.gmm.train import split, update
-from espnet_ext.align.options import from_dict
+from espnet_ext.align.options import from_dict, pick_device
 from espnet_ext.align.passes import shard as engine
 from espnet_ext.align.passes.gmm import mono_pass, tri_pass
 from espnet_ext.align.search import segfile
 from espnet_ext.align.session import Session
+from espnet_ext.errors import DataError
 from espnet_ext.files import write_json
 from espnet_ext.lang.phones import STATES
 from espnet_ext.lang.pronounce import Pronunciations
@@ -132,6 +133,29 @@ def test_batches_do_not_change_alignments(drawn, monkeypatch):
         for utt, seg in segfile.load(session.folder("one") / f"{i}.npz").items():
             assert seg.durations.tolist() == before[utt].durations.tolist()
             assert seg.loglik == before[utt].loglik
+
+
+def test_features_that_are_not_finite_stop_an_update_by_name(drawn):
+    sampled = Sampled(12)
+    session = drawn(sampled, passes=["mono"])
+    model = mono_pass(session, None, None)
+    sampled.features["u002"][3, 1] = float("inf")
+    job = {"gmm": model.gmm, "tree": model.tree, "segs": str(session.folder("mono") / "segs")}
+    with pytest.raises(DataError, match="not finite") as e:
+        session.run(engine.accumulate_shard, **job, stats=str(session.folder("s")))
+    assert e.value.where == "utterance u002"
+
+
+def test_the_device_is_picked_where_the_work_runs(drawn, monkeypatch):
+    session = drawn(Sampled(4), passes=["mono"])
+    sent = []
+    session.map_fn = lambda fn, jobs: sent.extend(jobs) or []
+    session.run(engine.align_shard, device="auto")
+    assert sent and {job["device"] for job in sent} == {"auto"}
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    here = []
+    session.run(lambda job: here.append(pick_device(job["device"])), device="auto")
+    assert set(here) == {"cuda"} and len(here) == session.corpus.shards
 
 
 def test_long_utterances_are_searched_in_blocks(drawn, monkeypatch):
