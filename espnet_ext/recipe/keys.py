@@ -13,8 +13,7 @@ from typing import Any
 
 from espnet_ext.align.options import AlignOptions
 from espnet_ext.errors import UsageError, nearest
-from espnet_ext.recipe.schema import Recipe
-from espnet_ext.recipe.stages import PHASES
+from espnet_ext.recipe.schema import PHASES, Recipe
 from espnet_ext.settings import Limits
 
 FREE = {  # sections whose keys others define

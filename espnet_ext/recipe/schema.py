@@ -19,6 +19,8 @@ FolderName = Annotated[str, Limits(pattern=r"[A-Za-z0-9][A-Za-z0-9._-]*")]
 Code = Annotated[str, "Module that does this stage instead of the standard one"]
 CodeArgs = Annotated[dict, "Settings of `code`"]
 
+PHASES = ("pretrain", "midtrain", "finetune")  # of training, in their order
+
 
 @dataclass
 class Corpus:

@@ -9,6 +9,7 @@ from typing import Any
 
 from espnet_ext.errors import UsageError, nearest
 from espnet_ext.recipe.options import Options
+from espnet_ext.recipe.schema import PHASES as PHASES
 from espnet_ext.recipe.schema import Recipe
 
 
@@ -55,7 +56,6 @@ STAGES = (
     Stage(9, "score", "metrics, run record, RESULTS.md", "score"),
     Stage(10, "pack", "one archive that stock ESPnet loads", "pack"),
 )
-PHASES = ("pretrain", "midtrain", "finetune")
 
 
 @dataclass
