@@ -42,7 +42,7 @@ def comparison_lines(page: Page) -> list[str]:
         "",
         "Each system against the strongest of equal budget, and the strongest of a budget against "
         f"the strongest of all ({chosen}){more}. Comparisons on this page: {len(rows)}, "
-        f"chosen from {page.compared.tests} pairs{aside}.",
+        f"chosen from {page.compared.tests} pair{'s' if page.compared.tests != 1 else ''}{aside}.",
         "",
         *([f"Planned, but without results: {cell(missing)}.", ""] if missing else []),
     ]

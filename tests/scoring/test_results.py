@@ -176,7 +176,7 @@ def test_the_reference_is_chosen_on_the_development_set_which_is_not_compared(
     text = render_results(recipe_dir.path)
     (row,) = comparisons(text)
     assert (row["System"], row["Against"], row["Verdict"]) == ("a", "b", "better")
-    assert "(chosen on `dev`). Comparisons on this page: 1, chosen from 1 pairs." in text
+    assert "(chosen on `dev`). Comparisons on this page: 1, chosen from 1 pair." in text
     sets = section(text, "WER on all sets")[0]
     assert [(r["System"], r["test"], r["dev"]) for r in sets] == [
         ("a", "22.22 ± 4.81", "55.56 ± 4.81"),

@@ -79,7 +79,7 @@ def test_sweeps_stand_apart_and_are_not_compared(recipe_dir, record_dict):
     (recipe_dir.path / "results/sweep_lr.png").write_bytes(b"")
     text = render_results(recipe_dir.path)
     assert "## Sweeps\n\n![Sweep lr](results/sweep_lr.png)" in text
-    assert "chosen from 1 pairs" in text
+    assert "chosen from 1 pair" in text
     assert [r["System"] for r in tables(text)[0]] == ["a", "$b"]
     rows = section(text, "Sweeps: scores of each setting")[0]
     assert [(r["System"], r["WER on test"]) for r in rows] == [
