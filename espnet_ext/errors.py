@@ -89,7 +89,7 @@ def exit_code(main: Callable[[], int | None]) -> int:
     """Run ``main``; tell an error of this family on stderr instead of by a traceback.
 
     Returns:
-        What ``main`` returns, 0 for nothing, or the exit code of the error.
+        What ``main`` returns, 0 for nothing, or the exit code of the error; 130 on Ctrl-C.
     """
     try:
         return main() or 0
@@ -101,6 +101,9 @@ def exit_code(main: Callable[[], int | None]) -> int:
             raise
         print(f"error: {known}", file=sys.stderr)
         return known.exit_code
+    except KeyboardInterrupt:
+        print("\ninterrupted", file=sys.stderr)
+        return 130
 
 
 def nearest(name: str, valid: Iterable[str]) -> str:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Files and folders are the old or the new, at whatever moment the writer dies."""
 
+import errno
 import json
 import os
 import pickle
@@ -139,6 +140,18 @@ def test_errors(cls, code, capsys):
         raise error
 
     assert exit_code(fail) == code and capsys.readouterr().err == f"error: {error}\n"
+
+
+def test_ctrl_c_and_a_full_disk_are_no_tracebacks(capsys):
+    def act(error):
+        raise error
+
+    assert exit_code(lambda: act(KeyboardInterrupt())) == 130
+    assert capsys.readouterr().err == "\ninterrupted\n"
+    assert exit_code(lambda: act(OSError(errno.ENOSPC, "x", "out"))) == 3
+    assert capsys.readouterr().err.startswith("error: the disk is full\n  where: out\n  fix:")
+    with pytest.raises(FileNotFoundError):
+        exit_code(lambda: act(FileNotFoundError(errno.ENOENT, "x", "out")))
 
 
 def test_exit_codes_of_commands_without_such_an_error():

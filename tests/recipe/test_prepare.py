@@ -127,7 +127,7 @@ def test_what_the_script_depends_on(prepare, folder):
     folder.write("local/evidence.sh", "")
     folder.write("lists/train.txt", "a\n")
     script = ": ../../../local/corpus.py"
-    argv = ["--prepare.args", "[lists/train.txt]"]
+    argv = ["--prepare.args", "[lists/train.txt, ., exp]"]  # runs write into the other two
     assert prepare(script, *argv)[0] == 0
     assert "up to date" in prepare(script, *argv)[1]
     for path, text in (

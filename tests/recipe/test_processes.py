@@ -161,6 +161,41 @@ def test_workers_of_a_pool_end_with_the_run(folder, signum):
     assert all_end(pids, 2)
 
 
+LOADER = """
+import sys, time
+from pathlib import Path
+from espnet_ext.recipe import lock, runner
+def run(argv):
+    import torch
+    class Slow(torch.utils.data.Dataset):
+        def __len__(self): return 100
+        def __getitem__(self, i):
+            (Path() / f"worker{torch.utils.data.get_worker_info().id}").touch()
+            time.sleep(0.2)
+            return i
+    with lock.hold(Path("lock"), print):
+        for _ in torch.utils.data.DataLoader(Slow(), num_workers=2): pass
+runner._main = run
+sys.exit(runner.main([]))
+"""
+
+
+def test_data_loading_processes_that_get_the_signal_too_say_nothing(folder):
+    script = folder.write("loader.py", LOADER)
+    run = subprocess.Popen(
+        [sys.executable, str(script)], stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    until = time.monotonic() + 60
+    while len(list(Path().glob("worker*"))) < 2 and time.monotonic() < until:
+        time.sleep(0.05)
+    os.killpg(run.pid, signal.SIGTERM)
+    _, err = run.communicate(timeout=60)
+    assert (run.returncode, err.strip()) == (
+        143,
+        "stopped by SIGTERM; start again to go on from here",
+    )
+
+
 def suicide(item: int) -> int:
     """End as the kernel does it when memory is short."""
     if item == 5:

@@ -36,7 +36,7 @@ def plan(ctx: Context) -> Plan:
     further = {n: os.environ.get(n, (known.get("further") or {}).get(n)) for n in corpus.more_env}
     files = ctx.recipe.data.files
     given = {corpus.env or "corpus": path, **further, **_files_of_args(section.args)}
-    paths = {n: Path(p) for n, p in given.items() if p and Path(p).exists()}
+    paths = {n: Path(p) for n, p in given.items() if p and Path(p).exists() and not _ours(p)}
     return Plan(
         needs=[script],
         makes=[DATA / s / f for s in sets(ctx) for f in files if _expected(ctx, s, f)],
@@ -51,6 +51,13 @@ def plan(ctx: Context) -> Plan:
         disk_mb=section.disk_mb,
         stock=[shlex.join(["bash", str(script), str(DATA), *section.args])],
     )
+
+
+def _ours(path: str) -> bool:
+    """Whether runs write there: around the recipe, or into its products."""
+    here, there = Path.cwd(), Path(path).resolve()
+    ours = [here / name for name in ("data", "dump", "exp", ".stages")]
+    return here.is_relative_to(there) or any(there.is_relative_to(p) for p in ours)
 
 
 def _files_of_args(args: list[str]) -> dict[str, str]:
