@@ -97,8 +97,9 @@ def _recipe(argv: list[str]) -> int:
 def _doctor(argv: list[str]) -> int:
     if argv:
         from espnet_ext.data.doctor import main as doctor
+        from espnet_ext.recipe.steps.streams import streams_here
 
-        return doctor(argv)
+        return doctor(argv, streams_here)
     from espnet_ext.recipe.environment import check_environment
 
     checks = check_environment({"path": "."})

@@ -174,7 +174,7 @@ class _Check:
             how = "give the value, or drop the utterance with --fix" if fixable else "give it"
             self.add("error", name, line, key, "has no value", how, fixable)
         for line, key, same in table.twice:
-            what = f"stands in line {table.lines[key]} too, " + (
+            what = f"appears in line {table.lines[key]}, too, " + (
                 "with the same value" if same else "with another value"
             )
             how = _FIX if same or remade else "keep the right one of them"

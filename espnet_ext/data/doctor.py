@@ -6,10 +6,12 @@
 --fix               repair what is safe; the originals are kept in .backup-<n>
 --full              read all audio; default: up to 8 hours of it
 --channel N         channel of the audio that will be used, from 0; default: the average of all
---stream FILE=TYPE  a further stream, e.g. video.scp=package.module:Video
+--stream FILE=TYPE  a further stream, e.g. video.scp=package.module:Video; in a recipe's folder
+                    those of recipe.yaml are known
 --allow-pipes       accept commands in wav.scp
 """
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from espnet_ext.data.check import check_dir, report
@@ -22,8 +24,16 @@ _VALUES = ("--data", "--channel", "--stream")
 _FLAGS = ("--fix", "--full", "--allow-pipes")
 
 
-def main(argv: list[str]) -> int:
-    """Check data folders and print what was found; return the exit code."""
+def main(argv: list[str], known: Callable[[Path], Mapping[str, str]] | None = None) -> int:
+    """Check data folders and print what was found.
+
+    Args:
+        argv: The command line, without ``doctor``.
+        known: Tells the streams of a folder, ``{file: type}``, where a recipe knows them.
+
+    Returns:
+        The exit code: 3 if there is an error.
+    """
     if set(argv) & {"-h", "--help"}:
         print(__doc__.rstrip())
         return 0
@@ -31,7 +41,7 @@ def main(argv: list[str]) -> int:
     if not values["--data"]:
         raise UsageError("there is no folder to check", None, "give --data DIR")
     folders = [Path(folder) for folder in values["--data"]]
-    streams = dict(USUAL)
+    streams = {}
     for text in values["--stream"]:
         file, equals, kind = text.partition("=")
         if not (file and equals and kind):
@@ -42,7 +52,8 @@ def main(argv: list[str]) -> int:
     for folder in folders:
         if len(folders) > 1:
             print(f"{folder}:")
-        bad |= _one(folder, streams, channel, flags)
+        own = {**((known and known(folder)) or USUAL), **streams}
+        bad |= _one(folder, own, channel, flags)
     if len(folders) > 1:
         for line in overlaps({str(folder): folder for folder in folders}):
             print(f"warning: {line}")

@@ -131,7 +131,7 @@ def _open(src: Path, dst: Path) -> Path:
     journal = wav_dir / JOURNAL
     # Unused files of this folder are removed at the end, so it must be ours.
     if any(wav_dir.iterdir()) and not journal.exists():
-        raise DataError("the folder holds audio that is not ours", wav_dir, "give another folder")
+        raise DataError("the folder contains audio that is not ours", wav_dir, "give another one")
     journal.touch()
     forget(dst)
     return wav_dir

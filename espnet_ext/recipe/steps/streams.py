@@ -26,6 +26,16 @@ def streams_of(ctx: Context, name: str) -> dict[str, str]:
     return dict(sorted(found.items(), key=lambda row: (row[0] != AUDIO, row[0] == "text")))
 
 
+def streams_here(folder: Path) -> dict[str, str]:
+    """Return the streams of ``data/<set>`` by the recipe.yaml of the current folder, if any."""
+    from espnet_ext.recipe import config
+    from espnet_ext.recipe.options import Options
+
+    if not Path("recipe.yaml").is_file() or folder.resolve().parent != DATA.resolve():
+        return {}
+    return streams_of(Context(config.load(Path("recipe.yaml")), Options()), folder.name)
+
+
 def main_file(ctx: Context, name: str) -> str:
     """Return the table that every formatted set has: wav.scp, or that of its first stream."""
     return next(iter(streams_of(ctx, name)), AUDIO)
