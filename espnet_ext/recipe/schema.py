@@ -198,7 +198,7 @@ class Decode:
 class Score:
     """Stage 9: metrics, the run record, RESULTS.md."""
 
-    metrics: Annotated[list[str], "Metrics of each set: wer, cer, ..., or module:function"] = field(
+    metrics: Annotated[list[str], "Metrics of each set: wer, cer, ..., or module:object"] = field(
         default_factory=lambda: ["wer", "cer"]
     )
     code: Code = ""
