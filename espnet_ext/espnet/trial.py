@@ -54,14 +54,18 @@ class Built:
 
 
 def build(
-    task: type, args: argparse.Namespace, vocabulary: int, checkpoint: str = "", stock: bool = True
+    task: type,
+    args: argparse.Namespace,
+    vocabulary: int | list[str],
+    checkpoint: str = "",
+    stock: bool = True,
 ) -> Built:
     """Build everything as ESPnet's ``main_worker`` does.
 
     Args:
         task: The ESPnet task.
         args: Its parsed options; some are replaced by stand-ins.
-        vocabulary: Size of the token list where there is none yet.
+        vocabulary: The token list where there is no file yet, or its size.
         checkpoint: Name of the model file that later stages take, e.g. ``valid.acc.ave.pth``.
         stock: The batch is speech and text alone, so that a loss can be computed.
 
@@ -71,6 +75,8 @@ def build(
     check_numbers(args)
     check_sections(task, args)
     tokens = tokens_of(getattr(args, "token_list", None))  # the model puts its own list there
+    if tokens is None and isinstance(vocabulary, list):
+        tokens = vocabulary
     with _unchanged_random_state(args.seed), contextlib.redirect_stdout(None):
         _stand_in(task, args, vocabulary)
         try:
@@ -199,11 +205,13 @@ def _section_of(error: Exception) -> str | None:
     return f"the options of {match[1]}" if match else None
 
 
-def _stand_in(task: type, args: argparse.Namespace, vocabulary: int) -> None:
+def _stand_in(task: type, args: argparse.Namespace, vocabulary: int | list[str]) -> None:
     tokens = getattr(args, "token_list", None)
     if isinstance(tokens, str) and not Path(tokens).exists():
-        inner = [f"token{i}" for i in range(max(1, vocabulary - 3))]
-        args.token_list = ["<blank>", "<unk>", *inner, "<sos/eos>"]
+        if isinstance(vocabulary, int):
+            inner = [f"token{i}" for i in range(max(1, vocabulary - 3))]
+            vocabulary = ["<blank>", "<unk>", *inner, "<sos/eos>"]
+        args.token_list = list(vocabulary)
     if getattr(args, "normalize", None) == "global_mvn":
         stats = (args.normalize_conf or {}).get("stats_file")
         if not stats or not Path(stats).exists():

@@ -19,9 +19,9 @@ from espnet_ext.plugin import load_object
 from espnet_ext.recipe import records, stages
 from espnet_ext.recipe.console import say
 from espnet_ext.recipe.options import Options
-from espnet_ext.recipe.schema import Phase, Recipe
+from espnet_ext.recipe.schema import Phase, Recipe, Tokens
 from espnet_ext.recipe.stages import PHASES, Context, Plan, Stage
-from espnet_ext.recipe.steps import train
+from espnet_ext.recipe.steps import tokens_given, train
 from espnet_ext.recipe.steps.prepare import sets
 
 Check = tuple[str, EspnetExtError | None]
@@ -181,10 +181,8 @@ def _check_phase(ctx: Context, plan: Plan, built: dict[str, dict]) -> None:
         if stream.type not in trial.stream_types():  # ESPnet has more than we
             find_stream(stream.type)
     stock = {"speech", "text"} <= names and set(task.required_data_names()) == {"speech", "text"}
-    tokens = ctx.recipe.tokens
-    size = tokens.size if tokens is not None and tokens.type == "bpe" else STAND_IN_TOKENS
     try:
-        made = trial.build(task, args, size, phase.model, stock)
+        made = trial.build(task, args, _vocabulary(ctx.recipe.tokens), phase.model, stock)
         if made.shapes:
             _check_init(args, made.shapes, made.tokens, built)
     except EspnetExtError as e:
@@ -199,6 +197,13 @@ def _check_phase(ctx: Context, plan: Plan, built: dict[str, dict]) -> None:
         say(f"{ctx.stage.name}: its model can only be built after earlier stages: {made.waits}")
     else:
         say(f"{ctx.stage.name}: the model can be built, {made.parameters:,} parameters to train")
+
+
+def _vocabulary(tokens: Tokens | None) -> int | list[str]:
+    """Return the token list that the user gives, else the size of the one that will be made."""
+    if tokens is not None and tokens.file:
+        return tokens_given.read_list(tokens)
+    return tokens.size if tokens is not None and tokens.type == "bpe" else STAND_IN_TOKENS
 
 
 def _parser_knows(ctx: Context, phase: Phase, plan: Plan) -> type:

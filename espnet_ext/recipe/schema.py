@@ -122,6 +122,9 @@ class Tokens:
         default_factory=list
     )
     text: Annotated[str, "Further text file to learn from"] = ""
+    file: Annotated[
+        str, "Token list to use, a token on each line; bpe: a .model, or a list beside bpe.model"
+    ] = ""
     code: Code = ""
     args: CodeArgs = field(default_factory=dict)
 

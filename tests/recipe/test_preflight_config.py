@@ -267,3 +267,16 @@ def test_every_point_of_a_sweep_is_built_by_its_dry_run(folder, capfd, grid, poi
             sweep.main(argv)
         assert str(e.value).startswith(f"{point}: ") and says in str(e.value)
     assert not Path("exp").exists()
+
+
+def test_a_given_token_list_is_compared_before_stage_1(run, folder):
+    write_model(folder, ["<blank>", "<unk>", "b", "a", "<sos/eos>"])
+    folder.write("mine.txt", "<blank>\n<unk>\na\nb\n<sos/eos>\n")
+    given = {"type": "char", "file": "mine.txt"}
+    phase = {**PHASE, "init": ["old/valid.acc.ave.pth"]}
+    code, _, err = run({"tokens": given, "finetune": phase}, {"normalize": "utterance_mvn"})
+    assert code == 2 and "in another order; token 2 is 'b' there and 'a' here" in err
+    assert not Path("started").exists()
+    folder.write("mine.txt", "<blank>\n<unk>\nb\na\n<sos/eos>\n")
+    code, _, err = run({"tokens": given, "finetune": phase}, {"normalize": "utterance_mvn"})
+    assert (code, Path("started").exists()) == (1, True), err

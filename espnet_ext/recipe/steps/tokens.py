@@ -14,6 +14,7 @@ from espnet_ext.files import atomic_dir, write_text
 from espnet_ext.recipe.console import say
 from espnet_ext.recipe.schema import Tokens
 from espnet_ext.recipe.stages import Context, Plan
+from espnet_ext.recipe.steps import tokens_given
 from espnet_ext.recipe.steps.format import DUMP
 
 FIRST, LAST = ("<blank>", "<unk>"), "<sos/eos>"  # ESPnet's own
@@ -23,6 +24,8 @@ TYPES = ("bpe", "char", "word")
 def folder(ctx: Context) -> Path:
     """Return the folder of the token list."""
     t = ctx.recipe.tokens
+    if t.file:
+        return DUMP / tokens_given.folder_name(t)
     return DUMP / ("tokens_" + t.type + (str(t.size) if t.type == "bpe" else ""))
 
 
@@ -46,8 +49,11 @@ def plan(ctx: Context) -> Plan:
         raise UsageError(f"tokens.type cannot be '{t.type}'", None, nearest(t.type, TYPES))
     train = DUMP / ctx.recipe.data.train
     texts = [train / "text"] + ([Path(t.text)] if t.text else [])
+    if t.file:
+        tokens_given.read_list(t)  # what is wrong with it is told before time is spent
+        texts += tokens_given.files(t)
     stock = []
-    if t.type != "bpe" and not t.symbols and not t.text:  # ESPnet has no program for these
+    if t.type != "bpe" and not (t.symbols or t.text or t.file):  # ESPnet has no program for these
         stock = [
             "python -m espnet2.bin.tokenize_text --token_type "
             f"{t.type} --field 2- --input {train}/text --output {out}/tokens.txt "
@@ -57,7 +63,9 @@ def plan(ctx: Context) -> Plan:
     return Plan(
         needs=texts,
         makes=[out / "tokens.txt"],
-        settings={k: v for k, v in vars(t).items() if k not in ("code", "args")},
+        settings={
+            k: v for k, v in vars(t).items() if k not in ("code", "args") and (k, v) != ("file", "")
+        },
         disk_mb=1,
         stock=stock,
     )
@@ -66,6 +74,9 @@ def plan(ctx: Context) -> Plan:
 def run(ctx: Context, plan: Plan) -> None:
     """Write ``tokens.txt`` (and ``bpe.model``)."""
     out = folder(ctx)
+    if ctx.recipe.tokens.file:
+        _take_given(ctx, plan)
+        return
     with atomic_dir(out) as tmp:
         if ctx.recipe.tokens.type == "bpe":
             tokens = _train_bpe(ctx, tmp, plan.needs)
@@ -75,6 +86,15 @@ def run(ctx: Context, plan: Plan) -> None:
         lines = [*FIRST, *tokens, LAST]
         write_text(tmp / "tokens.txt", "".join(f"{t}\n" for t in lines))
     say(f"  {len(lines)} tokens in {out}/tokens.txt")
+
+
+def _take_given(ctx: Context, plan: Plan) -> None:
+    t = ctx.recipe.tokens
+    with atomic_dir(folder(ctx)) as tmp:
+        tokens = tokens_given.copy(t, tmp)
+        texts = [p for p in plan.needs if p not in tokens_given.files(t)]
+        tokens_given.check_texts(t, tokens, _sentences(texts), splitter(t, tmp, str))
+    say(f"  {len(tokens)} tokens of {t.file} in {folder(ctx)}/tokens.txt")
 
 
 def _sentences(paths: Iterable[Path]) -> Iterator[str]:
@@ -142,12 +162,19 @@ def _count(ctx: Context, sentences: Iterable[str]) -> list[str]:
     return [*t.symbols, *(w for w in ordered if w not in known)]
 
 
-def splitter(t: Tokens, out: Path | None) -> Callable[[str], list]:
-    """Return what splits a sentence as ESPnet's tokenizer of that type does."""
+def splitter(t: Tokens, out: Path | None, kind: type = int) -> Callable[[str], list]:
+    """Return what splits a sentence as ESPnet's tokenizer of that type does.
+
+    Args:
+        t: The settings.
+        out: Folder of the token list.
+        kind: Type of the tokens of BPE: ``int`` or ``str``.
+    """
     if t.type == "bpe":
         import sentencepiece as spm
 
-        return spm.SentencePieceProcessor(model_file=str(out / "bpe.model")).encode
+        model = spm.SentencePieceProcessor(model_file=str(out / "bpe.model"))
+        return lambda text: model.encode(text, out_type=kind)
     if t.type == "word":
         return str.split
     symbols = sorted(t.symbols, key=len, reverse=True)
