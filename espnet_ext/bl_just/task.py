@@ -8,6 +8,7 @@ same kind of optimiser with rates of their own. ``max_epoch`` follows from the s
 
 import argparse
 import copy
+import math
 from typing import Any
 
 import torch
@@ -25,7 +26,7 @@ from espnet_ext.bl_just.unsup import build_unsup
 from espnet_ext.errors import UsageError
 from espnet_ext.espnet.iterators import PersistentIterFactory
 from espnet_ext.espnet.task import ExtTask, is_first_process
-from espnet_ext.frames import rate_hz
+from espnet_ext.frames import rate_hz, steps_of_config
 from espnet_ext.progress import progress_log
 
 TAU = 0.1  # of alpha
@@ -156,7 +157,10 @@ def _hop(args: argparse.Namespace) -> int:
 
 def _min_samples(args: argparse.Namespace, conf: BlJustConf) -> int:
     shift_s = args.bl_just["resolved"]["frame_shift_s"]
-    loss = build_unsup(conf.unsup_loss, conf.unsup_options, 1, 1, frame_shift_s=shift_s)
+    steps = steps_of_config(vars(args))
+    stride = None if steps is None else math.prod(s.stride for s in steps)
+    options = conf.unsup_options
+    loss = build_unsup(conf.unsup_loss, options, 1, 1, frame_shift_s=shift_s, stride=stride)
     return (loss.min_frames - 1) * _hop(args)  # a centred frame stands on each multiple of the hop
 
 

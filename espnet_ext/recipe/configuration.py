@@ -170,7 +170,7 @@ def _check_phase(ctx: Context, plan: Plan, built: dict[str, dict]) -> None:
     if "espnet2" not in sys.modules:
         say("checking the configuration: importing ESPnet takes some seconds, once for this run")
     task = _parser_knows(ctx, phase, plan)
-    from espnet_ext.espnet import trial
+    from espnet_ext.espnet import options, trial
     from espnet_ext.espnet.train import parse
 
     args = parse(task, train.train_argv(ctx))
@@ -178,7 +178,7 @@ def _check_phase(ctx: Context, plan: Plan, built: dict[str, dict]) -> None:
     _check_streams(task, names, ctx)
     extra = [s for e in phase.extra_data.values() for s in e.streams]
     for stream in (*phase.streams, *extra):
-        if stream.type not in trial.stream_types():  # ESPnet has more than we
+        if stream.type not in options.stream_types():  # ESPnet has more than we
             find_stream(stream.type)
     stock = {"speech", "text"} <= names and set(task.required_data_names()) == {"speech", "text"}
     try:
@@ -264,7 +264,7 @@ def _check_decoding(ctx: Context) -> None:
 
     fastimport.enable()
     with quiet_import():
-        from espnet_ext.espnet.trial import check_beam
+        from espnet_ext.espnet.options import check_beam
     check_beam(section.args, "decode.args")
 
 

@@ -161,9 +161,9 @@ def _free(parent: str, option: str) -> str:
 
     fastimport.enable()
     with quiet_import():
-        from espnet_ext.espnet import trial
+        from espnet_ext.espnet import options
 
-        tell = trial.beam_help if parent == "decode.args" else trial.option_help
+        tell = options.beam_help if parent == "decode.args" else options.option_help
         told = tell(option.partition(".")[0])
     return f"{parent}.{option}: {told}"
 
