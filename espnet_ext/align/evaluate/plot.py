@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 MAX_PHONES = 48  # more names cannot be read side by side
+MAX_LETTERS = 150  # of names side by side that need not be turned
 BLUE, RED, GREY = "#2b6a99", "#b5343c", "#9aa3ab"
 
 
@@ -30,17 +31,17 @@ def draw(report: Mapping, path: Path | str) -> None:
             "pip install 'espnet_ext[plot]' (or [dev])",
         ) from e  # fmt: skip
     figure = Figure(figsize=(14, 9), dpi=100, layout="constrained")
-    axes = figure.subplots(2, 2)
+    panels = figure.subplot_mosaic([["passes", "scores", "classes"], ["durations"] * 3])
     about, c = report["alignment"], report["coverage"]
     figure.suptitle(
         f"{about['source'] or about['folder']}: {c['aligned']:,} of {c['utterances']:,} utterances,"
         f" {c['seconds_aligned'] / 3600:.2f} h"
     )
-    _passes(axes[0, 0], report["passes"])
-    _durations(axes[0, 1], report["phones"]["durations"])
-    _scores(axes[1, 0], report["scores"])
-    _classes(axes[1, 1], report["classes"])
-    for ax in axes.flat:
+    _passes(panels["passes"], report["passes"])
+    _durations(panels["durations"], report["phones"]["durations"])
+    _scores(panels["scores"], report["scores"])
+    _classes(panels["classes"], report["classes"])
+    for ax in panels.values():
         ax.spines[["top", "right"]].set_visible(False)
     with atomic_path(path) as tmp:
         figure.savefig(tmp, format="png")
@@ -66,6 +67,7 @@ def _passes(ax: "Axes", passes: list[dict]) -> None:
         at += len(curve)
         if n + 1 < len(shown):
             ax.axvline(at + 0.5, color=GREY, lw=0.8, ls=":")
+    ax.xaxis.get_major_locator().set_params(integer=True)
     ax.set_xlabel("iteration, passes one after another")
     ax.margins(y=0.08)
     ax.grid(axis="y", alpha=0.3)
@@ -84,7 +86,8 @@ def _durations(ax: "Axes", durations: Mapping[str, Mapping]) -> None:
         d = speech[name]
         ax.plot([x, x], [d["p5_ms"], d["p95_ms"]], color=GREY, lw=3, solid_capstyle="butt")
         ax.plot([x], [d["median_ms"]], "o", color=BLUE, ms=4)
-    ax.set_xticks(range(len(names)), names, rotation=90 if len(names) > 24 else 0)
+    wide = max(map(len, names)) * len(names) > MAX_LETTERS
+    ax.set_xticks(range(len(names)), names, rotation=90 if wide else 0, fontsize=12)
     more = f" (the {len(names)} most frequent of {len(speech)})" if len(speech) > len(names) else ""
     ax.set_xlabel("phone" + more)
     ax.set_ylabel("ms")
@@ -100,19 +103,22 @@ def _scores(ax: "Axes", scores: Mapping) -> None:
         return _nothing(ax, "the alignment has no scores")
     edges, counts = scores["histogram"]["edges"], scores["histogram"]["counts"]
     ax.stairs(counts, edges, fill=True, color=BLUE, alpha=0.8)
-    ax.set_yscale("symlog", linthresh=1)  # single bad utterances beside thousands of good ones
-    ax.set_ylim(0, 2.5 * max(counts))
-    ticks = [10**n for n in range(len(str(max(counts))))]
-    ax.set_yticks([0, *ticks], ["0", *(f"{t:,}" for t in ticks)])
-    ax.minorticks_off()
+    ax.yaxis.get_major_locator().set_params(integer=True)
+    ax.grid(axis="y", alpha=0.3)
     ax.set_xlabel("log-likelihood per frame")
     ax.set_ylabel("utterances")
-    bad = [w for w in scores["worst"] if w["outlier"]]
+    bad = [w["loglik_per_frame"] for w in scores["worst"] if w["outlier"]]
     if bad:
-        label = f"{scores['outliers']:,} far below the others:\nperhaps wrong transcripts"
-        x = [w["loglik_per_frame"] for w in bad]
-        ax.plot(x, [0.5] * len(x), "v", color=RED, ms=7, label=label)
-        ax.legend(loc="upper left", fontsize="small")  # framed: its marker is no utterance
+        # No further left than the bars are wide: what lies beyond stands at the edge.
+        least = edges[0] - 0.5 * (edges[-1] - edges[0])
+        beyond = sum(x < least for x in bad)
+        label = f"{scores['outliers']:,} far below the others" + (
+            f",\ndown to {min(bad):.1f}" if beyond else ""
+        )
+        at = [max(x, least) for x in bad]
+        ax.plot(at, [0] * len(at), "v", color=RED, ms=8, clip_on=False, label=label)
+        ax.set_ylim(top=1.25 * max(counts))  # room for the legend
+        ax.legend(loc="upper left", fontsize="small", frameon=False)
     return None
 
 
@@ -123,6 +129,7 @@ def _classes(ax: "Axes", classes: Mapping) -> None:
         return _nothing(ax, "no frames")
     ax.plot(rank, frames, "." if len(rank) == 1 else "-", color=BLUE)
     ax.set_yscale("log")
+    ax.yaxis.set_major_formatter("{x:,.0f}")
     ax.set_xlabel(f"{classes['seen']:,} classes seen, {len(classes['unused']):,} unused")
     ax.set_ylabel("frames")
     ax.axhline(classes["frames_median"], color=GREY, lw=0.8, ls=":")

@@ -25,7 +25,7 @@ WORST = 20
 OUTLIER_Z = -3.5  # Iglewicz and Hoaglin's limit for the robust z-score
 MAD_SCALE = 0.6745  # of the median absolute deviation to the standard deviation of a Gaussian
 CURVE_POINTS = 200
-BINS = 40
+BINS = 40  # at most
 PASS_KEYS = ("name", "states", "gaussians", "loglik_per_frame", "silence_share", "aligned",
              "phones_changed", "cpu_s", "wall_s")  # fmt: skip
 
@@ -135,7 +135,10 @@ def _scores(scores: Mapping[str, Score]) -> dict:
     z = robust_z(x)
     order = np.argsort(x, kind="stable")[:WORST]
     names = list(known)
-    counts, edges = np.histogram(x, bins=BINS)
+    # One utterance far away would squeeze all others into one bar; outliers are listed instead.
+    near = x[z >= OUTLIER_Z]
+    bins = min(BINS, len(np.histogram_bin_edges(near, "auto")) - 1)
+    counts, edges = np.histogram(near, bins=bins)
     return {
         "utterances": len(x),
         "median": float(np.median(x)),

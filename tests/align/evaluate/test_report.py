@@ -52,6 +52,9 @@ def test_figures(folder):
     assert r["phones"]["silence_share"] == pytest.approx(1 / 3)
     assert [w["utt"] for w in r["scores"]["worst"] if w["outlier"]] == ["u4"]
     assert r["scores"]["worst"][1]["utt"] == "u9" and r["scores"]["outliers"] == 1
+    histogram = r["scores"]["histogram"]  # of the nine others: their bars must be told apart
+    assert sum(histogram["counts"]) == 9 and histogram["edges"][0] >= -51
+    assert 2 <= len(histogram["counts"]) <= 9
     k = r["classes"]
     assert (k["seen"], k["unused"], k["frames_min"], k["frames_max"]) == (3, [1, 3, 5], 100, 100)
     assert [p["iterations"] for p in r["passes"]] == [3, 1]
