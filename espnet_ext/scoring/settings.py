@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from espnet_ext import yamlfile
 from espnet_ext.errors import DataError
@@ -36,6 +36,11 @@ class _Results(BaseModel):
     model_config = ConfigDict(extra="forbid")
     planned: Planned | None = None
     published: list[Published] = []
+
+    @field_validator("planned", mode="before")
+    @classmethod
+    def _nothing_is_planned(cls, value: Any) -> Any:
+        return value or None  # the schema's default is an empty section
 
 
 @dataclass(frozen=True)
