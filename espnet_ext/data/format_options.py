@@ -89,5 +89,5 @@ class FormatReport:
         lines = []
         for what, utts in sorted(kinds.items()):
             more = ", ..." if len(utts) > SHOWN else ""
-            lines.append(f"{len(utts)} {what} ({', '.join(utts[:SHOWN])}{more})")
+            lines.append(f"{len(utts)} x {what} ({', '.join(utts[:SHOWN])}{more})")
         return [*lines, *self.unused]

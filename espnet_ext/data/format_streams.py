@@ -40,7 +40,7 @@ def format_streams(
         jobs = _jobs(table, {"type": kind, "folder": str(own), "fs": fs})
         for result in (map if find_stream(kind).in_table else n_jobs_map)(format_values, jobs):
             table.update(result["values"])
-            notes += [(utt, f"rewritten in {file}", what) for utt, what in result["changed"]]
+            notes += [(utt, f"{file} {what}", how) for utt, what, how in result["notes"]]
             for utt, what in result["dropped"]:
                 unusable.setdefault(utt, (f"unusable in {file}", what))
     return unusable, notes
@@ -54,7 +54,7 @@ def _jobs(table: dict[str, str], common: dict) -> Iterator[dict]:
 
 def format_values(job: dict) -> dict:
     """Format some values of one stream; the part that runs in workers."""
-    kind, out = find_stream(job["type"]), {"values": {}, "changed": [], "dropped": []}
+    kind, out = find_stream(job["type"]), {"values": {}, "notes": [], "dropped": []}
     for utt, value in job["values"]:
         try:
             made = kind.format(value, utt, Path(job["folder"]))
@@ -65,8 +65,10 @@ def format_values(job: dict) -> dict:
             out["dropped"].append([utt, e.what])
             continue
         out["values"][utt] = made
-        if kind.in_table and made != value:
-            out["changed"].append([utt, kind.usual_form])
+        if kind.in_table:
+            if made != value:
+                out["notes"].append([utt, "rewritten", kind.usual_form])
+            out["notes"] += [[utt, what, how] for level, what, how in kind.check(made)]
     return out
 
 

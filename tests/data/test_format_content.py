@@ -45,7 +45,7 @@ def test_what_audio_contains_is_checked_whether_it_is_written_or_not(src, tmp_pa
         assert [n.split("\t")[:2] for n in notes] == [
             ["c", "clipped"], ["u", "unequal channels are averaged"],
         ]  # fmt: skip
-        assert done.summary == ["1 clipped (c)", "1 unequal channels are averaged (u)"]
+        assert done.summary == ["1 x clipped (c)", "1 x unequal channels are averaged (u)"]
 
 
 def test_a_test_set_keeps_what_can_be_recognised(src, tmp_path):
@@ -85,9 +85,10 @@ def test_audio_damaged_in_the_middle_is_found_although_it_would_not_be_written(s
 
 
 def test_text_is_written_in_one_form_and_what_changed_is_noted(src, tmp_path):
-    texts = {"a": "e\u0301te\u0301 a\u00a0b", "b": "plain", "c": "\u200b"}
+    texts = {"a": "e\u0301te\u0301 a\u00a0b", "b": "plain", "c": "\u200b", "d": "so <unk> it"}
     fill(src, {utt: noise("a.wav") for utt in texts}, text=texts)
     done = format_dir(src, tmp_path / "dst", FormatOptions())
-    assert read_table(tmp_path / "dst/text") == {"a": "été a b", "b": "plain"}
+    assert read_table(tmp_path / "dst/text") == {"a": "été a b", "b": "plain", "d": "so <unk> it"}
     assert [d[:2] for d in done.dropped] == [("c", "empty text")]
-    assert done.summary[0].startswith("2 rewritten in text (a, c)")
+    assert done.summary == ["1 x text contains '<unk>' (d)", "2 x text rewritten (a, c)"]
+    assert "a\ttext rewritten\tin Unicode NFC" in (tmp_path / "dst/notes.tsv").read_text()
