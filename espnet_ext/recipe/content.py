@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Fingerprints of what stages read: equal as long as the content is, wherever it lies.
+"""Fingerprints of what stages read: equal as long as the content is, wherever it is.
 
 Cheap the second time: a file whose size and times (and inode) are as before is not read again.
 Audio is known by its size and samples of its bytes, header and end included.

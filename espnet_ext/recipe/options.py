@@ -13,7 +13,7 @@ usage: ./run.sh [--stage N|NAME] [--stop-stage N|NAME] [options] [--KEY VALUE ..
   --executor KIND   local, dask, or a YAML file for a cluster (conf/dask_slurm.yaml)
   --ngpu N          GPUs for training and decoding (default: 1 if there is one, else 0)
   --num-nodes N     machines for training; N > 1 starts it by Slurm (conf/slurm.yaml)
-  --num-procs N     processes for training on CPUs (gloo; default: 1)
+  --num-procs N     processes per machine for training on CPUs (gloo; default: 1)
   --track TRACKER   show the curves of training: tensorboard, wandb or mlflow
   --debug           show the traceback of a failure
   -h, --help        this text, and all keys; --help KEY tells of one (--help format.fs)

@@ -174,7 +174,7 @@ def _run_stage(ctx: Context, stage: Stage, plan: Plan) -> int | None:
         _check_made(stage, plan)
     except SystemExit as e:  # what ESPnet's parser does with a value that it cannot read
         last = [x for x in log.read_text(encoding="utf-8").splitlines() if x.strip()][-1:]
-        said = last[0] if last else "no word"
+        said = last[0] if last else "no message"
         return _failed(ctx, stage, log, EspnetExtError(f"it ended with code {e.code}: {said}"))
     except Exception as e:
         return _failed(ctx, stage, log, e)

@@ -31,7 +31,7 @@ class Stage:
         """Import the stage's code: functions ``plan(ctx)`` and ``run(ctx, plan)``.
 
         Raises:
-            UsageError: recipe.yaml names a module that is not there.
+            UsageError: recipe.yaml names a module that does not exist.
         """
         section = getattr(recipe, self.section)
         own = section.get("code") if isinstance(section, dict) else getattr(section, "code", "")

@@ -24,7 +24,7 @@ ERROR = re.compile(
 
 
 def gpus(options: Options) -> int:
-    """Return the number of GPUs a machine shall use: as asked, else one if there is one."""
+    """Return how many GPUs to use on a machine: as asked, else one if it has one."""
     return options.ngpu if options.ngpu is not None else min(1, len(hardware.gpus()))
 
 

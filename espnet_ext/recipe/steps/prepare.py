@@ -165,7 +165,7 @@ def check_tables(folder: Path, files: list[str]) -> None:
     """
     first = read_table(folder / files[0]).keys()
     if not first:
-        raise DataError("the set holds no utterance", folder / files[0])
+        raise DataError("the set contains no utterance", folder / files[0])
     for file in files[1:]:
         other = read_table(folder / file).keys()
         if differ := sorted(first ^ other):
