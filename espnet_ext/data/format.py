@@ -11,6 +11,7 @@ what is finished stay on disk.
 
 import json
 import os
+import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict
@@ -29,6 +30,7 @@ from espnet_ext.errors import DataError, UsageError
 
 __all__ = ["FormatOptions", "FormatReport", "format_dir"]
 
+STREAM_FILES = "streams"  # folder of the files that streams write
 # Lengths, which formatting changes.
 _STALE = ("utt2dur", "utt2num_samples", "utt2num_frames")
 
@@ -70,7 +72,7 @@ def format_dir(
     _refuse_equal_ids(tables, options)
     _check_join(src, tables, options, join_s)
     wav_dir = _open(src, dst)
-    changed = format_streams(tables, streams, dst / "streams", options.fs, n_jobs_map)
+    changed = format_streams(tables, streams, dst / STREAM_FILES, options.fs, n_jobs_map)
     report, items = _plan(src, tables, options, streams, *changed)
     items = [{**item, "wav_dir": str(wav_dir), "allow_pipes": allow_pipes} for item in items]
     if join_s:
@@ -132,6 +134,8 @@ def _open(src: Path, dst: Path) -> Path:
     # Unused files of this folder are removed at the end, so it must be ours.
     if any(wav_dir.iterdir()) and not journal.exists():
         raise DataError("the folder contains audio that is not ours", wav_dir, "give another one")
+    if journal.exists():
+        shutil.rmtree(dst / STREAM_FILES, ignore_errors=True)
     journal.touch()
     forget(dst)
     return wav_dir

@@ -288,3 +288,8 @@ def test_a_replaced_clip_makes_formatting_run_again_and_a_moved_recipe_does_not(
     assert runner.main(argv) == 0
     assert "up to date" not in capfd.readouterr().out
     assert np.load(read_table("dump/train/video.scp")["train-0"]).max() < 0.01
+    make_set("train", [0.8, 1.2])  # files of utterances that are gone do not stay
+    assert runner.main(argv) == 0
+    assert sorted(p.stem for p in Path("dump/train/streams").rglob("*.npy")) == [
+        "train-0", "train-1",
+    ]  # fmt: skip
