@@ -27,7 +27,7 @@ from espnet_ext.recipe.steps.record import (
     record_path,
     write_record,
 )
-from espnet_ext.scoring.metrics import Metric, load
+from espnet_ext.scoring.metrics import Metric, load, own_files
 from espnet_ext.settings import build
 
 MANUAL = "_manual_text"  # ends the folder's name where manual transcripts were classified
@@ -53,14 +53,17 @@ def plan(ctx: Context) -> Plan:
     labels = [LABELS / f"{head}.txt" for head in format_args(ctx).heads]
     decoded = [_folder(ctx, m, s) / f for m, sets in _decoded(ctx).items() for s in sets
                for f in FILES]  # fmt: skip
+    needs = [*decoded, *refs, *labels, *(DUMP / s / "asr_errors" for s in sets_of(ctx))]
     return Plan(
-        needs=[*decoded, *refs, *labels, *(DUMP / s / "asr_errors" for s in sets_of(ctx))],
+        needs=needs,
+        inputs=[*needs, *own_files(ctx.recipe.score.metrics)],
         makes=[ctx.exp / "scores.json", record_path(ctx), Path("RESULTS.md")],
         settings={
             **asdict(args),
             "heads": format_args(ctx).heads,
             "planned": ctx.recipe.results.planned,
             "group": ctx.recipe.group,
+            "metrics": [*_metrics(ctx)],
             "trained": config_sha256(ctx),
         },
         disk_mb=5,
