@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Time ./run.sh against the stock commands that its --dry-run prints, on the same prepared data.
 
-Both train anew, in experiments bench_recipe and bench_stock of the same folder, in turn; who begins
-changes from round to round, so that a change of the machine's load meets both alike.
+Both train from scratch, in turn, in experiments bench_recipe and bench_stock of one folder. Who
+begins changes from round to round, so that a change of the machine's load meets both alike.
 
     python benchmarks/recipe_vs_stock.py [--recipe egs2/an4/asr1] [--rounds 3] [OPTIONS OF run.sh]
 

@@ -64,7 +64,7 @@ def read_source(folder: Path, with_text: bool) -> Tables:
 
 def refuse_text(where: object) -> None:
     """Raise: unlabelled data must not hold text."""
-    how = "take the text away, or use the folder as LABELLED; hidden text must not be at hand"
+    how = "remove the text, or use the folder as LABELLED; training must not see hidden text"
     raise DataError("the unlabelled data holds text", where, how)
 
 
@@ -239,7 +239,7 @@ def make(out: Path, given: dict[str, Path | None], share: float) -> None:
     for name in ("labelled", "unlabelled"):
         if given[name] is None:
             how = f"{FOLDERS[name]}=/path/to/folder ./run.sh"
-            raise DataError(f"the {name} data is needed, and {FOLDERS[name]} is not set", None, how)
+            raise DataError(f"The environment variable {FOLDERS[name]} is not set", None, how)
     sets = {name: read_source(folder, name != "unlabelled")
             for name, folder in given.items() if folder is not None}  # fmt: skip
     utts = {name: set(tables["utt2spk"]) for name, tables in sets.items()}

@@ -42,7 +42,7 @@ def find_corpus(corpus: str) -> Path:
     given = os.environ.get("PHONEME_BERT")
     get = f"git clone {SOURCE} (CC0), unzip its {BELOW[-1]}/{corpus}.zip there"
     if not given:
-        what = f"{corpus} of Phoneme-BERT is needed, and PHONEME_BERT is not set"
+        what = "The environment variable PHONEME_BERT is not set. It must point to Phoneme-BERT"
         raise DataError(what, "PHONEME_BERT", f"{get}; PHONEME_BERT=/path/to/it ./run.sh")
     root = Path(given).expanduser()
     for below in BELOW:

@@ -92,7 +92,7 @@ build() {
     if [ "$venv" != "$root/.venv" ] && [ ! -e "$venv/.stamp" ] && [ -n "$(ls -A "$venv" 2>/dev/null)" ]; then
         die "$venv was not made by this script" "give ESPNET_EXT_VENV another folder" "$venv"
     fi
-    # The stamp is filled last: a kill before leaves an environment that the next call makes anew.
+    # The stamp is filled last: a kill before leaves an environment that the next call rebuilds.
     mkdir -p "$venv" && : >"$venv/.stamp" && rm -rf "$venv" && mkdir "$venv" && : >"$venv/.stamp"
     say "$("$python" -V), $("$uv" --version) -> $venv"
     local how="see the log; behind a mirror set UV_DEFAULT_INDEX (uv does not read pip.conf)"

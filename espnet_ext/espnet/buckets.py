@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Batches that are drawn anew each epoch, of texts of similar length.
+"""Batches that are drawn again each epoch, of texts of similar length.
 
 ESPnet makes its batches once and changes their order only. Losses that compare the utterances of a
 batch need other companions each epoch.

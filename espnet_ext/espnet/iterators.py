@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Batches in ESPnet's order, with workers that live through all epochs and seeded items.
 
-ESPnet makes a new DataLoader an epoch; its workers start anew each time, and what they draw at
+ESPnet makes a new DataLoader an epoch; its workers start again each time, and what they draw at
 random (speed, noise) depends on how many there are. Here each item is seeded by (seed, epoch,
 utterance), so results do not depend on the number of workers, and a resumed run draws the same.
 """

@@ -97,7 +97,7 @@ class MlLmclConf:
         gamma_period_fraction: G as a share of all updates, in place of gamma_period.
         gamma_ratio: R, share of a period in which gamma rises.
         teacher: ``published``: fault of SpokenCSE, a softmax of probabilities.
-        teacher_refresh: ``full``: predict the training set anew after each epoch; ``on_the_fly``:
+        teacher_refresh: ``full``: predict the training set again after each epoch; ``on_the_fly``:
             keep the logits of the epoch's own updates.
     """
 

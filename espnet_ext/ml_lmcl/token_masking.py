@@ -6,7 +6,7 @@ become the mask token, 10 % any token of the vocabulary, 10 % stay as they are::
 
     L_mlm = - mean over selected tokens of log P(token | text after the change)
 
-Source: BERT (arXiv 1810.04805), with masks drawn anew for each batch as in RoBERTa (1907.11692).
+Source: BERT (arXiv 1810.04805), with masks drawn again for each batch as in RoBERTa (1907.11692).
 The ids that come in are never written to: the same batch also goes, unmasked, into the contrastive
 loss. Letters: B texts, T tokens.
 """

@@ -64,7 +64,7 @@ def transcribe(
     """Recognise all utterances of a Kaldi-style data directory and write their texts.
 
     Parts that are done stay beside the table in a hidden folder until all are, so that a killed
-    run goes on; another wav.scp, model or option starts anew. Audio of another rate is resampled.
+    run goes on; another wav.scp, model or option starts over. Audio of another rate is resampled.
 
     Args:
         data_dir: Folder with ``wav.scp``; with ``segments`` its utterances are cut out.

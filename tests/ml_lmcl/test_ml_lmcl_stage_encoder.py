@@ -183,7 +183,7 @@ def test_an_unknown_name_without_network_tells_of_the_local_folder(recipe, monke
     import huggingface_hub.constants
 
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
-    with pytest.raises(SetupError, match="'nobody/no-such-encoder' is not at hand") as e:
+    with pytest.raises(SetupError, match="'nobody/no-such-encoder' is not available") as e:
         recipe("nobody/no-such-encoder")
     assert e.value.exit_code == 3
     assert "TEXT_ENCODER=/path/to/folder" in e.value.how and "TEXT_ENCODER=none" in e.value.how

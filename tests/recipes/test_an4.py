@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The AN4 recipe: on a small tree in the layout of the corpus, and on real speech if at hand."""
+"""The AN4 recipe: on a small tree in the layout of the corpus, and on real speech if available."""
 
 import os
 import subprocess
@@ -83,7 +83,7 @@ def test_a_folder_that_is_not_an4_is_refused_at_once(recipe_copy, tmp_path):
 
 
 @pytest.mark.e2e
-@pytest.mark.skipif(not REAL.is_dir(), reason="AN4 is not at hand: set AN4=/path to test on it")
+@pytest.mark.skipif(not REAL.is_dir(), reason="AN4 is not available: set AN4=/path to test on it")
 def test_forty_real_utterances_from_corpus_to_results(recipe_copy, tmp_path):
     part = tmp_path / "an4"
     (part / "etc").mkdir(parents=True)
@@ -101,7 +101,7 @@ def test_forty_real_utterances_from_corpus_to_results(recipe_copy, tmp_path):
     assert "decoding `greedy_ctc`" in (recipe.path / "RESULTS.md").read_text()
 
 
-@pytest.mark.skipif(not REAL.is_dir(), reason="AN4 is not at hand: set AN4=/path to test on it")
+@pytest.mark.skipif(not REAL.is_dir(), reason="AN4 is not available: set AN4=/path to test on it")
 def test_the_split_of_the_whole_corpus(recipe_copy, tmp_path):
     recipe = recipe_copy("an4/asr1", tmp_path)
     recipe.run("--stop-stage", "1", env={"AN4": str(REAL.resolve())})

@@ -133,7 +133,7 @@ def test_stage_1_names_what_the_two_sets_lack(recipe_copy, tmp_path, spoiled, sa
     assert all(text in out for text in says)
 
 
-@pytest.mark.skipif(not REAL.is_dir(), reason="AN4 is not at hand: set AN4=/path to test on it")
+@pytest.mark.skipif(not REAL.is_dir(), reason="AN4 is not available: set AN4=/path to test on it")
 def test_a_quarter_of_the_texts_of_the_real_corpus(recipe_copy, tmp_path):
     recipe = recipe_copy("an4/bl_just1", tmp_path)
     recipe.run("--stop-stage", "2", env={"AN4": str(REAL.resolve())})

@@ -222,7 +222,7 @@ def test_the_recipe_from_folders_named_from_where_it_is_called(recipe_copy, give
     # x-1 has two files of less than 3 s, the other speakers one each.
     assert "unlabelled: 5 read, 4 written, 1 joined to others" in done.stdout
     scp = read_table(recipe.path / "dump/unlabelled/wav.scp")
-    assert sf.info(scp["x-1-u1-joined2"]).frames == 2 * SECONDS * 8000
+    assert sf.info(recipe.path / scp["x-1-u1-joined2"]).frames == 2 * SECONDS * 8000
     assert "labelled: 16 read, 16 written" in done.stdout
     env["UNLABELLED"] = str(labelled)
     done = subprocess.run([*command, "--force"], cwd=tmp_path, env=env, capture_output=True,

@@ -67,7 +67,7 @@ class FeatureOptions:
             )
         if self.kind == "mfcc" and not 1 <= self.num_ceps <= self.mel:
             raise UsageError(
-                f"{self.num_ceps} cepstra cannot be had of {self.mel} mel filters",
+                f"num_ceps ({self.num_ceps}) must not exceed the mel filters ({self.mel})",
                 "num_ceps",
                 "use 1 to num_mel",
             )

@@ -330,7 +330,7 @@ class AlignmentDir:
         # The folder may have been moved or copied: its own archive is the one that belongs to it.
         ark, key = str(beside) if beside.is_file() else ark, utt.encode() + b" "
         try:
-            # Opened anew each time: forked workers that shared a file would share its position.
+            # Opened again each time: forked workers that shared a file would share its position.
             with open(ark, "rb") as f:
                 f.seek(max(0, offset - len(key)))
                 if f.read(len(key)) != key:

@@ -83,7 +83,7 @@ def open_alignment(path: Path | str | AlignmentDir) -> Source:
         if fits(path):
             return read(path)
     raise UsageError(
-        "this is no alignment that can be read", path,
+        "not a readable alignment", path,
         "give an alignment directory, a folder of TextGrids, a CTM file or a manifest.jsonl",
     )  # fmt: skip
 

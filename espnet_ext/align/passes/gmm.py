@@ -3,7 +3,7 @@
 
 Alignment is by the best path with the best Gaussian of each state; the statistics of an update
 take all Gaussians of the state. When the tree changes, the alignment is converted, not searched
-anew: a model of one Gaussian per leaf aligns worse than the one before it.
+again: a model of one Gaussian per leaf aligns worse than the one before it.
 """
 
 import json

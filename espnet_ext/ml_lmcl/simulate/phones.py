@@ -59,7 +59,7 @@ def converter(lexicon: Path | str | None = None, voice: str = "en-us") -> tuple[
 
 
 def same_converter(source: str, lexicon: Path | str | None = None) -> Convert | None:
-    """Return the function that gives a model's kind of phones, or None if it cannot be had.
+    """Return the function that gives a model's kind of phones, or None if it is not available.
 
     Args:
         source: The model's source, as :func:`converter` returned it.

@@ -126,7 +126,7 @@ def _pretrained(source: str, args: EncoderArgs) -> tuple[Any, Any]:
     """Load model and tokenizer, from a folder without the network.
 
     Raises:
-        SetupError: The name is not at hand and cannot be fetched.
+        SetupError: The name is not available and cannot be downloaded.
         DataError: The folder is not of the form that is needed.
     """
     import torch
@@ -152,7 +152,8 @@ def _pretrained(source: str, args: EncoderArgs) -> tuple[Any, Any]:
         if local:
             raise DataError(f"transformers cannot load it: {e}", source) from None
         raise SetupError(
-            f"the encoder '{source}' is not at hand and cannot be fetched ({type(e).__name__})",
+            f"the encoder '{source}' is not available and cannot be downloaded "
+            f"({type(e).__name__})",
             VARIABLE,
             f"give a local folder: {VARIABLE}=/path/to/folder (config.json, tokenizer.json, "
             f"model.safetensors), or {VARIABLE}=none for a small one of our own",

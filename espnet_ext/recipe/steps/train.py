@@ -26,7 +26,7 @@ from espnet_ext.recipe.steps.tokens import folder, token_options
 from espnet_ext.scoring.spent import budget_line
 from espnet_ext.yamlfile import read_section
 
-# Options that a checkpoint may be gone on with; any other change starts the phase anew.
+# Options that a checkpoint may be gone on with; any other change starts the phase over.
 EXTENDABLE = {
     "max_epoch", "patience", "log_interval", "num_workers", "keep_nbest_models", "num_att_plot",
     "use_matplotlib", "use_tensorboard", "max_cache_size", "valid_max_cache_size",
