@@ -13,7 +13,7 @@ from espnet_ext.errors import DataError, SetupError
 from espnet_ext.files import write_text
 from espnet_ext.scoring.budget import budget_lines
 from espnet_ext.scoring.learning import learning_lines
-from espnet_ext.scoring.markdown import cell, table
+from espnet_ext.scoring.markdown import cell, code, table
 from espnet_ext.scoring.page import TEXT, Page, by_group, folded
 from espnet_ext.scoring.pairs import compared
 from espnet_ext.scoring.record import Record, load_record, load_records
@@ -115,12 +115,26 @@ def _rendered(
             *_picture(pictures, "scores", "Score by system: dots are seeds, lines 95 % intervals"),
             *comparison_lines(page),
             *overview_lines(page),
+            *_not_shown(page, settings),
             *_picture(pictures, "curves", "Accuracy on the development set after each epoch"),
             *_sweep_pictures(recipe_dir),
             *_published(settings),
             *_details(page),
         ]
     return "\n".join(lines).rstrip("\n") + "\n"
+
+
+def _not_shown(page: Page, settings: Settings) -> list[str]:
+    """Name the metrics that records have and the page cannot compute."""
+    recorded = {m for r in page.records for s in r.sets.values() for d in s.values()
+                for m in d.metrics}  # fmt: skip
+    unknown = ", ".join(code(m) for m in sorted(recorded - settings.metrics.keys()))
+    if not unknown:
+        return []
+    return [
+        f"Recorded, but not shown: {unknown} (recipe.yaml does not name it in score.metrics)",
+        "",
+    ]
 
 
 def _details(page: Page) -> list[str]:

@@ -63,8 +63,6 @@ def test_bad_settings_name_file_and_field(recipe_dir, record_dict, recipe_yaml, 
 @pytest.mark.parametrize(
     "recipe_yaml", ["", "results:", "results: {planned: {}}", "stages: [1]", "- x"]
 )
-    "recipe_yaml", ["", "results:", "results: {planned: {}}", "stages: [1]", "- x"]
-)
 def test_a_recipe_without_settings_has_no_comparison(recipe_dir, record_dict, recipe_yaml):
     recipe_dir.add(record_dict())
     (recipe_dir.path / "recipe.yaml").write_text(recipe_yaml)

@@ -11,6 +11,7 @@ from espnet_ext.data.tables import write_table
 from espnet_ext.errors import DataError
 from espnet_ext.scoring.metrics import find, load
 from espnet_ext.scoring.record import load_record, load_records
+from espnet_ext.scoring.results import render_results
 from espnet_ext.scoring.score import score_files
 
 EGS = Path(__file__).resolve().parents[2] / "egs2"
@@ -112,3 +113,13 @@ def test_committed_records_load_with_the_values_they_state(folder):
                             told["intent"]["accuracy"] if "intent" in told else told[metric]["rate"]
                         )
                     assert scores.value == pytest.approx(stated, abs=0.05)
+
+
+def test_a_metric_that_the_page_does_not_know_is_named(recipe_dir, written):
+    keys = (*DECODED, "metrics", "f1")
+    scores = {"title": "F1", "better": "higher", "value": 50.0, "totals": {"hit": 1}}
+    recipe_dir.add(changed(written, keys, scores))
+    page = render_results(recipe_dir.path)
+    assert "Recorded, but not shown: `f1`" in page and "WER" in page
+    recipe_dir.add(written)
+    assert "not shown" not in render_results(recipe_dir.path)
