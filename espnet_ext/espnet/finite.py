@@ -125,6 +125,15 @@ def _bad_names(states: dict[str, Any]) -> list[str]:
     return [name for name, is_fine in zip(names, fine, strict=True) if not is_fine]
 
 
+def infinite_by_design(model: torch.nn.Module) -> list[str]:
+    """Return the names of saved buffers with infinities but no NaN before a training, e.g. masks.
+
+    Statistics of features that are NaN are none of these: they come of audio that is not finite.
+    """
+    buffers = dict(model.named_buffers())
+    return [n for n in not_finite(model) if n in buffers and not buffers[n].isnan().any()]
+
+
 def check_weights(model: torch.nn.Module, when: str, how: str, allowed: list[str] = ()) -> None:
     """Check all parameters and saved buffers.
 

@@ -143,9 +143,11 @@ class ExtTrainer(Trainer):
     @classmethod
     def _check_start(cls, model) -> None:
         """Refuse weights that are not finite; a buffer may be so by design, e.g. a mask."""
-        buffers = {name for name, _ in model.named_buffers()}
-        cls.state.not_finite = [n for n in finite.not_finite(model) if n in buffers]
-        how = "take another file in init (init_param): this one is of a training that failed"
+        cls.state.not_finite = finite.infinite_by_design(model)
+        how = (
+            "take another file in init (init_param) if they come from there, or look for audio "
+            "that is not finite: espnet-ext doctor --data DIR"
+        )
         finite.check_weights(model, "before the first update", how, cls.state.not_finite)
 
     @classmethod

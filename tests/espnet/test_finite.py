@@ -132,7 +132,9 @@ def test_all_tensors_are_looked_at_but_those_allowed():
     model.register_buffer("mask", torch.tensor([0.0, -torch.inf]))
     assert finite.not_finite(model) == ["mask"]
     finite.check_weights(model, "now", "do", ["mask"])
+    assert finite.infinite_by_design(model) == ["mask"]
     model.norm.running_var[0] = torch.nan
+    assert finite.infinite_by_design(model) == ["mask"]
     with pytest.raises(NotFiniteError, match=r"norm\.running_var(.|\n)*now"):
         finite.check_weights(model, "now", "do", ["mask"])
 
