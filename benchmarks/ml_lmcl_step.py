@@ -100,7 +100,7 @@ def sentences(folder: Path | None, count: int) -> list[tuple[str, str]]:
 
 def make_corpus(folder: Path, size: str, pairs: list[tuple[str, str]]) -> Corpus:
     """Write an encoder with random weights whose tokenizer is learnt from the texts."""
-    from espnet_ext.ml_lmcl.stages.encoder import EncoderArgs, random_encoder, write_encoder
+    from espnet_ext.text.folder import EncoderArgs, random_encoder, write_encoder
 
     layers, width, heads, rows = SIZES[size]
     args = EncoderArgs(hidden_size=width, layers=layers, heads=heads)

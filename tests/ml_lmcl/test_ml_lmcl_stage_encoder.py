@@ -15,7 +15,8 @@ from espnet_ext.ml_lmcl.stages import encoder as stage
 from espnet_ext.recipe import config, options, records
 from espnet_ext.recipe.stages import Context, find
 from espnet_ext.text.encoder import build_masked_lm
-from espnet_ext.text.source import RECORD, encoder_source
+from espnet_ext.text.folder import EncoderArgs, random_encoder
+from espnet_ext.text.source import encoder_source
 from espnet_ext.text.tokenizer import TextTokenizer, read_about
 
 TEXTS = ["show me flights from boston to denver", "is it raining in dallas", "<empty>"] * 4
@@ -63,8 +64,8 @@ def recipe(tmp_path, monkeypatch):
 def folder(tmp_path_factory):
     """A RoBERTa of three layers as one is downloaded: without about.json."""
     out = tmp_path_factory.mktemp("encoder") / "roberta"
-    args = stage.EncoderArgs(layers=3, **SMALL)
-    model, tokenizer = stage.random_encoder(args, TEXTS)
+    args = EncoderArgs(layers=3, **SMALL)
+    model, tokenizer = random_encoder(args, TEXTS)
     model.save_pretrained(out)
     tokenizer.save_pretrained(out)
     return out
@@ -230,28 +231,3 @@ def test_unset_means_the_same_as_before_and_none_goes_back(recipe, folder, monke
     assert "of our own" in recipe("none") and "source" in recipe.why
     recipe()
     assert recipe.why == "" and encoder_source() == ""
-
-
-def test_a_relative_path_is_meant_from_where_the_recipe_was_called(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("ESPNET_EXT_CALLED_FROM", str(tmp_path / "home"))
-    (tmp_path / "home/bert").mkdir(parents=True)
-    for given, meant in (
-        ("bert", str(tmp_path / "home/bert")),  # a folder that is there
-        ("./elsewhere", str(tmp_path / "home/elsewhere")),
-        ("roberta-base", "roberta-base"),  # else a name
-        ("none", ""),
-        ("", ""),
-    ):
-        monkeypatch.setenv("TEXT_ENCODER", given)
-        assert encoder_source() == meant
-
-
-@pytest.mark.parametrize("content", ["", "{}", "[1]", '{"settings": null}'])
-def test_a_broken_record_is_as_none(tmp_path, monkeypatch, content):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("TEXT_ENCODER", raising=False)
-    assert encoder_source() == ""
-    RECORD.parent.mkdir()
-    RECORD.write_text(content)
-    assert encoder_source() == ""

@@ -17,7 +17,6 @@ from espnet_ext.ml_lmcl.simulate.estimate import estimate
 from espnet_ext.ml_lmcl.simulate.fluency import START, Bigrams, count_bigrams
 from espnet_ext.ml_lmcl.simulate.generate import Simulator, make_degraded, measure
 from espnet_ext.ml_lmcl.simulate.phones import Inventory, PhoneTable, converter, same_converter
-from espnet_ext.text.normalize import MODES, normalize
 
 LETTERS = ("letters", lambda words: {})
 CITIES = ("boston", "denver", "dallas", "atlanta", "oakland", "phoenix")
@@ -295,19 +294,3 @@ def test_lexicon(tmp_path):
     assert same_converter("lexicon") is None and same_converter("letters") is None
     with pytest.raises(UsageError, match="estimate with --lexicon"):
         same_converter("letters", path)
-
-
-def test_normalize():
-    text = "What's the “U.S.” `` Navy '' — l\N{RIGHT SINGLE QUOTATION MARK}été ,  2nd ?"
-    assert normalize(text, "none") == text
-    assert normalize(text, "lower") == text.lower()
-    assert normalize(text, "words") == "what's the u s navy l'été 2nd"
-    assert normalize("नमस्ते , दुनिया", "words") == "नमस्ते दुनिया"
-    with pytest.raises(UsageError, match="did you mean 'words'"):
-        normalize(text, "word")
-
-
-@given(st.text(max_size=30), st.sampled_from(MODES))
-def test_normalize_twice_is_once(text, mode):
-    once = normalize(text, mode)
-    assert normalize(once, mode) == once
