@@ -23,6 +23,7 @@ from espnet_ext.recipe.schema import Phase, Recipe, Tokens
 from espnet_ext.recipe.stages import PHASES, Context, Plan, Stage
 from espnet_ext.recipe.steps import tokens_given, train
 from espnet_ext.recipe.steps.prepare import sets
+from espnet_ext.scoring.settings import read_settings
 
 Check = tuple[str, EspnetExtError | None]
 MADE = ("data", "dump", "exp", ".stages")  # folders that stages fill
@@ -36,6 +37,8 @@ def problems(ctx: Context, plans: list[tuple[Stage, Plan]]) -> Iterator[Check]:
     made = _made(ctx)
     for stage, plan in plans:
         own = dataclasses.replace(ctx, stage=stage)
+        if stage.name == "score":
+            yield "results settings", caught(read_settings, Path("recipe.yaml"))
         yield f"{stage.name} files", caught(_check_needs, stage, plan, made)
         if (records.read(ctx.done_path(stage)) or {}).get("settings") == plan.settings:
             continue  # this configuration has been used to the end

@@ -209,6 +209,14 @@ class Score:
 
 
 @dataclass
+class Pack:
+    """Stage 10: one archive of the model."""
+
+    code: Code = ""
+    args: CodeArgs = field(default_factory=dict)
+
+
+@dataclass
 class Results:
     """Settings of RESULTS.md."""
 
@@ -242,5 +250,5 @@ class Recipe:
     finetune: Annotated[Phase | None, "Stage 7: training phase 3, the final model"] = None
     decode: Annotated[Decode | None, "Stage 8"] = None
     score: Annotated[Score | None, "Stage 9"] = None
-    pack: Annotated[dict | None, "Stage 10: one archive of the model"] = None
+    pack: Annotated[Pack | None, "Stage 10: one archive of the model"] = None
     results: Annotated[Results, "Settings of RESULTS.md"] = field(default_factory=Results)

@@ -63,6 +63,7 @@ def load(folder, text: str, *overrides: tuple[str, str]) -> Recipe:
         ("tokens: {type: chra}", "did you mean 'char'?"),
         ("tokens: {size: 0}", "'tokens.size' must be at least 1"),
         ("tokens: {model_type: unigarm}", "did you mean 'unigram'?"),
+        ("pack: {foo: 1}", "unknown key 'pack.foo'"),
         ("seed: -1", "'seed' must be at least 0, not -1"),
         ("seed: 4294967296", "'seed' must be at most"),
         ("decode: {batch_s: 0}", "'decode.batch_s' must be above 0"),

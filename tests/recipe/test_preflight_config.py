@@ -115,6 +115,10 @@ WRONG = [  # sections, configuration, what is said, parts of the message
      "there is no type of stream 'sond'", "did you mean 'sound'?"),
     ({"finetune": {**PHASE, "needs": ["conf/none.txt"]}}, {}, "a missing file", "conf/none.txt"),
     ({"tokens": {"type": "char", "text": "more.txt"}}, {}, "a missing file", "more.txt"),
+    ({"score": {}}, {}, "has no section 'decode'", ""),
+    ({"decode": {}, "score": {"metrics": ["wre"]}}, {}, "there is no metric 'wre'", "score."),
+    ({"decode": {}, "score": {}, "results": {"planned": {"systm": "a"}}}, {}, "recipe.yaml",
+     "planned"),
     # Decoding
     (decode(method="beam", args={"beam_sise": 2}), {}, "did you mean 'beam_size'?", "decode.args"),
     (decode(method="beam", args={"beam_size": 0}), {}, "beam_size must be at least 1", ""),

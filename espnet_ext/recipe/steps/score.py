@@ -37,6 +37,8 @@ def metrics_of(ctx: Context) -> dict[str, Metric]:
 
 def plan(ctx: Context) -> Plan:
     """See :class:`Plan`."""
+    if ctx.recipe.decode is None:
+        raise UsageError("there is nothing to score: recipe.yaml has no section 'decode'", "score")
     metrics, method = metrics_of(ctx), label(ctx.recipe.decode)
     files = {"decode.json", *(m.hyp_file for m in metrics.values())}
     hyps = [ctx.exp / "decode" / method / s / f for s in sets_of(ctx) for f in sorted(files)]
