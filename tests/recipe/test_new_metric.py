@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from espnet_ext.data.tables import write_table
-from espnet_ext.recipe import config, environment, runner, sweep, sweep_results
+from espnet_ext.recipe import config, environment, experiments, runner, sweep, sweep_results
 from espnet_ext.recipe.options import Options, parse
 from espnet_ext.recipe.schema import Recipe
 from espnet_ext.recipe.stages import Context, find
@@ -106,6 +106,7 @@ def test_it_is_scored_recorded_shown_and_compared(recipe):
 
 def test_it_is_swept(recipe, monkeypatch):
     drawn, lines = [], []
+    monkeypatch.setattr(experiments, "build_all", lambda *args: None)  # the option is made up
     monkeypatch.setattr(runner, "main", lambda argv: run(*argv) and 0)
     monkeypatch.setattr(sweep_results, "plot_sweep", lambda *a: drawn.append(a))
     monkeypatch.setattr(sweep_results, "say", lines.append)
