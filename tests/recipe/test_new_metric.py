@@ -108,7 +108,6 @@ def test_it_is_swept(recipe, monkeypatch):
     drawn, lines = [], []
     monkeypatch.setattr(experiments, "build_all", lambda *args: None)  # the option is made up
     monkeypatch.setattr(runner, "main", lambda argv: run(*argv) and 0)
-    monkeypatch.setattr(experiments, "build_all", lambda *args: None)  # there is no model here
     monkeypatch.setattr(sweep_results, "plot_sweep", lambda *a: drawn.append(a))
     monkeypatch.setattr(sweep_results, "say", lines.append)
     grid = {"name": "wrong", "key": "finetune.args.wrong", "values": [5, 20], "seeds": [1, 2]}
