@@ -198,7 +198,7 @@ class _Check:
     def lack(self, utt: str, name: str) -> tuple[str, str | None]:
         """Return the table to point at and what is missing; None where an empty value tells it."""
         if name == "wav.scp" and self.tables["segments"] is not None:
-            recording = str(self.tables["segments"].values[utt]).split(" ")[0]
+            recording = [*str(self.tables["segments"].values[utt]).split(), ""][0]
             known = recording in self.lines("wav.scp")
             return "segments", None if known else f"its recording '{recording}' is not in wav.scp"
         order = dict.fromkeys(("segments", "wav.scp", "text", "utt2spk", *self.tables))

@@ -74,6 +74,7 @@ def test_a_good_folder_has_no_findings(good):
         ("segments", b"s1-a s1-a 0 0.9\n", 1, "s1-a", "beyond the audio of 0.500", True),
         ("segments", b"s1-a s1-a 0 9\n", 1, "s1-a", "beyond the audio of 0.500", False),
         ("segments", b"s1-a s9 0 9\ns1-b s1-b 0 0.5\n", 1, "s1-a", "'s9' is not in wav", True),
+        ("segments", b"s1-a\ts9\t0\t9\ns1-b s1-b 0 0.5\n", 1, "s1-a", "'s9' is not in wav", True),
         ("segments", b"s1-a s1-a 0.1 0.101\n", 1, "s1-a", "lasts 1.0 ms", False),
     ],
 )

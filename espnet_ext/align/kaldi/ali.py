@@ -105,7 +105,7 @@ def _iter_scp(path: Path) -> Iterator[tuple[str, np.ndarray]]:
     if not path.is_file():
         raise DataError(f"{path.name} is missing", path)
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-        utt, _, target = line.strip().partition(" ")
+        utt, target = [*line.split(None, 1), "", ""][:2]
         ark, _, offset = target.strip().rpartition(":")
         if target.endswith("|") or not offset.isdigit():
             raise DataError(

@@ -269,7 +269,7 @@ def test_scp_points_into_archives_that_were_moved(tmp_path):
     raw = archive(rows, True)
     (tmp_path / "ali.ark").write_bytes(raw)
     scp = tmp_path / "ali.scp"
-    scp.write_text(f"b /old/ali.ark:{raw.index(b'b ') + 2}\na /old/ali.ark:2\n")
+    scp.write_text(f"b /old/ali.ark:{raw.index(b'b ') + 2}\na\t/old/ali.ark:2\n")
     assert {u: v.tolist() for u, v in iter_alignments(scp)} == {"a": [1, 2, 3], "b": [4]}
     for raw, message in ((b"a 1 2\nb\n", "without a vector"), (b"a 1 2\nb 3 x\n", "integers")):
         (tmp_path / "ali.ark").write_bytes(raw)
