@@ -18,6 +18,7 @@ fastimport.enable()
 
 from espnet2.tasks.asr import ASRTask as StockASRTask  # noqa: E402
 
+from espnet_ext.bl_just import task as bl_task  # noqa: E402
 from espnet_ext.bl_just.model import part_of  # noqa: E402
 from espnet_ext.bl_just.task import BLJustTask  # noqa: E402
 from espnet_ext.data.tables import read_table  # noqa: E402
@@ -317,3 +318,19 @@ def test_two_processes_go_through_all_phases(bl_argv, unlabelled_dir, tmp_path):
     assert record["labelled_batches"] + record["unlabelled_batches"] == record["passes"]
     told = plan.partition(" labelled and ")[0].rpartition(" ")[2]
     assert record["labelled_batches"] == int(told)
+
+
+@pytest.mark.parametrize("loss", ["best_rq", "wav2vec2", "cpc"])
+@pytest.mark.parametrize("layer", ["conv2d2", "conv2d", "conv2d8"])
+def test_the_shortest_utterance_is_that_of_the_model(loss, layer):
+    """It is known before the model is built; the masked losses depend on the encoder's stride."""
+    argv = ["--encoder", "conformer", "--encoder_conf", f"input_layer={layer}"]
+    argv += ["--encoder_conf", "output_size=8", "--encoder_conf", "attention_heads=1"]
+    argv += ["--encoder_conf", "num_blocks=1", "--frontend_conf", "hop_length=160"]
+    argv += ["--bl_just", f"unsup_loss={loss}", "--decoder", "transformer"]
+    args = BLJustTask.get_parser().parse_args(argv)
+    args.token_list = ["<blank>", "<unk>", "a", "<sos/eos>"]
+    conf = bl_task.prepare(args)
+    shortest = bl_task._min_samples(args, conf)
+    model = BLJustTask.build_model(args)
+    assert shortest == (model.unsup.min_frames - 1) * 160
