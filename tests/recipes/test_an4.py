@@ -30,7 +30,8 @@ def layout(tmp_path):
             name = f"an{i:03d}-sp{part[1]}{i % 2}-b"
             path = root / "wav" / folder / name.split("-")[1] / f"{name}.sph"
             path.parent.mkdir(parents=True, exist_ok=True)
-            soundfile.write(path, np.zeros(16000), 16000, format="NIST", subtype="PCM_16")
+            noise = 0.1 * np.random.default_rng(i).standard_normal(16000)
+            soundfile.write(path, noise, 16000, format="NIST", subtype="PCM_16")
             ids.append(f"{folder}/{path.parent.name}/{name}")
             text = f"W{i} TWO"
             lines.append(f"<s> {text} </s> ({name})" if part == "train" else f"{text} ({name})")
@@ -48,8 +49,8 @@ def test_preparation_of_the_sphere_layout(recipe_copy, tmp_path, layout, above):
     assert read_ids(data / "dev/text") == ["spr0-an000-b", "spr0-an002-b"]  # the first when sorted
     assert len(read_ids(data / "train/text")) == 4
     assert (data / "test/text").read_text() == "spe0-an000-b W0 TWO\nspe1-an001-b W1 TWO\n"
-    wav = (recipe.path / "dump/test/wav.scp").read_text().split()[1]
-    assert wav.endswith(".flac") and soundfile.info(wav).samplerate == 16000
+    wav = recipe.path / (recipe.path / "dump/test/wav.scp").read_text().split()[1]
+    assert wav.suffix == ".flac" and soundfile.info(wav).samplerate == 16000
 
 
 def test_a_relative_path_is_meant_from_where_run_sh_is_called(recipe_copy, tmp_path, layout):

@@ -50,7 +50,9 @@ def test_from_the_pack_to_formatted_audio(recipe_copy, tmp_path, corpus):
     assert "train: 7 segments read, 4 written" in out
     assert "3 skipped: 1 beyond the audio, 2 no words" in out
     assert len((data / "skipped.tsv").read_text().splitlines()) == 4
-    wav = read_table(recipe.path / "dump/dev/wav.scp")["10003_A_20120103_120000_000000"]
+    wav = (
+        recipe.path / read_table(recipe.path / "dump/dev/wav.scp")["10003_A_20120103_120000_000000"]
+    )
     assert soundfile.info(wav).samplerate == 8000 and soundfile.info(wav).frames == 8000
     lexicon = (data / "lexicon.txt").read_text().splitlines()
     assert "pag-ibig p a g i b i g" in lexicon and "<hes> @ m" in lexicon

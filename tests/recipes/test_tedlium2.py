@@ -59,7 +59,7 @@ def test_from_the_release_to_formatted_audio(recipe_copy, tmp_path, corpus):
     skipped = (data / "skipped.tsv").read_text().splitlines()[1:]
     stm = corpus / "train/stm/AlGore_2009.stm"
     assert len(skipped) == 4 and f"train\t{stm}:1\tnot to be scored\t" in skipped
-    wav = read_table(recipe.path / "dump/test/wav.scp")["Ana_2010-0000020-0000160"]
+    wav = recipe.path / read_table(recipe.path / "dump/test/wav.scp")["Ana_2010-0000020-0000160"]
     assert soundfile.info(wav).frames == 1.4 * 16000
 
 
