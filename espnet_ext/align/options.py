@@ -75,9 +75,9 @@ class AlignOptions:
 
     run: str = ""  # another aligner: module:function(ctx, folder)
     lexicon: str = ""  # dictionary file; empty: letters
-    lexicon_kind: str = "auto"
+    lexicon_kind: str = "auto"  # auto, cmudict, kaldi or kaldi_prob
     stress: bool = False  # keep stress marks of phones
-    oov: str = "auto"
+    oov: str = "auto"  # words the lexicon lacks: auto, g2p, grapheme, spn (spoken noise) or skip
     # Alignment directories that exist already, {set: folder}: nothing is trained then.
     alignments: dict[str, str] = field(default_factory=dict)
     sets: list[str] = field(default_factory=list)  # default: training and development set

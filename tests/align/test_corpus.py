@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a corpus is made ready with: unknown words, what monophones start from."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from espnet_ext.align import corpus as module
+from espnet_ext.align.corpus import Corpus, prepare
+from espnet_ext.align.options import AlignOptions
+from espnet_ext.data.tables import read_table, write_table
+
+
+def test_utterances_with_unknown_words_are_kept_and_counted(few, spoken, tmp_path):
+    data = few(4)
+    texts = read_table(data / "text")
+    first, second, *_ = texts
+    write_table(data / "text", texts | {first: "turn xylophone on", second: "xylophone φως"})
+    o, lines = AlignOptions(lexicon=str(spoken / "lexicon.txt")), []
+    corpus = prepare(data, tmp_path / "work", o, map, lines.append)
+    assert corpus.utterances == 4 and not corpus.skipped and corpus.with_spoken_noise() == 2
+    said = "\n".join(lines)
+    assert "2 words are not in the lexicon, aligned as spoken noise: xylophone, φως" in said
+    assert "2 utterances kept with words that are aligned as spoken noise" in said
+    strict = AlignOptions(lexicon=str(spoken / "lexicon.txt"), oov="skip")
+    corpus = prepare(data, tmp_path / "work", strict, map, lines.append)
+    assert [(u, r) for u, r, _ in corpus.skipped] == [
+        (first, "no pronunciation"), (second, "no pronunciation"),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("lengths", "utterances", "limit"),
+    [
+        ([10, 20, 30], 9, None),
+        ([10, 20, 30], 2, 20),
+        ([500, 600, 120_000], 9, None),  # the short ones are too little to start from
+        ([500] * 200 + [120_000], 999, 500),
+        ([5000, 6000, 7000], 9, 6000),
+        ([120_000, 130_000], 9, None),
+    ],
+)
+def test_monophones_start_from_shorter_utterances(monkeypatch, lengths, utterances, limit):
+    corpus = Corpus("", 1, sum(lengths), len(lengths), "", [])
+    monkeypatch.setattr(module, "load_shard", lambda work, i: {"utts": range(len(lengths))})
+    store = SimpleNamespace(frames=lengths.__getitem__)
+    monkeypatch.setattr(Corpus, "store", store)
+    assert corpus.start_frames(utterances) == limit
