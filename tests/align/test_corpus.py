@@ -29,6 +29,19 @@ def test_utterances_with_unknown_words_are_kept_and_counted(few, spoken, tmp_pat
     ]  # fmt: skip
 
 
+def test_tabs_and_long_names_in_tables(few, spoken, tmp_path):
+    data = few(3)
+    new = dict(zip(read_table(data / "text"), ("ü" * 125, "b" * 250, "c"), strict=True))
+    for name in ("wav.scp", "text", "utt2spk"):
+        rows = {new[u]: v.replace(" ", "\t ") for u, v in read_table(data / name).items()}
+        lines = sorted((f"{u}\t{v}\n" for u, v in rows.items()), key=str.encode)
+        (data / name).write_text("".join(lines))
+    o = AlignOptions(lexicon=str(spoken / "lexicon.txt"))
+    corpus = prepare(data, tmp_path / "work", o, map, lambda line: None)
+    assert corpus.utterances == 3 and not corpus.skipped and not corpus.with_spoken_noise()
+    assert set(corpus.store.utts) == set(new.values())
+
+
 @pytest.mark.parametrize(
     ("lengths", "utterances", "limit"),
     [

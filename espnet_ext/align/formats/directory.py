@@ -103,7 +103,7 @@ class Header:
                 "make it with 'espnet-ext align', or run the recipe's stage 3",
             ) from None  # fmt: skip
         except (OSError, ValueError, KeyError, TypeError) as e:
-            raise DataError(f"this is no alignment header of format '{FORMAT}' ({e})", path) from e
+            raise DataError(f"not an alignment header of format '{FORMAT}' ({e})", path) from e
 
 
 class AlignmentWriter:

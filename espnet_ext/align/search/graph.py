@@ -102,7 +102,7 @@ def make_lattice(prons: Prons, *, sil_prob: float = 0.5, force_silence: bool = F
 
     Raises:
         DataError: A word has no possible pronunciation, or one without phones.
-        UsageError: ``sil_prob`` is no probability.
+        UsageError: ``sil_prob`` is not a probability.
     """
     if not 0 <= sil_prob <= 1:
         raise UsageError(f"sil_prob is a probability, not {sil_prob}", "sil_prob", "use 0 to 1")
