@@ -22,7 +22,7 @@ from espnet_ext.align.features.store import FeatureStore
 from espnet_ext.align.gmm.model import Gmm
 from espnet_ext.align.gmm.stats import accumulate
 from espnet_ext.align.gmm.train import pdf_occ, split, update
-from espnet_ext.align.hybrid.network import train
+from espnet_ext.align.hybrid.train import train
 from espnet_ext.align.options import AlignOptions
 from espnet_ext.align.passes import gmm as passes
 from espnet_ext.align.passes.adapt import fmllr_shard, lda_shard, mllt_shard
