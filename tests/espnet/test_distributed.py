@@ -59,7 +59,7 @@ def test_four_processes_on_two_machines_train_one_model(
         argv[argv.index(str(whole))] = name
     options = Options(ngpu=0, num_nodes=2, num_procs=2)
     launch.check(options)
-    ctx = SimpleNamespace(options=options)
+    ctx = SimpleNamespace(options=options, exp=tmp_path, stage=SimpleNamespace(name="finetune"))
     launch.train(ctx, "asr", [*argv, "--output_dir", "exp", "--max_epoch", "1"])
     out = capfd.readouterr().out
     assert out.count("  epoch 1/1") == 1  # one process speaks
