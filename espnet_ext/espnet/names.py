@@ -131,6 +131,13 @@ _DATA = (
         "fold_lengths",
     ),
     Name("espnet2.tasks.abs_task", "optim_classes", "builds the optimisers of a method"),
+    Name("espnet2.tasks.abs_task", "scheduler_classes", "checks and extends schedules"),
+    Name(
+        "espnet2.schedulers.abs_scheduler",
+        "AbsValEpochStepScheduler",
+        "tells schedules that follow the validation",
+    ),
+    Name("espnet2.train.collate_fn", "CommonCollateFn", "makes batches of texts"),
     Name("espnet2.iterators.abs_iter_factory", "AbsIterFactory", "base class of the iterators"),
     Name(
         "espnet2.iterators.abs_iter_factory",
@@ -189,6 +196,7 @@ _METHODS = (
         "called by super()",
         "speech speech_lengths text text_lengths kwargs",
     ),
+    Name("espnet2.asr.espnet_model", "autocast_type", "precision of the features"),
     Name("espnet2.utils.nested_dict_action", "NestedDictAction", "options of a method"),
     Name("espnet2.torch_utils.device_funcs", "force_gatherable", "called", "data device"),
 )
