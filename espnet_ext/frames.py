@@ -84,10 +84,7 @@ class Encoder:
     @property
     def stride(self) -> int:
         """Feature frames between encoder frames."""
-        stride = 1
-        for step in self.steps:
-            stride *= step.stride
-        return stride
+        return stride_of(self.steps)
 
     @property
     def shift_s(self) -> float:
@@ -96,10 +93,7 @@ class Encoder:
 
     def frames(self, samples: int) -> int:
         """Return the number of encoder frames of ``samples`` samples."""
-        frames = self.features.length(samples)
-        for step in self.steps:
-            frames = step.length(frames)
-        return frames
+        return length_after(self.steps, self.features.length(samples))
 
 
 def rate_hz(frontend_conf: Mapping[str, Any] | None) -> float:

@@ -29,10 +29,7 @@ class Geometry:
     @property
     def stride(self) -> int:
         """Feature frames between frames."""
-        stride = 1
-        for step in self.steps:
-            stride *= step.stride
-        return stride
+        return frames.stride_of(self.steps)
 
     @property
     def offset(self) -> float:
@@ -45,9 +42,7 @@ class Geometry:
 
     def length(self, features: int) -> int:
         """Return how many frames come of ``features`` feature frames."""
-        for step in self.steps:
-            features = step.length(features)
-        return features
+        return frames.length_after(self.steps, features)
 
     def grid(self, features: FrameGrid) -> FrameGrid:
         """Return the times of the frames, given those of the features."""
