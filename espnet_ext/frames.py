@@ -5,7 +5,8 @@ One account of lengths for all: formatting and training leave out what CTC has n
 alignment places its labels, the doctor compares ``format.ctc_stride`` with the encoder.
 """
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -54,6 +55,18 @@ def skip(step: int) -> Step:
     The length is ESPnet's own, which for steps above 2 drops a last frame.
     """
     return Step(kernel=1, stride=step, slack=2 - step)
+
+
+def stride_of(steps: Iterable[Step]) -> int:
+    """Return how many frames before the steps lie between frames after them."""
+    return math.prod(step.stride for step in steps)
+
+
+def length_after(steps: Iterable[Step], frames: int) -> int:
+    """Return how many of ``frames`` frames are left after the steps."""
+    for step in steps:
+        frames = step.length(frames)
+    return frames
 
 
 class Features(NamedTuple):
