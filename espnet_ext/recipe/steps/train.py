@@ -262,8 +262,9 @@ def run(ctx: Context, plan: Plan) -> None:
     _note_commit(out)
     launch.train(ctx, phase.task, train_argv(ctx), _loader_pools(ctx))
     record = json.loads((out / "phase.json").read_text(encoding="utf-8"))
+    share = 100 * record["params_trained"] / max(1, record["params"])
     say(
-        f"  {record['params_trained']:,} of {record['params']:,} parameters trained, "
+        f"  {record['params_trained']:,} trainable parameters ({share:.3g} %), "
         f"{record['epochs']} epochs"
     )
     say(f"  {budget_line(record)}")
@@ -272,7 +273,7 @@ def run(ctx: Context, plan: Plan) -> None:
 
         verdict = verify_stock(out / "config.yaml", model_file(ctx, ctx.stage.name))
         say(
-            f"  stock ESPnet finds all {verdict.total} parameters"
+            f"  checked: stock ESPnet loads all {verdict.total} parameter tensors"
             + (f" and ignores {len(verdict.extra)} of ours" if verdict.extra else "")
         )
 
