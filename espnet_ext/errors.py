@@ -10,6 +10,7 @@ import errno
 import os
 import shutil
 import sys
+import traceback
 from collections.abc import Callable, Iterable
 
 
@@ -83,6 +84,13 @@ def of_system(error: BaseException) -> SetupError | None:
     if not isinstance(error, EspnetExtError) and shutil.disk_usage(".").free < _NO_SPACE_BYTES:
         return SetupError(_SYSTEM[errno.ENOSPC][0], os.getcwd(), _FREE)
     return None
+
+
+def told(error: BaseException) -> str:
+    """Return kind and text of an error; one without a text, as of ``assert``, shows its line."""
+    frames = traceback.extract_tb(error.__traceback__)
+    line = (frames[-1].line or "").strip() if frames else ""
+    return f"{type(error).__name__}: {str(error) or line}"
 
 
 def exit_code(main: Callable[[], int | None]) -> int:

@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """espnet-ext: commands, misuse, and objects named as module:name."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import soundfile
@@ -108,3 +111,16 @@ def test_nearest_and_duration():
     assert nearest("stge", ["stage", "nj"]) == "did you mean 'stage'?"
     assert nearest("zzz", ["stage", "nj"]) == "valid: nj, stage"
     assert [duration(s) for s in (4.23, 200, 3720)] == ["4.2 s", "3 min 20 s", "1 h 02 min"]
+
+
+def test_help_of_transcribe_is_its_own(capsys):
+    assert cli.main(["transcribe", "--help"]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("usage: espnet-ext transcribe DATA OUT") and "--beam N" in out
+    assert "--model" not in out and "espnet-ext decode" not in out
+
+
+def test_help_of_run_sh_may_be_read_in_part(tmp_path):
+    command = f"{sys.executable} -m espnet_ext.recipe --help | true; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (141, "")

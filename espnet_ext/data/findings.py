@@ -74,7 +74,9 @@ def report(findings: Iterable[Finding], limit: int = 30) -> str:
         lines.append(f"+{len(ordered) - limit} more")
     errors = sum(f.level == "error" for f in ordered)
     fixable = sum(f.fixable for f in ordered)
-    lines.append(f"{errors} errors, {len(ordered) - errors} warnings; {fixable} fixable by --fix")
+    counts = ((errors, "error"), (len(ordered) - errors, "warning"))
+    said = ", ".join(f"{n} {level}{'' if n == 1 else 's'}" for n, level in counts)
+    lines.append(f"{said}; {fixable} fixable by --fix")
     return "\n".join(lines)
 
 

@@ -89,7 +89,9 @@ def _signature(item: dict) -> str:
             status = os.stat(source)
         except (OSError, ValueError):
             return ""
-        seen += [os.path.abspath(source), status.st_size, status.st_mtime_ns]
+        # A copy may keep size and mtime of what it replaces (cp -p, rsync -t), not ctime.
+        times = [status.st_mtime_ns, status.st_ctime_ns]
+        seen += [os.path.abspath(source), status.st_size, *times]
     return sha256_json(seen)
 
 

@@ -3,7 +3,8 @@
 
 import argparse
 import inspect
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +24,29 @@ def check_numbers(args: argparse.Namespace) -> None:
     """Refuse numbers that ESPnet would take and could not use.
 
     Raises:
-        UsageError: One is too small.
+        UsageError: One is too small, or not a number.
     """
+    for key, value in vars(args).items():
+        for place, number in _floats(key, value):
+            if math.isnan(number):
+                raise UsageError(f"{place} is not a number", place, "give a number")
     for key, least in AT_LEAST.items():
         values = getattr(args, key, None)
         for value in values if isinstance(values, list | tuple) else [values]:
             if value is not None and value < least:
                 raise UsageError(f"{key} must be at least {least}, not {value}", key)
+
+
+def _floats(place: str, value: Any) -> Iterator[tuple[str, float]]:
+    """Yield the numbers in nested options, each with its dotted name."""
+    if isinstance(value, float):
+        yield place, value
+    elif isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from _floats(f"{place}.{key}", inner)
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            yield from _floats(place, inner)
 
 
 def check_sections(task: type, args: argparse.Namespace) -> None:
@@ -78,9 +95,10 @@ def option_help(option: str) -> str:
         what = f"ESPnet's training has no option '{option}'"
         raise UsageError(what, "--help", nearest(option, actions))
     a = actions[option]
-    kind = getattr(a.type, "__name__", None) or "section" if option.endswith("_conf") else a.type
+    kind = "section" if option.endswith("_conf") else getattr(a.type, "__name__", "text")
+    kind = {"<lambda>": "text", "int_or_none": "int", "str_or_none": "text"}.get(kind, kind)
     lines = [a.help or "an option of ESPnet's training"]
-    lines += [f"  type:    {getattr(kind, '__name__', kind) or 'text'}", f"  default: {a.default}"]
+    lines += [f"  type:    {kind}", f"  default: {a.default}"]
     lines += [f"  one of:  {', '.join(map(str, a.choices))}"] if a.choices else []
     return "\n".join(lines)
 

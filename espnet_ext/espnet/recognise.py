@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from espnet_ext.errors import DataError, EspnetExtError, UsageError
+from espnet_ext.errors import DataError, EspnetExtError, UsageError, told
 from espnet_ext.espnet import fastimport
 from espnet_ext.espnet.compat import quiet_import
 from espnet_ext.frames import rate_hz
@@ -207,7 +207,7 @@ def shortest_samples(model: Any, fs: int) -> int:
         refused, taken = taken, 2 * taken
         if taken > _SEARCHED_S * fs:
             what = f"the model's encoder refuses {refused / fs:.1f} s of audio"
-            raise EspnetExtError(f"{what}: {type(error).__name__}: {error}", "encode") from error
+            raise EspnetExtError(f"{what}: {told(error)}", "encode") from error
     while taken - refused > 1:
         middle = (taken + refused) // 2
         if _refusal(model, middle) is None:

@@ -20,7 +20,7 @@ import torch
 from espnet2.tasks.abs_task import optim_classes, scheduler_classes
 from torch import nn
 
-from espnet_ext.errors import EspnetExtError, UsageError, nearest
+from espnet_ext.errors import EspnetExtError, UsageError, nearest, told
 from espnet_ext.espnet import schedules
 from espnet_ext.espnet.compat import provide_editdistance, quiet_import
 from espnet_ext.espnet.init import Shapes, tokens_of
@@ -83,8 +83,8 @@ def build(
             return Built(waits=f"{e.what} ({e.where})")
         _freeze(model, args.freeze_param)
         _optimisers(task, args, model)
-        told = _statistics(model, args) if stock else {}
-        check_criteria(args, checkpoint, told)
+        statistics = _statistics(model, args) if stock else {}
+        check_criteria(args, checkpoint, statistics)
         shapes = {k: tuple(v.shape) for k, v in model.state_dict().items()}
         count = sum(p.numel() for p in model.parameters() if p.requires_grad)
         del model
@@ -92,24 +92,26 @@ def build(
     return Built(shapes, count, tokens)
 
 
-def check_criteria(args: argparse.Namespace, checkpoint: str, told: Mapping[str, Any]) -> None:
+def check_criteria(
+    args: argparse.Namespace, checkpoint: str, statistics: Mapping[str, Any]
+) -> None:
     """Check that the criteria are computed, and that the wanted checkpoint will be written.
 
     Args:
         args: Options of the training.
         checkpoint: Name of the model file that later stages take.
-        told: Statistics of a validation batch; empty if none was computed.
+        statistics: Of a validation batch; empty if none was computed.
 
     Raises:
         UsageError: They are not.
     """
     wanted = [(part, key) for part, key, *_ in args.best_model_criterion]
     for part, key in wanted:
-        if told and part == "valid" and key in told and told[key] is None:
-            have = sorted(k for k, v in told.items() if v is not None)
+        if statistics and part == "valid" and statistics.get(key) is None:
+            have = sorted(k for k, v in statistics.items() if v is not None)
             raise UsageError(
                 f"validation does not compute '{key}' with this model",
-                "best_model_criterion", f"one of {', '.join(have)}",
+                "best_model_criterion", nearest(key, have),
             )  # fmt: skip
     if not (match := _CHECKPOINT.fullmatch(checkpoint)):
         return
@@ -144,7 +146,7 @@ def _told(what: str) -> Iterator[None]:
     except OSError as e:
         raise UsageError(f"{what}: {e.strerror or e}", e.filename) from e
     except Exception as e:
-        raise UsageError(f"{what}: {type(e).__name__}: {e}", _section_of(e)) from e
+        raise UsageError(f"{what}: {told(e)}", _section_of(e)) from e
 
 
 def _section_of(error: Exception) -> str | None:

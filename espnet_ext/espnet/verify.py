@@ -6,7 +6,7 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 
-from espnet_ext.errors import EspnetExtError
+from espnet_ext.errors import EspnetExtError, told
 from espnet_ext.espnet.checkpoint import load
 
 
@@ -52,7 +52,7 @@ def verify_stock(config: Path, model_file: Path) -> Verdict:
         model, _ = StockASRTask.build_model_from_file(config, None)
     except Exception as e:
         raise EspnetExtError(
-            f"stock ESPnet cannot build the model: {type(e).__name__}: {e}",
+            f"stock ESPnet cannot build the model: {told(e)}",
             config,
             "keep 'model: espnet' and put the method's settings under further top-level keys",
         ) from e

@@ -68,7 +68,7 @@ def main(argv: list[str]) -> int:
 def transcribe_main(argv: list[str]) -> int:
     """Run ``espnet-ext transcribe``; return the exit code."""
     if not argv or "--help" in argv or "-h" in argv:
-        print((__doc__ or "").rstrip())
+        print(_transcribe_help())
         return 0 if argv else 2
     args = _parse(_transcribe_parser(), argv)
     result = _transcribe(args, args.out)
@@ -76,6 +76,14 @@ def transcribe_main(argv: list[str]) -> int:
     wer = "" if result.wer is None else f", WER {result.wer:.2f} % (lower-cased)"
     print(f"{args.out}: {len(result.texts)} utterances, real time factor {rtf:.4f}{wer}")
     return 0
+
+
+def _transcribe_help() -> str:
+    """Return what the text above says of this command, with the options that both have."""
+    options, own = (__doc__ or "").split("\nusage: ")
+    of_asr = {a for action in _transcribe_parser()._actions for a in action.option_strings}
+    shared = [line for line in options.splitlines() if line.strip().split(" ")[0] in of_asr]
+    return "usage: " + "\n".join([own.rstrip(), "", *shared])
 
 
 def _asr_options(p: argparse.ArgumentParser) -> None:

@@ -13,7 +13,7 @@ from espnet_ext.recipe.environment import check_environment, require_environment
 from espnet_ext.recipe.executor import dask_settings
 from espnet_ext.recipe.stages import PHASES, Context, Plan, Stage, find
 from espnet_ext.recipe.steps import launch
-from espnet_ext.recipe.steps.format import warn_of_overlaps
+from espnet_ext.recipe.steps.format import warn_of_sets
 
 SAMPLE = 3  # audio files opened per set
 
@@ -46,7 +46,7 @@ def doctor(ctx: Context, chosen: tuple[Stage, ...]) -> int:
         say(f"{'FAIL' if problem else 'ok  '}  {name}" + (f": {problem}" if problem else ""))
         code = code or (problem.exit_code if problem else 0)
     if ctx.recipe.format is not None and not ctx.recipe.format.code:
-        warn_of_overlaps(ctx)
+        warn_of_sets(ctx)
     say("ready" if code == 0 else "not ready")
     return code
 

@@ -3,6 +3,7 @@
 
 import dataclasses
 import logging
+import os
 import shlex
 import signal
 import sys
@@ -12,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from espnet_ext import files
-from espnet_ext.errors import EspnetExtError, UsageError, of_system
+from espnet_ext.errors import EspnetExtError, UsageError, of_system, told
 from espnet_ext.progress import duration
 from espnet_ext.recipe import config, content, lock, options, processes, records, stages
 from espnet_ext.recipe.console import say, stage_log
@@ -24,7 +25,12 @@ def main(argv: list[str] | None = None) -> int:
     """Run from the current directory; return the exit code (0 to 3; 128 + n on signal n)."""
     try:
         with processes.stop_on_signals():
-            return _main(sys.argv[1:] if argv is None else argv)
+            code = _main(sys.argv[1:] if argv is None else argv)
+            sys.stdout.flush()
+            return code
+    except BrokenPipeError:  # the reader has enough, as in './run.sh --help | head'
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
     except KeyboardInterrupt as e:
         stopped = e if isinstance(e, processes.Stopped) else processes.Stopped(signal.SIGINT)
         how = "interrupted" if stopped.signum == signal.SIGINT else f"stopped by {stopped}"
@@ -60,6 +66,8 @@ def _main(argv: list[str]) -> int:
     except EspnetExtError as e:
         print(f"error: {e}", file=sys.stderr)
         return e.exit_code
+    except BrokenPipeError:
+        raise
     except Exception as e:
         if "--debug" in argv:
             raise
@@ -67,7 +75,7 @@ def _main(argv: list[str]) -> int:
             print(f"error: {known}", file=sys.stderr)
             return known.exit_code
         frame = _frame(e)
-        print(f"error: {type(e).__name__}: {e}\n  where: {frame}  (add --debug)", file=sys.stderr)
+        print(f"error: {told(e)}\n  where: {frame}  (add --debug)", file=sys.stderr)
         return 1
 
 
@@ -213,7 +221,7 @@ def _failed(ctx: Context, stage: Stage, log: Path, error: Exception) -> int:
     if not isinstance(error, EspnetExtError):
         error = of_system(error) or error
     expected = isinstance(error, EspnetExtError)
-    text = str(error) if expected else f"{type(error).__name__}: {error}"
+    text = str(error) if expected else told(error)
     if not expected:
         text += f"\n  where: {_frame(error)}"
     with suppress(OSError), open(log, "a", encoding="utf-8") as f:  # the disk may be full

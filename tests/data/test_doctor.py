@@ -44,7 +44,7 @@ def test_audio_that_no_model_can_use_is_named(src, tmp_path, capsys):
         ("silent", "silent: the peak is 0"),
     ):
         assert f"{utt}: " in said and what in said
-    assert "ok: " not in said and "3 errors, 1 warnings" in said
+    assert "ok: " not in said and "3 errors, 1 warning;" in said
     assert main(["--data", str(src), "--channel", "1"]) == 3
     said = capsys.readouterr().out
     assert "no channel 1: the audio has 1" in said and "opposite" not in said
@@ -98,7 +98,7 @@ def test_odd_text_is_warned_of_with_its_line(src, text, capsys):
     assert main([f"--data={src}"]) == 0
     said = capsys.readouterr().out
     assert f"{src}/text:2: b: " in said and ODD[text] in said and "(and 1 more lines)" in said
-    assert "0 errors, 1 warnings" in said
+    assert "0 errors, 1 warning;" in said
 
 
 def test_tidy_text_is_one_form_and_stays_it():

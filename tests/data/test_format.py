@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 import json
+import os
 import pickle
 import shutil
 import tracemalloc
@@ -300,3 +301,14 @@ def test_a_rerun_needs_no_more_memory_than_the_first_run(src, tmp_path):
         tracemalloc.stop()
     assert done.reused == 500
     assert peaks[1] < 1.1 * peaks[0] < 2500  # bytes an utterance
+
+
+def test_a_file_replaced_with_its_size_and_time_is_read_again(src, tmp_path):
+    fill(src, {"a": noise("a.wav"), "b": noise("b.wav")})
+    format_dir(src, tmp_path / "dst", FormatOptions())
+    before = os.stat("a.wav")
+    sf.write("a.wav", np.zeros(before.st_size // 2 - 22), 16000)
+    os.utime("a.wav", ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert os.stat("a.wav").st_size == before.st_size
+    done = format_dir(src, tmp_path / "dst", FormatOptions())
+    assert done.reused == 1 and [d[:2] for d in done.dropped] == [("a", "silent")]

@@ -145,3 +145,13 @@ def test_doctor_tells_what_the_sets_share(folder, capfd):
     out = capfd.readouterr().out
     assert "warning: train and test share 1 utterance ids (b)" in out
     assert "1 of 2 texts of test (50.0 %) are texts of train, too" in out
+
+
+def test_doctor_tells_of_audio_below_the_rate_of_the_front_end(folder, capfd):
+    soundfile.write("low.wav", np.zeros(800), 8000)
+    folder.write("data/test/wav.scp", f"a {Path('low.wav').absolute()}\n")
+    for fs, told in ((16000, True), (8000, False)):
+        folder.recipe(format={"fs": fs})
+        runner.main(["--ngpu", "0", "--doctor"])
+        out = capfd.readouterr().out
+        assert ("the audio of test is of 8000 Hz: nothing above 4000 Hz is in it" in out) is told

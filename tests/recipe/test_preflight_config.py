@@ -85,6 +85,10 @@ WRONG = [  # sections, configuration, what is said, parts of the message
     ({}, {"scheduler": "steplr", "scheduler_conf": {}}, "scheduler steplr cannot be built", "step"),
     ({}, {"encoder_conf": {**LAYER, "attention_heads": 3}}, "the model cannot be built", ""),
     ({}, {"encoder_conf": {**LAYER, "input_layer": "conv2d5"}}, "conv2d5", ""),
+    # An assertion without a text shows its line
+    ({}, {"encoder_conf": {**LAYER, "interctc_layer_idx": [9]}}, "interctc_layer_idx", "built"),
+    (args(grad_clip=float("nan")), {}, "grad_clip is not a number", "finetune.args.grad_clip"),
+    (args(optim_conf={"lr": float("nan")}), {}, "optim_conf.lr is not a number", "finetune.args"),
     ({}, {"model_conf": {"ctc_weight": 1.5}}, "the model cannot be built", ""),
     ({}, {"max_epoch": 0}, "max_epoch must be at least 1", "conf/t.yaml: max_epoch"),
     (args(accum_grad=0), {}, "accum_grad must be at least 1", "finetune.args.accum_grad"),
@@ -97,6 +101,9 @@ WRONG = [  # sections, configuration, what is said, parts of the message
     # What later stages take is what the training writes
     ({"finetune": {**PHASE, "model": "valid.cer.ave.pth"}}, {}, "finetune.model", "valid.acc.ave"),
     ({}, {"model_conf": {"ctc_weight": 1.0}}, "does not compute 'acc'", "best_model_criterion"),
+    ({"finetune": {**PHASE, "model": "valid.accc.ave.pth"}},
+     {"best_model_criterion": [["valid", "accc", "max"]]}, "does not compute 'accc'",
+     "did you mean 'acc'?"),
     # Audio and frames
     ({"format": {"fs": 8000}}, {}, "the front end is for 16000 Hz", "audio of 8000 Hz"),
     ({}, {"frontend_conf": {"fs": "8k"}}, "the front end is for 8000 Hz", "frontend_conf.fs"),

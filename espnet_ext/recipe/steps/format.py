@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Stage 2: from ``data/<set>`` to ``dump/<set>``, ready for training."""
 
+import contextlib
 import dataclasses
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from espnet_ext.data.streams import AUDIO, USUAL
-from espnet_ext.errors import UsageError, nearest
+from espnet_ext.errors import EspnetExtError, UsageError, nearest
 from espnet_ext.recipe.console import Progress, say
 from espnet_ext.recipe.schema import Format, Prepare
 from espnet_ext.recipe.stages import Context, Plan
@@ -88,7 +89,7 @@ def run(ctx: Context, plan: Plan) -> None:
     from espnet_ext.recipe.executor import make_executor
 
     f = ctx.recipe.format
-    warn_of_overlaps(ctx)
+    warn_of_sets(ctx)
     with make_executor(ctx.options) as executor:
         for name in sets(ctx):
             labelled = name == ctx.recipe.data.train
@@ -118,13 +119,27 @@ def run(ctx: Context, plan: Plan) -> None:
             _tell(name, report)
 
 
-def warn_of_overlaps(ctx: Context) -> None:
-    """Say what the sets of ``data/`` share: a test must not be in the training."""
+def warn_of_sets(ctx: Context) -> None:
+    """Say what the sets of ``data/`` share, as a test must not be in the training; low rates."""
     from espnet_ext.data.overlap import overlaps
 
     data = ctx.recipe.data
+    for name in sets(ctx):
+        _warn_of_rate(DATA / name / AUDIO, ctx.recipe.format.fs)
     for line in overlaps({s: DATA / s for s in sets(ctx)}, [data.train, *data.also]):
         say(f"  warning: {line}")
+
+
+def _warn_of_rate(scp: Path, fs: int) -> None:
+    """Resampling cannot bring back what a lower rate lost; the first file tells of its set."""
+    from espnet_ext.data.audio import info
+    from espnet_ext.data.tables import iter_table
+
+    with contextlib.suppress(EspnetExtError):  # told where all audio is read
+        path = next((value for _, value in iter_table(scp)), "|") if scp.exists() else "|"
+        if not path.endswith("|") and (rate := info(path).rate) < fs:
+            say(f"  warning: the audio of {scp.parent.name} is of {rate} Hz: nothing above "
+                f"{rate / 2:g} Hz is in it, and format.fs is {fs}")  # fmt: skip
 
 
 def _tell(name: str, report: "FormatReport") -> None:
