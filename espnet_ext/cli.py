@@ -21,11 +21,10 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 3 data or environment not usable.
 """
 
 import json
-import os
 import sys
 from pathlib import Path
 
-from espnet_ext.errors import EspnetExtError, UsageError, nearest
+from espnet_ext.errors import EspnetExtError, UsageError, close_stdout, nearest
 
 STAGES = {"train": ("pretrain", "finetune"), "decode": ("decode",) * 2, "score": ("score",) * 2}
 COMMANDS = (
@@ -84,7 +83,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f"error: {e}", file=sys.stderr)
         return e.exit_code
     except BrokenPipeError:  # as in 'espnet-ext schema | head'
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        close_stdout()
         return 0
 
 

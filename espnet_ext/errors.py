@@ -93,6 +93,11 @@ def told(error: BaseException) -> str:
     return f"{type(error).__name__}: {str(error) or line}"
 
 
+def close_stdout() -> None:
+    """Send what is still to be printed nowhere: the reader of a pipe (head, less) has enough."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def exit_code(main: Callable[[], int | None]) -> int:
     """Run ``main``; tell an error of this family on stderr instead of by a traceback.
 

@@ -164,8 +164,7 @@ def read_frames(
         ContentError: A sample is not finite, or the channels cancel each other.
     """
     speech, found = read_content(f, first, last, where, channel)
-    if fault := found.fault(content.BROKEN):
-        raise content.ContentError(fault, where)
+    found.require(where, content.BROKEN)
     return speech
 
 

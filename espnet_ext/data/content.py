@@ -121,6 +121,15 @@ class Content:
         found = self._faults()
         return next((Fault(r, found[r]) for r in ALL if r in found and r in among), None)
 
+    def require(self, where: object, among: Collection[str] = ALL) -> None:
+        """Refuse audio with one of these faults.
+
+        Raises:
+            ContentError: What is wrong with it; ``where`` is its place.
+        """
+        if fault := self.fault(among):
+            raise ContentError(fault, where)
+
     def _faults(self) -> dict[str, str]:
         if self.not_finite:
             first, count = self.not_finite
@@ -164,8 +173,7 @@ def require(speech: np.ndarray, where: object, among: Collection[str] = ALL) -> 
     Raises:
         ContentError: What is wrong with it; ``where`` is its place.
     """
-    if fault := inspect(speech).fault(among):
-        raise ContentError(fault, where)
+    inspect(speech).require(where, among)
 
 
 def channel_fault(channel: int | None, channels: int) -> str | None:

@@ -27,7 +27,6 @@ usage: espnet-ext transcribe DATA OUT --asr ASR.zip [--beam N] [...]
 import argparse
 import json
 import logging
-import os
 import re
 import sys
 import tempfile
@@ -36,7 +35,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from espnet_ext.data.tables import iter_table
-from espnet_ext.errors import DataError, UsageError, nearest
+from espnet_ext.errors import DataError, UsageError, close_stdout, nearest
 from espnet_ext.ml_lmcl.classifier import IntentClassifier, Prediction
 from espnet_ext.ml_lmcl.options import INFERENCE_MODELS
 from espnet_ext.progress import progress_log
@@ -61,7 +60,7 @@ def main(argv: list[str]) -> int:
             _text(args)
         sys.stdout.flush()
     except BrokenPipeError:  # the reader (head, less) has enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        close_stdout()
     return 0
 
 

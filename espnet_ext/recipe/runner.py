@@ -3,7 +3,6 @@
 
 import dataclasses
 import logging
-import os
 import shlex
 import signal
 import sys
@@ -13,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from espnet_ext import files
-from espnet_ext.errors import EspnetExtError, UsageError, of_system, told
+from espnet_ext.errors import EspnetExtError, UsageError, close_stdout, of_system, told
 from espnet_ext.progress import duration
 from espnet_ext.recipe import config, content, lock, options, processes, records, stages
 from espnet_ext.recipe.console import say, stage_log
@@ -29,7 +28,7 @@ def main(argv: list[str] | None = None) -> int:
             sys.stdout.flush()
             return code
     except BrokenPipeError:  # the reader has enough, as in './run.sh --help | head'
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        close_stdout()
         return 128 + signal.SIGPIPE
     except KeyboardInterrupt as e:
         stopped = e if isinstance(e, processes.Stopped) else processes.Stopped(signal.SIGINT)

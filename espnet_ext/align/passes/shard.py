@@ -36,7 +36,6 @@ CHUNK_FRAMES = 50_000  # of one accumulation
 LONG_BYTES = 1 << 29  # of one utterance; longer ones are searched in blocks
 SEARCH_BYTES = 1 << 31  # of an utterance in blocks: many hours
 TOO_LONG = "too long"
-Failures = list[tuple[str, str, str]]
 Score = Callable[[list[str], list[Graph]], list[torch.Tensor]]
 
 
