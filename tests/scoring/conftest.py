@@ -115,3 +115,14 @@ def record_dict_fixture():
 def intent_record_fixture():
     """The builder of valid run records of classified utterances."""
     return intent_record
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """The figures that are saved."""
+    figure = pytest.importorskip("matplotlib.figure")
+    found, save = [], figure.Figure.savefig
+    monkeypatch.setattr(
+        figure.Figure, "savefig", lambda self, *a, **k: (found.append(self), save(self, *a, **k))
+    )
+    return found

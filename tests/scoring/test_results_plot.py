@@ -11,17 +11,6 @@ from espnet_ext.scoring.results import render_results, write_results
 ERRORS = [(2, 1, 3), (2, 2, 3), (3, 1, 3)]
 
 
-@pytest.fixture
-def drawn(monkeypatch):
-    """The figures that are saved."""
-    figure = pytest.importorskip("matplotlib.figure")
-    found, save = [], figure.Figure.savefig
-    monkeypatch.setattr(
-        figure.Figure, "savefig", lambda self, *a, **k: (found.append(self), save(self, *a, **k))
-    )
-    return found
-
-
 def add_groups(recipe_dir, record_dict, curves=None):
     for seed in range(3):
         for group, less in (("$b", 0), ("a", 1)):

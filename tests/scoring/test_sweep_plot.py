@@ -15,17 +15,6 @@ POINTS = [
 ]
 
 
-@pytest.fixture
-def drawn(monkeypatch):
-    """The figures that are saved."""
-    figure = pytest.importorskip("matplotlib.figure")
-    found, save = [], figure.Figure.savefig
-    monkeypatch.setattr(
-        figure.Figure, "savefig", lambda self, *a, **k: (found.append(self), save(self, *a, **k))
-    )
-    return found
-
-
 def test_a_png_is_written_and_does_not_depend_on_the_order(tmp_path):
     pytest.importorskip("matplotlib")
     paths = [tmp_path / "a.png", tmp_path / "new" / "b.png"]
