@@ -121,6 +121,10 @@ class Tokens:
     symbols: Annotated[list[str], "Symbols that stay one token, e.g. tags"] = field(
         default_factory=list
     )
+    tagged: Annotated[
+        bool, "char, word: every tag of the training texts (<city>) and > stay one token, too"
+    ] = False
+    also: Annotated[bool, "Learn from the texts of data.also as well: one list for all"] = False
     text: Annotated[str, "Further text file to learn from"] = ""
     file: Annotated[
         str, "Token list to use, a token on each line; bpe: a .model, or a list beside bpe.model"

@@ -4,7 +4,7 @@
 import pytest
 
 from espnet_ext.data.transcripts import tidy
-from espnet_ext.errors import UsageError
+from espnet_ext.errors import DataError, UsageError
 from espnet_ext.recipe.steps import tokens
 
 TEXT = {"a1": "go to <city> rome >", "a2": "gg", "a3": "add 10 %"}
@@ -99,3 +99,61 @@ def test_text_is_not_held_in_memory(folder):
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 2e5
+
+
+def tagged_sets(folder, **more):
+    texts = {
+        "train": {"u1": "vorrei <città> Le Mans >", "u2": "<prenota> >"},
+        "train_ar": {"u1": "<city> القاهرة >"},
+        "dev": {"u1": "<never> x >"},
+        **more,
+    }
+    for name, rows in texts.items():
+        folder.write(f"dump/{name}/text", "".join(f"{u} {t}\n" for u, t in rows.items()))
+    folder.recipe(
+        tokens={"type": "char", "tagged": True, "also": True}, format={},
+        data={"train": "train", "also": ["train_ar"], "valid": "dev", "test": []},
+    )  # fmt: skip
+    ctx = folder.context("tokens")
+    tokens.run(ctx, tokens.plan(ctx))
+    out = tokens.folder(ctx)
+    return ctx, (out / "tokens.txt").read_text().splitlines(), out
+
+
+def test_tags_of_all_training_texts_become_symbols_and_no_other(folder):
+    from espnet2.text.char_tokenizer import CharTokenizer
+
+    ctx, made, out = tagged_sets(folder)
+    assert {"<città>", "<prenota>", "<city>", ">", "<space>"} <= set(made)
+    assert "<never>" not in made and not {"<", "|"} & set(made)
+    # Characters and tags of the training texts, and ESPnet's three with the space and the mark.
+    characters = set("vorreiLeMansالقاهرة")
+    assert len(made) == len(characters) + 3 + len(["<blank>", "<unk>", "<space>", ">", "<sos/eos>"])
+    stock = CharTokenizer(non_linguistic_symbols=out / "symbols.txt")
+    split = tokens.splitter(ctx.recipe.tokens, out)
+    text = "vorrei <città> Le Mans > <prenota> > <city> القاهرة >"
+    assert stock.tokens2text(stock.text2tokens(text)) == text
+    assert split(text) == stock.text2tokens(text)
+    option = tokens.token_options(ctx)
+    assert option[option.index("--non_linguistic_symbols") + 1] == str(out / "symbols.txt")
+
+
+def test_the_example_of_media_is_eighteen_symbols(folder):
+    text = "<response> no > <localisation-ville> Le Mans >"
+    ctx, _, out = tagged_sets(folder, train={"u1": text})
+    split = tokens.splitter(ctx.recipe.tokens, out)(text)
+    shown = " ".join("_" if s == "<space>" else s for s in split)
+    assert shown == "<response> _ n o _ > _ <localisation-ville> _ L e _ M a n s _ >"
+
+
+@pytest.mark.parametrize("bad", ["a < b", "<city> rome", "<a> <b> x > >", "x > y"])
+def test_text_with_marks_that_are_no_tags_is_told_with_its_line(folder, bad):
+    with pytest.raises(DataError) as e:
+        tagged_sets(folder, train={"u1": "fine", "u2": bad})
+    assert "dump/train/text:2, utterance u2" in str(e.value)
+
+
+def test_bpe_does_not_find_tags(folder):
+    with pytest.raises(UsageError, match="BPE"):
+        folder.recipe(tokens={"type": "bpe", "tagged": True}, format={})
+        tokens.plan(folder.context("tokens"))

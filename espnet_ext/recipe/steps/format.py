@@ -79,7 +79,8 @@ def _units(ctx: Context) -> str | None:
     """What an utterance needs at least one CTC frame for: exact for characters, else a bound."""
     if ctx.recipe.tokens is None:
         return None
-    return "char" if ctx.recipe.tokens.type == "char" else "word"
+    t = ctx.recipe.tokens
+    return "char" if t.type == "char" and not (t.tagged or t.symbols) else "word"
 
 
 def run(ctx: Context, plan: Plan) -> None:

@@ -16,6 +16,7 @@ from espnet_ext.recipe.schema import Tokens
 from espnet_ext.recipe.stages import Context, Plan
 from espnet_ext.recipe.steps import tokens_given
 from espnet_ext.recipe.steps.format import DUMP
+from espnet_ext.text import tagged
 
 FIRST, LAST = ("<blank>", "<unk>"), "<sos/eos>"  # ESPnet's own
 TYPES = ("bpe", "char", "word")
@@ -37,7 +38,7 @@ def token_options(ctx: Context) -> list[str]:
     options += ["--token_list", str(folder(ctx) / "tokens.txt")]
     if ctx.recipe.tokens.type == "bpe":
         options += ["--bpemodel", str(folder(ctx) / "bpe.model")]
-    elif ctx.recipe.tokens.symbols:
+    elif ctx.recipe.tokens.symbols or ctx.recipe.tokens.tagged:
         options += ["--non_linguistic_symbols", str(folder(ctx) / "symbols.txt")]
     return options
 
@@ -47,13 +48,19 @@ def plan(ctx: Context) -> Plan:
     t, out = ctx.recipe.tokens, folder(ctx)
     if t.type not in TYPES:
         raise UsageError(f"tokens.type cannot be '{t.type}'", None, nearest(t.type, TYPES))
+    if t.tagged and t.type == "bpe":
+        how = "tokens.type: char, or name the tags in tokens.symbols"
+        raise UsageError("BPE does not find tags by itself", "tokens.tagged", how)
     train = DUMP / ctx.recipe.data.train
-    texts = [train / "text"] + ([Path(t.text)] if t.text else [])
+    also = [DUMP / name for name in ctx.recipe.data.also] if t.also else []
+    texts = [d / "text" for d in (train, *also)] + ([Path(t.text)] if t.text else [])
     if t.file:
         tokens_given.read_list(t)  # what is wrong with it is told before time is spent
         texts += tokens_given.files(t)
     stock = []
-    if t.type != "bpe" and not (t.symbols or t.text or t.file):  # ESPnet has no program for these
+    if t.type != "bpe" and not (
+        t.symbols or t.text or t.file or t.tagged or t.also
+    ):  # ESPnet has no program for these
         stock = [
             "python -m espnet2.bin.tokenize_text --token_type "
             f"{t.type} --field 2- --input {train}/text --output {out}/tokens.txt "
@@ -63,12 +70,16 @@ def plan(ctx: Context) -> Plan:
     return Plan(
         needs=texts,
         makes=[out / "tokens.txt"],
-        settings={
-            k: v for k, v in vars(t).items() if k not in ("code", "args") and (k, v) != ("file", "")
-        },
+        settings=_settings(t),
         disk_mb=1,
         stock=stock,
     )
+
+
+def _settings(t: Tokens) -> dict:
+    """What the list depends on; what came later is told where it is asked for."""
+    later = {"file", "tagged", "also"}
+    return {k: v for k, v in vars(t).items() if k not in ("code", "args") and (v or k not in later)}
 
 
 def run(ctx: Context, plan: Plan) -> None:
@@ -81,8 +92,9 @@ def run(ctx: Context, plan: Plan) -> None:
         if ctx.recipe.tokens.type == "bpe":
             tokens = _train_bpe(ctx, tmp, plan.needs)
         else:
-            tokens = _count(ctx, _sentences(plan.needs))
-            write_text(tmp / "symbols.txt", "".join(f"{s}\n" for s in ctx.recipe.tokens.symbols))
+            symbols = _symbols(ctx.recipe.tokens, plan.needs)
+            write_text(tmp / "symbols.txt", "".join(f"{s}\n" for s in symbols))
+            tokens = _count(ctx, tmp, symbols, _sentences(plan.needs))
         lines = [*FIRST, *tokens, LAST]
         write_text(tmp / "tokens.txt", "".join(f"{t}\n" for t in lines))
     say(f"  {len(lines)} tokens in {out}/tokens.txt")
@@ -150,16 +162,30 @@ def _warn_of_lost(model: Any, characters: Counter) -> None:
             "count as errors (tokens.normalization: identity keeps most)")  # fmt: skip
 
 
-def _count(ctx: Context, sentences: Iterable[str]) -> list[str]:
+def _symbols(t: Tokens, texts: Iterable[Path]) -> list[str]:
+    """Return the given symbols and, if asked for, the tags of the texts.
+
+    Raises:
+        DataError: A text has unbalanced or nested tags, or ``<`` or ``>`` that is no tag.
+    """
+    if not t.tagged:
+        return t.symbols
+    for path in texts:
+        for number, (utt, text) in enumerate(iter_table(path), 1):
+            tagged.check(tidy(text), f"{path}:{number}, utterance {utt}")
+    found = tagged.symbols(_sentences(texts))
+    return [*t.symbols, *(s for s in found if s not in t.symbols)]
+
+
+def _count(ctx: Context, out: Path, symbols: list[str], sentences: Iterable[str]) -> list[str]:
     """Return characters or words by falling frequency, ties as they come (as ESPnet does)."""
-    t = ctx.recipe.tokens
-    split = splitter(t, None)
+    split = splitter(ctx.recipe.tokens, out)
     counts = Counter(token for sentence in sentences for token in split(sentence))
     if not counts:
         raise DataError("the training text is empty", DUMP / ctx.recipe.data.train / "text")
     ordered = [w for w, _ in counts.most_common()]
-    known = {*t.symbols, *FIRST, LAST}
-    return [*t.symbols, *(w for w in ordered if w not in known)]
+    known = {*symbols, *FIRST, LAST}
+    return [*symbols, *(w for w in ordered if w not in known)]
 
 
 def splitter(t: Tokens, out: Path | None, kind: type = int) -> Callable[[str], list]:
@@ -167,7 +193,7 @@ def splitter(t: Tokens, out: Path | None, kind: type = int) -> Callable[[str], l
 
     Args:
         t: The settings.
-        out: Folder of the token list.
+        out: Folder of the token list, with the ``symbols.txt`` of tagged texts.
         kind: Type of the tokens of BPE: ``int`` or ``str``.
     """
     if t.type == "bpe":
@@ -177,6 +203,9 @@ def splitter(t: Tokens, out: Path | None, kind: type = int) -> Callable[[str], l
         return lambda text: model.encode(text, out_type=kind)
     if t.type == "word":
         return str.split
-    symbols = sorted(t.symbols, key=len, reverse=True)
+    given = t.symbols
+    if t.tagged:
+        given = (out / "symbols.txt").read_text(encoding="utf-8").splitlines()
+    symbols = sorted(given, key=len, reverse=True)
     token = re.compile("|".join([*map(re.escape, symbols), "."]))
     return lambda text: ["<space>" if c == " " else c for c in token.findall(text)]

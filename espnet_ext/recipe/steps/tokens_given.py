@@ -12,6 +12,7 @@ from espnet_ext.errors import DataError, UsageError
 from espnet_ext.files import write_text
 from espnet_ext.recipe.console import say
 from espnet_ext.recipe.schema import Tokens
+from espnet_ext.text import tagged
 
 BLANK, UNKNOWN, LAST = "<blank>", "<unk>", "<sos/eos>"  # ESPnet's own
 MODEL = "bpe.model"
@@ -66,7 +67,7 @@ def _check(t: Tokens, tokens: list[str], path: Path) -> None:
             raise DataError(f"'{token}' stands twice, first in line {first[token]}", where)
         first[token] = number
         known = (BLANK, UNKNOWN, LAST, "<space>", *t.symbols)
-        if t.type == "char" and len(token) > 1 and token not in known:
+        if t.type == "char" and len(token) > 1 and token not in known and not _is_tag(t, token):
             how = "tokens.type: word or bpe, or add it to tokens.symbols"
             raise DataError(f"'{token}' is no character", where, how)
     for token, number in ((BLANK, 1), (LAST, len(tokens))):
@@ -75,6 +76,10 @@ def _check(t: Tokens, tokens: list[str], path: Path) -> None:
             raise DataError(f"'{token}' must stand in line {number}", f"{path}:{number}", how)
     if UNKNOWN not in first:
         raise DataError(f"the list has no '{UNKNOWN}'", path)
+
+
+def _is_tag(t: Tokens, token: str) -> bool:
+    return t.tagged and token[0] + token[-1] == "<>"
 
 
 def _pieces(model: Path) -> list[str]:
@@ -97,7 +102,10 @@ def copy(t: Tokens, out: Path) -> list[str]:
     if t.type == "bpe":
         shutil.copyfile(files(t)[-1], out / MODEL)
     else:
-        write_text(out / "symbols.txt", "".join(f"{s}\n" for s in t.symbols))
+        tags = [x for x in tokens if _is_tag(t, x) or (t.tagged and x == tagged.CLOSE)]
+        own = (BLANK, UNKNOWN, LAST, "<space>", *t.symbols)
+        symbols = [*t.symbols, *(x for x in tags if x not in own)]
+        write_text(out / "symbols.txt", "".join(f"{s}\n" for s in symbols))
     write_text(out / "tokens.txt", "".join(f"{x}\n" for x in tokens))
     return tokens
 
