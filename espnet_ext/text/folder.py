@@ -16,6 +16,10 @@ from espnet_ext.text.tokenizer import ABOUT, About
 
 SPECIAL = ("<s>", "<pad>", "</s>", "<unk>", "<mask>")
 NAMES = ("bos", "pad", "eos", "unk", "mask")
+# Of which one file must be there; the second of weights lists several files of a large model.
+CONFIG = ("config.json",)
+TOKENIZERS = ("tokenizer.json", "vocab.json", "vocab.txt")
+WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
 
 
 @dataclass(frozen=True)
@@ -99,18 +103,22 @@ def pretrained(source: str, args: EncoderArgs) -> tuple[Any, Any]:
     return model, tokenizer
 
 
-def check_folder(folder: Path) -> None:
+def check_folder(folder: Path, variable: str = VARIABLE) -> None:
     """Check that a folder has what a pre-trained encoder needs.
+
+    Args:
+        folder: To be looked at.
+        variable: That names it, for messages.
 
     Raises:
         DataError: A file is missing, or the weights are a pickle.
     """
-    for name in ("config.json", "tokenizer.json|vocab.json|vocab.txt", "model.safetensors"):
-        if not any((folder / n).exists() for n in name.split("|")):
-            how = f"{VARIABLE} names a folder with config.json, a tokenizer and model.safetensors"
+    for names in (CONFIG, TOKENIZERS, WEIGHTS):
+        if not any((folder / n).exists() for n in names):
+            how = f"{variable} names a folder with config.json, a tokenizer and model.safetensors"
             if (folder / "pytorch_model.bin").exists():
                 how += "; weights in a pickle are not read: save them as safetensors first"
-            raise DataError(f"there is no {name.replace('|', ' or ')}", folder, how)
+            raise DataError(f"there is no {' or '.join(names)}", folder, how)
 
 
 def random_encoder(args: EncoderArgs, texts: list[str]) -> tuple[Any, Any]:

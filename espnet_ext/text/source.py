@@ -1,26 +1,45 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where the pre-trained text encoder comes from: $TEXT_ENCODER, or nowhere."""
+"""Where a pre-trained encoder comes from: $TEXT_ENCODER, $SENTENCE_ENCODER, or nowhere."""
 
 import json
 import os
+from dataclasses import dataclass
 from pathlib import Path
 
-VARIABLE = "TEXT_ENCODER"
-RECORD = Path(".stages/tokens.json")  # of the stage that made dump/text_encoder
+
+@dataclass(frozen=True)
+class Source:
+    """A variable that names a folder or a model of the hub, and where a run writes down its value.
+
+    Attributes:
+        variable: Of the environment.
+        record: Of the stage that used it: unset after a first run means the same as then.
+        key: Of the record's settings.
+    """
+
+    variable: str
+    record: Path
+    key: str
 
 
-def encoder_source() -> str:
+TEXT = Source("TEXT_ENCODER", Path(".stages/tokens.json"), "source")
+SENTENCE = Source("SENTENCE_ENCODER", Path(".stages/format.json"), "sentence_encoder")
+VARIABLE, RECORD = TEXT.variable, TEXT.record
+
+
+def encoder_source(kind: Source = TEXT) -> str:
     """Return the folder (absolute) or hub name of the pre-trained encoder; empty for none.
 
     A relative path is meant from where run.sh was called. Unset after a first run means the same as
-    then; ``TEXT_ENCODER=none`` goes back to an encoder of the recipe's own.
+    then; ``TEXT_ENCODER=none`` goes back to the recipe's own encoder.
     """
-    given = os.environ.get(VARIABLE)
+    given = os.environ.get(kind.variable)
     if given is None:
         try:
-            return json.loads(RECORD.read_text(encoding="utf-8"))["settings"]["source"]
+            known = json.loads(kind.record.read_text(encoding="utf-8"))["settings"][kind.key]
         except (OSError, ValueError, KeyError, TypeError):
             return ""
+        return known if isinstance(known, str) else ""
     if given in ("", "none"):
         return ""
     called_from = os.environ.get("ESPNET_EXT_CALLED_FROM") or os.getcwd()
