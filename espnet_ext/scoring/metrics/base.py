@@ -9,6 +9,7 @@ value is a function of summed counts, so that utterances and seeds can be resamp
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal, get_args
 
 import numpy as np
@@ -74,6 +75,8 @@ class Metric:
         ref_file: Table of the references below ``data/<set>/``.
         hyp_file: Table of the hypotheses below ``exp/<name>/decode/<method>/<set>/``.
         note: One sentence for the results page: how it counts.
+        files: Takes references, hypotheses and the folder of the hypotheses; writes what helps a
+            person there, after scoring. Called once a set; may raise SetupError without matplotlib.
     """
 
     name: str
@@ -87,6 +90,7 @@ class Metric:
     ref_file: str = "text"
     hyp_file: str = "text"
     note: str = ""
+    files: Callable[[Mapping[str, str], Mapping[str, str], Path], None] | None = None
 
     def __post_init__(self):
         names = [*self.counts, *self.details]

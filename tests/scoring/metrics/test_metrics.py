@@ -115,3 +115,11 @@ def test_counts_that_are_none_are_refused(rows):
     metric = Metric("m", "M", "lower", ("n", "of"), lambda refs, hyps: rows)
     with pytest.raises(DataError, match="metric m"):
         metric.score_set({"u": ""}, {"u": ""})
+
+
+def test_words_and_characters_of_tagged_text_are_those_without_tags():
+    refs, hyps = {"u": "à <ville> le mans >"}, {"u": "à <town> la mans"}
+    for name, plain in (("wer", "wer_plain"), ("cer", "cer_plain")):
+        found = metrics.find(plain).score_set(refs, hyps).totals
+        assert found == metrics.find(name).score_set({"u": "à le mans"}, {"u": "à la mans"}).totals
+    assert metrics.find("cer_plain").title == "ChER"  # CER is that of concepts

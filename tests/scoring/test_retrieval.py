@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Retrieval accuracy and cosines as metrics."""
+
+import numpy as np
+import pytest
+
+from espnet_ext.errors import DataError
+from espnet_ext.scoring import metrics
+
+
+def test_a_hit_is_the_right_meaning():
+    metric = metrics.find("retrieval")
+    scored = metric.score_set({"a": "m1", "b": "m 2"}, {"a": "m1", "b": "m1"})
+    assert metric.of_totals(scored.totals) == 50.0
+    assert (metric.ref_file, metric.hyp_file) == ("meaning", "retrieved")
+    assert metrics.find("retrieval_other").hyp_file == "retrieved_other"
+    with pytest.raises(DataError, match="no sentence to retrieve"):
+        metric.score_set({"a": "m1"}, {"a": ""})
+    with pytest.raises(DataError, match="no meaning"):
+        metric.score_set({"a": ""}, {"a": "m1"})
+
+
+def test_the_mean_cosine_is_kept_in_whole_counts():
+    metric = metrics.find("cosine")
+    values = np.array([-1.0, 0.123456, 1.0000001, 0.5])
+    refs = dict.fromkeys("abcd", "oui")
+    scored = metric.score_set(refs, dict(zip("abcd", map(str, values), strict=True)))
+    assert metric.of_totals(scored.totals) == pytest.approx(100 * values.mean(), abs=1e-4)
+    assert metric.is_better(1.0)
+    assert np.isnan(metric.value(np.zeros((1, 2)))).all()
+
+
+@pytest.mark.parametrize("text", ["nan", "", "1.1", "x", "inf"])
+def test_what_is_no_cosine_is_refused(text):
+    with pytest.raises(DataError, match="is no cosine"):
+        metrics.find("cosine").score_set({"a": "oui"}, {"a": text})
