@@ -6,7 +6,7 @@
   align   COMMAND ...                hybrid triphone alignment; 'espnet-ext align' lists commands
   simulate-asr COMMAND ...           ASR-like text from manual text; 'espnet-ext simulate-asr'
   train | decode | score [options]   the stages of that name of the recipe in this folder
-  decode  --model MODEL [FILE]       intents of transcripts or audio; 'decode --model --help'
+  decode  --model MODEL ...          intents or concepts by a model; 'decode --model --help'
   transcribe DATA OUT --asr ASR.zip  ASR transcripts of a data folder, by an ESPnet model
   results [DIR]                      write every RESULTS.md below DIR (default: .) from run records
   evidence FILE.yaml                 train and score all systems of a claim over seeds
@@ -41,8 +41,10 @@ COMMANDS = (
     "version",
     *STAGES,
 )
-
-
+# What uses a model, by the section of its configuration that names the method.
+DECODERS = {
+    "ml_lmcl": "espnet_ext.ml_lmcl.decode_command",
+}
 HELP = {  # of commands that have no module of their own
     "results": """usage: espnet-ext results [DIR]
 
@@ -69,7 +71,7 @@ def main(argv: list[str] | None = None) -> int:
     command, rest = argv[0], argv[1:]
     try:
         if command == "decode" and any(x.partition("=")[0] == "--model" for x in rest):
-            return _intents("main", rest)
+            return _of_model("main", "decode", rest)
         if command in STAGES:
             first, last = STAGES[command]
             return _recipe(["--stage", first, "--stop-stage", last, *rest])
@@ -145,13 +147,38 @@ def _sweep(argv: list[str]) -> int:
 
 
 def _transcribe(argv: list[str]) -> int:
-    return _intents("transcribe_main", argv)
+    return _run(f"{DECODERS['ml_lmcl']}:transcribe_main", argv)
 
 
-def _intents(function: str, argv: list[str]) -> int:
+def _of_model(function: str, command: str, argv: list[str]) -> int:
+    """Run a command of the method that made the model; ask each for its help without one."""
+    model = _value("--model", argv)
+    if model is None and any(x in ("-h", "--help") for x in argv):
+        for i, module in enumerate(DECODERS.values()):
+            print(end="\n" if i else "")
+            _run(f"{module}:{function}", ["--help"])
+        return 0
+    if model is None:
+        raise UsageError("--model: expected one argument", f"espnet-ext {command}", "--help")
+    from espnet_ext.espnet.model_kind import method_of
+
+    return _run(f"{DECODERS[method_of(model, DECODERS)]}:{function}", argv)
+
+
+def _value(option: str, argv: list[str]) -> str | None:
+    """Return the value of an option as it was last given; None where it has none."""
+    value = None
+    for here, after in zip(argv, [*argv[1:], "-"], strict=True):
+        name, equals, given = here.partition("=")
+        if name == option and (equals or not after.startswith("-")):
+            value = (given if equals else after) or None
+    return value
+
+
+def _run(function: str, argv: list[str]) -> int:
     from espnet_ext.plugin import load_object
 
-    return load_object(f"espnet_ext.ml_lmcl.decode_command:{function}", "espnet-ext")(argv)
+    return load_object(function, "espnet-ext")(argv)
 
 
 def _schema(argv: list[str]) -> int:

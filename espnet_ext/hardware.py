@@ -8,6 +8,8 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+from espnet_ext.errors import SetupError, UsageError
+
 _CGROUP = Path("/sys/fs/cgroup")
 _DRIVER = Path("/proc/driver/nvidia/gpus")
 
@@ -135,3 +137,22 @@ def training_device(ngpu: int, processes: int = 1) -> str:
     """
     found = gpus()[:1] or [Gpu("GPU")]
     return describe(found * ngpu * processes if ngpu else [])
+
+
+def check_device(device: str) -> None:
+    """Refuse a device that is not there, before anything is loaded.
+
+    Only where a GPU is asked for, torch is imported.
+
+    Raises:
+        UsageError: It is not of the form cpu, cuda or cuda:N.
+        SetupError: The machine has no such GPU.
+    """
+    kind, _, number = str(device).partition(":")
+    if kind not in ("cpu", "cuda") or (number and not number.isdecimal()):
+        raise UsageError(f"there is no device '{device}'", "device", "cpu, cuda or cuda:N")
+    if kind == "cuda":
+        import torch
+
+        if int(number or 0) >= torch.cuda.device_count():
+            raise SetupError(f"there is no GPU for '{device}'", "device", "use --device cpu")

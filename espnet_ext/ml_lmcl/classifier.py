@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from espnet_ext.errors import DataError, EspnetExtError, SetupError, UsageError, nearest
+from espnet_ext.errors import DataError, EspnetExtError, UsageError, nearest
+from espnet_ext.hardware import check_device
 from espnet_ext.ml_lmcl.options import INFERENCE_MODELS
 from espnet_ext.text.normalize import normalize
 
@@ -250,20 +251,3 @@ def check_inference_model(name: str, has: Sequence[str] = ("clean", "asr")) -> s
         what = f"the model was trained without what '{name}' needs"
         raise UsageError(what, "inference_model", f"it has: {', '.join(has)}")
     return name
-
-
-def check_device(device: str) -> None:
-    """Refuse a device that is not there, before anything is loaded.
-
-    Raises:
-        UsageError: It is not of the form cpu, cuda or cuda:N.
-        SetupError: The machine has no such GPU.
-    """
-    kind, _, number = str(device).partition(":")
-    if kind not in ("cpu", "cuda") or (number and not number.isdecimal()):
-        raise UsageError(f"there is no device '{device}'", "device", "cpu, cuda or cuda:N")
-    if kind == "cuda":
-        import torch
-
-        if int(number or 0) >= torch.cuda.device_count():
-            raise SetupError(f"there is no GPU for '{device}'", "device", "use --device cpu")

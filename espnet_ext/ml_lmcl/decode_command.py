@@ -27,15 +27,15 @@ usage: espnet-ext transcribe DATA OUT --asr ASR.zip [--beam N] [...]
 import argparse
 import json
 import logging
-import re
 import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from espnet_ext import commandline
 from espnet_ext.data.tables import iter_table
-from espnet_ext.errors import DataError, UsageError, close_stdout, nearest
+from espnet_ext.errors import DataError, UsageError, close_stdout
 from espnet_ext.ml_lmcl.classifier import IntentClassifier, Prediction
 from espnet_ext.ml_lmcl.options import INFERENCE_MODELS
 from espnet_ext.progress import progress_log
@@ -46,10 +46,10 @@ _BOM = "\ufeff"
 
 def main(argv: list[str]) -> int:
     """Run ``espnet-ext decode --model``; return the exit code."""
-    if "--help" in argv or "-h" in argv:
+    if commandline.asks_for_help(argv):
         print((__doc__ or "").rstrip())
         return 0
-    args = _parse(_decode_parser(), argv)
+    args = commandline.parse(_decode_parser(), argv)
     _check(args)
     if args.file not in ("", "-") and not Path(args.file).is_file():
         raise DataError("there is no such file", args.file, "give a file of transcripts, or -")
@@ -66,10 +66,10 @@ def main(argv: list[str]) -> int:
 
 def transcribe_main(argv: list[str]) -> int:
     """Run ``espnet-ext transcribe``; return the exit code."""
-    if not argv or "--help" in argv or "-h" in argv:
+    if not argv or commandline.asks_for_help(argv):
         print(_transcribe_help())
         return 0 if argv else 2
-    args = _parse(_transcribe_parser(), argv)
+    args = commandline.parse(_transcribe_parser(), argv)
     result = _transcribe(args, args.out)
     rtf = result.wall_s / max(result.audio_s, 1e-9)
     wer = "" if result.wer is None else f", WER {result.wer:.2f} % (lower-cased)"
@@ -89,15 +89,15 @@ def _asr_options(p: argparse.ArgumentParser) -> None:
     p.add_argument("--asr", default="")
     p.add_argument("--asr-config", default="")
     p.add_argument("--asr-model", default="")
-    p.add_argument("--beam", type=_count)
-    p.add_argument("--ctc-weight", type=_share)
-    p.add_argument("--nbest", type=_count, default=1)
-    p.add_argument("--nj", type=_count, default=1)
+    p.add_argument("--beam", type=commandline.count)
+    p.add_argument("--ctc-weight", type=commandline.share)
+    p.add_argument("--nbest", type=commandline.count, default=1)
+    p.add_argument("--nj", type=commandline.count, default=1)
     p.add_argument("--device", default="cpu")
 
 
 def _decode_parser() -> argparse.ArgumentParser:
-    p = _Parser(prog="espnet-ext decode", add_help=False, allow_abbrev=False)
+    p = commandline.Parser("espnet-ext decode")
     p.add_argument("file", nargs="?", default="")
     p.add_argument("--model", required=True)
     p.add_argument("--table", action="store_true")
@@ -110,46 +110,11 @@ def _decode_parser() -> argparse.ArgumentParser:
 
 
 def _transcribe_parser() -> argparse.ArgumentParser:
-    p = _Parser(prog="espnet-ext transcribe", add_help=False, allow_abbrev=False)
+    p = commandline.Parser("espnet-ext transcribe")
     p.add_argument("data")
     p.add_argument("out")
     _asr_options(p)
     return p
-
-
-class _Parser(argparse.ArgumentParser):
-    """Tell misuse as everything else here does."""
-
-    def error(self, message: str) -> Any:
-        raise UsageError(message, self.prog, f"{self.prog} --help")
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"must be a whole number from 1, not '{text}'")
-    return int(text)
-
-
-def _share(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"must be a number from 0 to 1, not '{text}'")
-    return value
-
-
-def _parse(p: argparse.ArgumentParser, argv: list[str]) -> argparse.Namespace:
-    """Parse, naming the option nearest to an unknown one."""
-    args, unknown = p.parse_known_args(argv)
-    options = [x for x in unknown if x.startswith("-")]
-    if options:
-        name, known = options[0].partition("=")[0], re.findall(r"--[\w-]+", p.format_help())
-        raise UsageError(f"there is no option '{name}'", p.prog, nearest(name, known))
-    if unknown:
-        raise UsageError(f"'{unknown[0]}' is one argument too many", p.prog, f"{p.prog} --help")
-    return args
 
 
 def _check(args: argparse.Namespace) -> None:
@@ -262,7 +227,7 @@ def _show(key: str, text: str, prediction: Prediction, as_json: bool, **more: An
 
 
 def _transcribe(args: argparse.Namespace, out: Path | str) -> Any:
-    from espnet_ext.ml_lmcl.classifier import check_device
+    from espnet_ext.hardware import check_device
     from espnet_ext.ml_lmcl.transcribe import transcribe
 
     config, model = _asr_model(args)

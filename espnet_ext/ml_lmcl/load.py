@@ -4,8 +4,8 @@
 from pathlib import Path
 
 from espnet_ext.errors import DataError
+from espnet_ext.espnet.archive import read_yaml
 from espnet_ext.espnet.checkpoint import load
-from espnet_ext.ml_lmcl.archive import read_yaml
 from espnet_ext.ml_lmcl.model_files import is_intent_config
 from espnet_ext.ml_lmcl.network import ClassifyNetwork
 from espnet_ext.ml_lmcl.options import resolve

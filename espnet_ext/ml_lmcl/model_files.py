@@ -15,8 +15,8 @@ from typing import Any
 import yaml
 
 from espnet_ext.errors import DataError
+from espnet_ext.espnet.archive import read_yaml, unpacked
 from espnet_ext.files import atomic_path
-from espnet_ext.ml_lmcl.archive import read_yaml, unpacked
 
 KIND = "ml_lmcl intent classifier"
 FORMAT = 1

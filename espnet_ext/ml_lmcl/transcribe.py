@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 
 from espnet_ext.data import audio
-from espnet_ext.data.rows import parse_segment
 from espnet_ext.data.tables import read_table, write_table
+from espnet_ext.data.utterances import utterances
 from espnet_ext.errors import DataError, UsageError
+from espnet_ext.espnet.archive import asr_files
 from espnet_ext.espnet.decode import by_length, named
 from espnet_ext.espnet.recognise import load_recogniser
 from espnet_ext.files import sha256_file, sha256_json, write_json, write_text
-from espnet_ext.ml_lmcl.archive import asr_files
 from espnet_ext.progress import progress_log
 from espnet_ext.recipe.executor import make_executor
 from espnet_ext.recipe.lock import hold
@@ -86,7 +86,7 @@ def transcribe(
         raise UsageError("nj, nbest and part must be at least 1", "transcribe")
     if nbest > 1 and beam_args is None:
         raise UsageError("greedy search has one hypothesis", "nbest", "give beam_args, --beam N")
-    out, items = Path(out_table), _items(Path(data_dir))
+    out, items = Path(out_table), utterances(data_dir)
     _check_files(asr_config, asr_model)
     identity = _identity(Path(data_dir), asr_config, asr_model, beam_args, nbest)
     work = out.with_name(f".{out.name}.parts")
@@ -105,24 +105,6 @@ def _check_files(*paths: Path | str | None) -> None:
     for path in paths:
         if path is not None and not Path(path).is_file():
             raise DataError("there is no such file", path, "give the files of a trained ASR model")
-
-
-def _items(data_dir: Path) -> list[list[Any]]:
-    """Return ``[utterance, audio file, start_s, end_s]``; times are None without segments."""
-    wavs = read_table(data_dir / "wav.scp")
-    if not wavs:
-        raise DataError("wav.scp is empty", data_dir / "wav.scp", "prepare the data again")
-    if not (data_dir / "segments").exists():
-        return [[utt, path, None, None] for utt, path in wavs.items()]
-    out = []
-    for line, (utt, value) in enumerate(read_table(data_dir / "segments").items(), 1):
-        parsed = parse_segment(value)
-        if parsed is None or parsed[0] not in wavs:
-            what = "a segment is 'utterance recording start end', its recording in wav.scp"
-            how = f"espnet-ext doctor --data {data_dir}"
-            raise DataError(what, f"{data_dir / 'segments'}:{line}", how)
-        out.append([utt, wavs[parsed[0]], parsed[1], parsed[2]])
-    return out
 
 
 def _identity(data_dir: Path, config: Any, model: Any, beam: Any, nbest: int) -> str:

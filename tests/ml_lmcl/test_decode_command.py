@@ -197,7 +197,9 @@ def test_transcribe_command(run, data, stub_asr, tmp_path):
         (["--model"], 2, "expected one argument"),
         (["--model", "ok.txt"], 3, "neither a zip nor a tar archive"),
         (["--model", "."], 3, "egs2/*/ml_lmcl1"),
-        (["--model", "asr"], 3, "no intent model"),
+        (["--model", "asr"], 3, "of none of these methods: "),
+        (["--model", "none.zip"], 3, "no such model"),
+        (["--model="], 2, "expected one argument"),
     ],
 )
 def test_misuse(run, tmp_path, monkeypatch, argv, code, says):

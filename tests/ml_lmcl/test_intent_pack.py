@@ -16,7 +16,8 @@ import yaml
 from intent_model import TEXTS, pack, write_recipe
 
 from espnet_ext.errors import DataError
-from espnet_ext.ml_lmcl import archive, model_files
+from espnet_ext.espnet import archive
+from espnet_ext.ml_lmcl import model_files
 from espnet_ext.ml_lmcl.classifier import IntentClassifier
 
 

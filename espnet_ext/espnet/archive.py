@@ -18,7 +18,7 @@ from espnet_ext.errors import DataError
 
 LIMIT_BYTES = 32 << 30  # unpacked; a small archive can claim to hold far more than any disk
 LIMIT_FILES = 10_000
-_DAMAGE = (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError, zlib.error)
+DAMAGE = (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError, zlib.error)
 
 
 @contextmanager
@@ -51,19 +51,7 @@ def _check(archive: Path, limit_bytes: int, limit_files: int) -> None:
     """Refuse what unpacking alone would not notice; see :func:`unpacked`."""
     if not archive.is_file():
         raise DataError("there is no such file", archive, "give the path of a packed model")
-    try:
-        if zipfile.is_zipfile(archive):
-            with zipfile.ZipFile(archive) as z:
-                if any(m.flag_bits & 1 for m in z.infolist()):
-                    raise DataError("the archive is encrypted", archive, "decrypt it first")
-                members = [(m.filename, m.file_size) for m in z.infolist()]
-        elif tarfile.is_tarfile(archive):
-            with tarfile.open(archive) as t:
-                members = [(m.name, m.size) for m in t]
-        else:
-            raise DataError("neither a zip nor a tar archive", archive, _AGAIN)
-    except _DAMAGE as e:
-        raise DataError(f"the archive is damaged ({e})", archive, _AGAIN) from None
+    members = _members(archive)
     names, size = [name for name, _ in members], sum(size for _, size in members)
     if len(names) > limit_files or size > limit_bytes:
         what = f"the archive holds {len(names)} files of {size / 1e9:.2f} GB"
@@ -71,6 +59,22 @@ def _check(archive: Path, limit_bytes: int, limit_files: int) -> None:
         raise DataError(what, archive, limit)
     if len(set(names)) < len(names):
         raise DataError("the archive holds two files of one name", archive, _AGAIN)
+
+
+def _members(archive: Path) -> list[tuple[str, int]]:
+    """Return names and unpacked sizes of what an archive claims to hold."""
+    try:
+        if zipfile.is_zipfile(archive):
+            with zipfile.ZipFile(archive) as z:
+                if any(m.flag_bits & 1 for m in z.infolist()):
+                    raise DataError("the archive is encrypted", archive, "decrypt it first")
+                return [(m.filename, m.file_size) for m in z.infolist()]
+        if tarfile.is_tarfile(archive):
+            with tarfile.open(archive) as t:
+                return [(m.name, m.size) for m in t]
+    except DAMAGE as e:
+        raise DataError(f"the archive is damaged ({e})", archive, _AGAIN) from None
+    raise DataError("neither a zip nor a tar archive", archive, _AGAIN)
 
 
 def read_yaml(path: Path, what: str) -> dict[str, Any]:
