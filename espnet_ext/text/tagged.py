@@ -75,7 +75,12 @@ def check(tagged: str, where: object = None, known: Container[str] | None = None
 
 def plain(tagged: str) -> str:
     """Return the words alone, separated by one space: no tags, no ``<``, no ``>``."""
-    return " ".join(_MARKS.sub(" ", tagged).split())
+    return " ".join(blanked(tagged).split())
+
+
+def blanked(tagged: str) -> str:
+    """Return the text with spaces over tags and marks: every other character keeps its place."""
+    return _MARKS.sub(lambda mark: " " * len(mark[0]), tagged)
 
 
 def units(tagged: str) -> list[Unit]:
