@@ -5,14 +5,16 @@ from itertools import islice
 import numpy as np
 import pytest
 
-from espnet_ext.data.synth.grammar import Grammar, expand, languages
+from espnet_ext.data.synth.grammar import Grammar, expand, families, languages
 from espnet_ext.errors import DataError, UsageError
+from espnet_ext.text import tagged
 
 LANGUAGES = ["ar", "en", "fr", "it"]
 
 
 def test_languages():
     assert languages() == LANGUAGES
+    assert families() == {"commands": ["en"], "travel": LANGUAGES}
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
@@ -65,7 +67,7 @@ def test_draw_is_seeded_mixed_and_complete():
 
 
 def test_expand_takes_every_choice_and_no_value_twice():
-    values = {"city": ["rome", "new york"], "n": ["one"]}
+    values = {"city": {"r": "rome", "ny": "new york"}, "n": {"1": "one"}}
     got = list(expand("[please|] go from {from:city} to {city} {n}", "go", values))
     assert [s.text for s in got] == [
         "please go from rome to new york one",
@@ -78,14 +80,65 @@ def test_expand_takes_every_choice_and_no_value_twice():
         ("city", "rome", 5, 6),
         ("n", "one", 6, 7),
     ]
+    assert got[1].meaning == got[3].meaning == "go.1:city=r,from=ny,n=1" != got[0].meaning
+    assert got[3].tagged == "<go> > go from <from> new york > to <city> rome > <n> one >"
 
 
-@pytest.mark.parametrize("template", ["go to {cty}", "go [now", "go {a b}"])
+@pytest.mark.parametrize("template", ["go to {cty}", "go [now", "go {a b}", "{city} {city}"])
 def test_malformed_templates_are_refused(template):
     with pytest.raises(DataError):
-        list(expand(template, "go", {"city": ["rome"]}))
+        list(expand(template, "go", {"city": {"r": "rome", "ny": "new york"}}))
 
 
 def test_unknown_language_names_the_known_ones():
     with pytest.raises(UsageError, match="valid: ar, en, fr, it"):
         Grammar("klingon")
+    with pytest.raises(UsageError, match="valid: en"):
+        Grammar("fr", "commands")
+    with pytest.raises(UsageError, match="did you mean 'travel'"):
+        Grammar("fr", "travels")
+
+
+def by_meaning(language):
+    """Meaning to its sentences in the travel grammar."""
+    found = {}
+    for rows in Grammar(language, "travel").sentences().values():
+        for s in rows:
+            found.setdefault(s.meaning, []).append(s)
+    return found
+
+
+def test_travel_sentences_of_equal_meaning_are_translations():
+    known = {language: by_meaning(language) for language in LANGUAGES}
+    meanings = set(known["en"])
+    assert len(meanings) > 1000 and all(set(m) == meanings for m in known.values())
+    kinds = {m: sorted(s.name for s in rows[0].slots) for m, rows in known["en"].items()}
+    for language, found in known.items():
+        words = {}  # a value's key to the words that express it: one way only
+        for meaning, rows in found.items():
+            intent, _, filled = re.split("[.:]", meaning)
+            keys = dict(pair.split("=") for pair in filled.split(","))
+            for s in rows:
+                assert s.intent == intent and sorted(s.name for s in s.slots) == kinds[meaning]
+                for slot in s.slots:
+                    kind = slot.name.removeprefix("from-").removeprefix("to-")
+                    words.setdefault((kind, keys[slot.name]), set()).add(slot.value)
+        assert all(len(x) == 1 for x in words.values()), language
+        values = [(kind, *x) for (kind, _), x in words.items()]
+        assert len(set(values)) == len(values) == 35, language
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_travel_has_paraphrases_and_tags_in_balance(language):
+    found = by_meaning(language)
+    assert sum(len(rows) > 1 for rows in found.values()) > 0.5 * len(found)
+    for s in (s for rows in found.values() for s in rows):
+        tagged.check(s.tagged)
+        assert tagged.plain(s.tagged) == s.text
+        assert tagged.units(s.tagged) == [(s.intent, ""), *((x.name, x.value) for x in s.slots)]
+
+
+def test_one_text_has_one_meaning():
+    for language in LANGUAGES:
+        texts = [s.text for rows in by_meaning(language).values() for s in rows]
+        assert len(texts) == len(set(texts))
