@@ -69,6 +69,15 @@ def length_after(steps: Iterable[Step], frames: int) -> int:
     return frames
 
 
+def offset_of(steps: Iterable[Step]) -> float:
+    """Return the frame before the steps at which frame 0 after them is centred."""
+    offset, stride = 0.0, 1
+    for step in steps:
+        offset += stride * ((step.kernel - 1) / 2 - step.pad)
+        stride *= step.stride
+    return offset
+
+
 class Features(NamedTuple):
     """How a frontend makes feature frames of samples.
 
@@ -85,6 +94,11 @@ class Features(NamedTuple):
     def length(self, samples: int) -> int:
         """Return the number of frames of ``samples`` samples."""
         return max(0, (samples - self.window) // self.hop + 1)
+
+    @property
+    def first_centre_s(self) -> float:
+        """Seconds at the centre of frame 0: a padded signal has it at its first sample."""
+        return 0.0 if self.window < 2 else self.window / 2 / self.rate
 
 
 @dataclass(frozen=True)
@@ -103,6 +117,12 @@ class Encoder:
     def shift_s(self) -> float:
         """Seconds between encoder frames."""
         return self.stride * self.features.hop / self.features.rate
+
+    @property
+    def first_centre_s(self) -> float:
+        """Seconds at the centre of encoder frame 0."""
+        shift_s = self.features.hop / self.features.rate
+        return self.features.first_centre_s + offset_of(self.steps) * shift_s
 
     def frames(self, samples: int) -> int:
         """Return the number of encoder frames of ``samples`` samples."""

@@ -34,11 +34,7 @@ class Geometry:
     @property
     def offset(self) -> float:
         """Feature frame at the centre of frame 0."""
-        offset, stride = 0.0, 1
-        for step in self.steps:
-            offset += stride * ((step.kernel - 1) / 2 - step.pad)
-            stride *= step.stride
-        return offset
+        return frames.offset_of(self.steps)
 
     def length(self, features: int) -> int:
         """Return how many frames come of ``features`` feature frames."""
@@ -62,8 +58,7 @@ class Features(frames.Features):
     @property
     def grid(self) -> FrameGrid:
         """The frames in seconds: a padded signal has frame 0 centred at its first sample."""
-        centre = 0.0 if self.window < 2 else self.window / 2
-        return FrameGrid(self.hop / self.rate, centre / self.rate)
+        return FrameGrid(self.hop / self.rate, self.first_centre_s)
 
 
 def features_of(frontend: nn.Module | None, rate: int) -> Features:

@@ -93,7 +93,7 @@ complete -p run.sh espnet-ext >/dev/null
         (["run.sh", "--stop-stage", "p"], ["prepare", "pretrain", "pack"]),
         (["run.sh", "--format.m"], ["--format.min_s", "--format.max_s"]),
         (["run.sh", "--nu"], ["--num-nodes", "--num-procs"]),
-        (["run.sh", "--help", "tokens.t"], ["tokens.type", "tokens.text"]),
+        (["run.sh", "--help", "tokens.t"], ["tokens.type", "tokens.tagged", "tokens.text"]),
         (["run.sh", "--finetune.ar"], ["--finetune.args."]),
         (["espnet-ext", "swe"], ["sweep"]),
         (["espnet-ext", "completion", "z"], ["zsh"]),
