@@ -45,7 +45,12 @@ def dual_loss(samu: Tensor, slu: Tensor, lambda_: float) -> Tensor:
 
 
 def slu_loss(
-    logits: Tensor, lengths: Tensor, targets: Tensor, target_lengths: Tensor, reduce: str = "label"
+    logits: Tensor,
+    lengths: Tensor,
+    targets: Tensor,
+    target_lengths: Tensor,
+    reduce: str = "label",
+    zero_infinity: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """Return the SLU loss and the CTC loss of each utterance.
 
@@ -55,6 +60,7 @@ def slu_loss(
         targets: ``(B, U)`` symbols from 1; the padding may be anything.
         target_lengths: ``(B,)`` symbols of each target.
         reduce: One of :data:`REDUCTIONS`.
+        zero_infinity: A target that does not fit counts as 0, without a gradient.
 
     Returns:
         L_slu, scalar, and l ``(B,)`` in nats; infinite where a target does not fit into its frames
@@ -66,7 +72,13 @@ def slu_loss(
     with torch.autocast(logits.device.type, enabled=False):
         log_p = full_precision(logits).log_softmax(-1).transpose(0, 1)
         losses = functional.ctc_loss(
-            log_p, targets, lengths, target_lengths, blank=BLANK, reduction="none"
+            log_p,
+            targets,
+            lengths,
+            target_lengths,
+            blank=BLANK,
+            reduction="none",
+            zero_infinity=zero_infinity,
         )
     return mean_of(losses, target_lengths, reduce), losses
 

@@ -159,9 +159,8 @@ class DualTaskModel(ESPnetASRModel):
             how = "streams: {name: sentence, file: plain, type: text, batch: false}"
             raise UsageError("L_samu needs the stream 'sentence'", "streams", how)
         conf = self.dual_conf
-        loss, distance = samu_loss(
-            self.embed(encoded, lengths), sentence, conf.samu_scale or 1.0, conf.samu_reduce or "mean"
-        )  # fmt: skip
+        e, scale, reduce = self.embed(encoded, lengths), conf.samu_scale, conf.samu_reduce
+        loss, distance = samu_loss(e, sentence, scale or 1.0, reduce or "mean")
         stats["samu"] = distance.detach().mean()
         return loss
 
@@ -181,9 +180,7 @@ class DualTaskModel(ESPnetASRModel):
         self, logits: Tensor, lengths: Tensor, text: Tensor, text_lengths: Tensor
     ) -> dict[str, Tensor]:
         found = greedy.best_symbols(logits, lengths)
-        wanted = [
-            row[:n] for row, n in zip(text.tolist(), text_lengths.tolist(), strict=True)
-        ]
+        wanted = [row[:n] for row, n in zip(text.tolist(), text_lengths.tolist(), strict=True)]
         rates = greedy.error_rates(found, wanted, self.token_list)
         # Shown by the trainer and kept for the curves of the results.
         rates["acc"] = max(0.0, 1.0 - rates["char_error"])

@@ -28,7 +28,7 @@ def at_centres(
     """Return the label of each encoder frame.
 
     Args:
-        labels: ``(B, L)`` integers, one each ``label_shift_s``; frame k covers ``[k, k + 1)`` of it.
+        labels: ``(B, L)`` integers, one each ``label_shift_s``: label k is of ``[k, k + 1)`` of it.
         label_lengths: ``(B,)``; beyond the last label the last one holds.
         frame_lengths: ``(B,)`` encoder frames.
         shift_s: Seconds between encoder frames.

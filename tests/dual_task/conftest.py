@@ -76,7 +76,10 @@ def dual_argv(dual_data):
     conf += [f"non_linguistic_symbols {dual_data}/symbols.txt"]
     conf += ["batch_type sorted", "batch_size 4", "max_epoch 3", "num_att_plot 0", "seed 3"]
     conf += ["use_matplotlib false", "use_tensorboard false", "num_workers 0", "ngpu 0"]
-    conf += [f"dual_task sentences={dual_data}/sentences", f"dual_task phones={dual_data}/phones.txt"]
+    conf += [
+        f"dual_task sentences={dual_data}/sentences",
+        f"dual_task phones={dual_data}/phones.txt",
+    ]
     conf += ["dual_task samu_scale=1", "dual_task samu_reduce=mean", "dual_task blstm_layers=1"]
     argv = [x for pair in conf for x in ("--" + pair).split(" ")]
     argv += ["--best_model_criterion", "valid,loss,min", "--resume", "true"]
