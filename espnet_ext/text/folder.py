@@ -136,7 +136,9 @@ def random_encoder(args: EncoderArgs, texts: list[str]) -> tuple[Any, Any]:
     ends = [(token, bpe.token_to_id(token)) for token in ("</s>", "<s>")]
     bpe._tokenizer.post_processor = RobertaProcessing(*ends, add_prefix_space=True)
     pairs = [*zip(NAMES, SPECIAL, strict=True), ("cls", "<s>"), ("sep", "</s>")]
-    special = {f"{name}_token": token for name, token in pairs}
+    special: dict[str, Any] = {f"{name}_token": token for name, token in pairs}
+    # Is written down as well: else AutoTokenizer would split the first word of a text otherwise.
+    special["add_prefix_space"] = True
     tokenizer = RobertaTokenizerFast(tokenizer_object=bpe._tokenizer, **special)
     torch.manual_seed(args.seed)
     config = RobertaConfig(

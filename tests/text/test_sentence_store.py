@@ -5,6 +5,7 @@ import json
 import pickle
 import unicodedata
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -29,7 +30,7 @@ def encoder(bert):
     """The encoder; ``asked`` are the texts that it was asked for."""
 
     class Counting(SentenceEncoder):
-        asked: list = []
+        asked: ClassVar = []
 
         def __call__(self, texts, progress=None):
             self.asked.extend(texts)
