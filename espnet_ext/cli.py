@@ -7,6 +7,7 @@
   simulate-asr COMMAND ...           ASR-like text from manual text; 'espnet-ext simulate-asr'
   train | decode | score [options]   the stages of that name of the recipe in this folder
   decode  --model MODEL ...          intents or concepts by a model; 'decode --model --help'
+  embed   --model MODEL AUDIO ...    utterance embeddings; --retrieve ranks texts of any language
   transcribe DATA OUT --asr ASR.zip  ASR transcripts of a data folder, by an ESPnet model
   results [DIR]                      write every RESULTS.md below DIR (default: .) from run records
   evidence FILE.yaml                 train and score all systems of a claim over seeds
@@ -36,6 +37,7 @@ COMMANDS = (
     "results",
     "sweep",
     "transcribe",
+    "embed",
     "completion",
     "schema",
     "version",
@@ -44,6 +46,7 @@ COMMANDS = (
 # What uses a model, by the section of its configuration that names the method.
 DECODERS = {
     "ml_lmcl": "espnet_ext.ml_lmcl.decode_command",
+    "dual_task": "espnet_ext.dual_task.decode_command",
 }
 HELP = {  # of commands that have no module of their own
     "results": """usage: espnet-ext results [DIR]
@@ -148,6 +151,10 @@ def _sweep(argv: list[str]) -> int:
 
 def _transcribe(argv: list[str]) -> int:
     return _run(f"{DECODERS['ml_lmcl']}:transcribe_main", argv)
+
+
+def _embed(argv: list[str]) -> int:
+    return _run("espnet_ext.dual_task.embed_command:main", argv)
 
 
 def _of_model(function: str, command: str, argv: list[str]) -> int:

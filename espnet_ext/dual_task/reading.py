@@ -2,7 +2,7 @@
 """From the best path of CTC to tagged text, words, and concepts with their times."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -10,7 +10,11 @@ from espnet_ext.errors import UsageError
 from espnet_ext.text import tagged
 
 SPACE = "<space>"
-TYPES = ("char", "word", "bpe")
+_FORMS: dict[str, Callable[[str], str]] = {
+    "char": lambda token: " " if token == SPACE else token,
+    "word": lambda token: f" {token} ",
+    "bpe": lambda token: token.replace("\u2581", " "),
+}
 
 
 @dataclass(frozen=True)
@@ -40,24 +44,20 @@ class Reading:
     concepts: tuple[Concept, ...]
 
 
-def pieces(tokens: Sequence[str], token_type: str) -> list[str]:
+def pieces(tokens: Sequence[str], kind: str) -> list[str]:
     """Return what each token adds to a text.
 
     Args:
         tokens: The token list.
-        token_type: ``char``, ``word`` or ``bpe``.
+        kind: ESPnet's ``token_type``: ``char``, ``word`` or ``bpe``.
 
     Raises:
-        UsageError: Another type.
+        UsageError: Another kind.
     """
-    if token_type not in TYPES:
-        how = f"one of {', '.join(TYPES)}"
-        raise UsageError(f"tokens of type '{token_type}' are not supported", "token_type", how)
-    if token_type == "char":
-        return [" " if token == SPACE else token for token in tokens]
-    if token_type == "word":
-        return [f" {token} " for token in tokens]
-    return [token.replace("\u2581", " ") for token in tokens]
+    if kind not in _FORMS:
+        how = f"one of {', '.join(_FORMS)}"
+        raise UsageError(f"tokens of type '{kind}' are not supported", "token_type", how)
+    return [_FORMS[kind](token) for token in tokens]
 
 
 def read(

@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A trained model from its files: an experiment's folder, an archive, or configuration and weights.
+
+Every tensor must come from the file: a model whose Bi-LSTM was left as initialised would answer.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from espnet_ext import yamlfile
+from espnet_ext.dual_task.options import SECTION, resolve
+from espnet_ext.errors import DataError, EspnetExtError, told
+from espnet_ext.espnet.archive import asr_files, read_yaml
+from espnet_ext.espnet.model_kind import PHASES, find_config
+
+MAKES = "recipes egs2/*/dual_task1 make such a model: give exp/<name> or its archive"
+_AGAIN = "pack the model again, or copy the archive again"
+
+
+class Files(NamedTuple):
+    """Where the parts of a model are.
+
+    Attributes:
+        config: ``config.yaml`` of the training.
+        model: Its checkpoint.
+        about: The description of the sentence encoder; None if it is not there.
+        base: Folder that relative paths in them are meant from.
+    """
+
+    config: Path
+    model: Path
+    about: Path | None
+    base: Path
+
+
+@contextmanager
+def located(path: Path | str) -> Iterator[Files]:
+    """Yield the files of a trained model; what came out of an archive is gone afterwards.
+
+    Args:
+        path: Archive of stage 10, experiment folder ``exp/<name>``, or the folder of a phase.
+
+    Raises:
+        DataError: There is nothing, it is damaged, or it is the model of another method.
+    """
+    path = Path(path)
+    if path.is_file():
+        with asr_files(path) as (config, model, _):
+            check_config(config, path)
+            yield _of_base(config, model, _root(config))
+        return
+    if not path.is_dir():
+        raise DataError("there is no such model", path, MAKES)
+    config = find_config(path)
+    if config is None:
+        raise DataError("the folder holds no trained model", path, MAKES)
+    values = check_config(config, path)
+    yield of_config(config, find_model(config, values))
+
+
+def of_config(config: Path, model: Path) -> Files:
+    """Return the files of a training in the folder of its recipe."""
+    store = resolve(_section(read_yaml(config, "the configuration"))).sentences
+    bases = (Path.cwd(), *config.resolve().parents)  # paths are relative to the recipe's folder
+    base = next((b for b in bases if (b / store / "about.json").is_file()), None)
+    about = None if base is None else base / store / "about.json"
+    return Files(config, model, about, base or Path.cwd())
+
+
+def check_config(config: Path, where: object) -> dict[str, Any]:
+    """Return a configuration that is one of this method.
+
+    Raises:
+        DataError: It is not.
+    """
+    values = read_yaml(config, "the configuration")
+    if not isinstance(values.get(SECTION), dict):
+        raise DataError(f"the model was not trained by {SECTION}", where, MAKES)
+    return values
+
+
+def find_model(config: Path, values: dict[str, Any]) -> Path:
+    """Return the checkpoint of a training: the one that its recipe takes, else the best.
+
+    Raises:
+        DataError: There is none.
+    """
+    folder = config.parent
+    names = [f"{part}.{key}.{kind}.pth" for kind in ("ave", "best")
+             for part, key, *_ in values.get("best_model_criterion") or ()]  # fmt: skip
+    recipe = folder.resolve().parents[2] / "recipe.yaml"  # exp/<name>/<phase>
+    if folder.name in PHASES and recipe.is_file():
+        phase = (yamlfile.read(recipe, DataError) or {}).get(folder.name)
+        if isinstance(phase, dict) and phase.get("model"):
+            names.insert(0, str(phase["model"]))
+    for name in names:
+        if (folder / name).is_file():
+            return folder / name
+    have = ", ".join(sorted(p.name for p in folder.glob("*.pth"))) or "none"
+    what = f"there is no checkpoint {' or '.join(names) or 'of the usual names'}"
+    raise DataError(what, folder, f"there are: {have}")
+
+
+def load_model(config: Path, model_file: Path, device: str = "cpu") -> tuple[Any, Any]:
+    """Load a model in evaluation mode; no network and no data of the training are used.
+
+    Returns:
+        The model, and the training's options as a namespace.
+
+    Raises:
+        DataError: The files do not fit together, or are damaged.
+    """
+    check_config(config, config)
+    from espnet_ext.espnet import fastimport
+    from espnet_ext.espnet.compat import quiet_import
+
+    fastimport.enable()
+    with quiet_import():
+        from espnet_ext.dual_task.task import DualTask
+        from espnet_ext.espnet.checkpoint import load
+    try:
+        model, args = DualTask.build_model_from_file(config, None, device)
+    except EspnetExtError:
+        raise
+    except Exception as e:  # a configuration that was changed by hand
+        what = f"the model cannot be built ({told(e)})"
+        raise DataError(what, config, "take the config.yaml that the training wrote") from e
+    try:
+        state = load(model_file, device)
+    except Exception as e:  # of torch, pickle, zipfile: each has its own
+        what = f"the checkpoint cannot be loaded ({told(e)})"
+        raise DataError(what, model_file, _AGAIN) from None
+    if not isinstance(state, dict):
+        raise DataError("the checkpoint holds no parameters", model_file, _AGAIN)
+    try:
+        model.load_state_dict(state)
+    except RuntimeError as e:
+        how = "take configuration and checkpoint of the same training"
+        raise DataError(f"the checkpoint does not fit: {e}", model_file, how) from None
+    return model.eval(), args
+
+
+def _root(config: Path) -> Path:
+    """Return the folder into which an archive was unpacked: the one that holds meta.yaml."""
+    return next((p for p in config.parents if (p / "meta.yaml").is_file()), config.parent)
+
+
+def _of_base(config: Path, model: Path, base: Path) -> Files:
+    store = str(resolve(_section(read_yaml(config, "the configuration"))).sentences)
+    about = (base / store.lstrip("/") / "about.json").resolve()
+    inside = about.is_file() and about.is_relative_to(base.resolve())
+    return Files(config, model, about if inside else None, base)
+
+
+def _section(values: dict[str, Any]) -> dict[str, Any]:
+    return {k: v for k, v in values[SECTION].items() if k != "resolved"}
