@@ -8,6 +8,7 @@
   train | decode | score [options]   the stages of that name of the recipe in this folder
   decode  --model MODEL ...          intents or concepts by a model; 'decode --model --help'
   embed   --model MODEL AUDIO ...    utterance embeddings; --retrieve ranks texts of any language
+  score   --slu REF HYP [--out DIR]  scores of tagged text; 'score --slu --help'
   transcribe DATA OUT --asr ASR.zip  ASR transcripts of a data folder, by an ESPnet model
   results [DIR]                      write every RESULTS.md below DIR (default: .) from run records
   evidence FILE.yaml                 train and score all systems of a claim over seeds
@@ -75,6 +76,8 @@ def main(argv: list[str] | None = None) -> int:
     try:
         if command == "decode" and any(x.partition("=")[0] == "--model" for x in rest):
             return _of_model("main", "decode", rest)
+        if command == "score" and "--slu" in rest:
+            return _score_slu(rest)
         if command in STAGES:
             first, last = STAGES[command]
             return _recipe(["--stage", first, "--stop-stage", last, *rest])
@@ -186,6 +189,12 @@ def _run(function: str, argv: list[str]) -> int:
     from espnet_ext.plugin import load_object
 
     return load_object(function, "espnet-ext")(argv)
+
+
+def _score_slu(argv: list[str]) -> int:
+    from espnet_ext.scoring.slu.command import main as score
+
+    return score(argv)
 
 
 def _schema(argv: list[str]) -> int:

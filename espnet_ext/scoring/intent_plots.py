@@ -46,34 +46,74 @@ def confusion_matrix(
         SetupError: matplotlib is not installed.
     """
     counts = _counts(labels, predictions, classes)
+    right, total = int(np.trace(counts)), int(counts.sum())
+    title = f"{right:,} of {total:,} right ({100 * right / total:.2f} %)"
+    cells = {
+        (classes[r], classes[c]): int(counts[r, c])
+        for r, c in zip(*np.nonzero(counts), strict=True)
+    }
+    return draw_confusions(cells, classes, path, title, ("Predicted", "Label"), "utterances")
+
+
+def draw_confusions(
+    cells: Mapping[tuple[str, str], int],
+    classes: Sequence[str],
+    path: Path | str,
+    title: str,
+    axes: tuple[str, str],
+    unit: str,
+) -> Path:
+    """Draw counts of pairs of classes as PNG: colours by the share of a row, numbers are counts.
+
+    Args:
+        cells: ``(row, column)`` to count; absent ones are 0.
+        classes: All classes, in the order of rows and columns; at least one.
+        path: File to write.
+        title: What stands above.
+        axes: Names of the axes of columns and of rows.
+        unit: What is counted, in the plural.
+
+    Returns:
+        ``path``.
+
+    Raises:
+        SetupError: matplotlib is not installed.
+    """
+    place = {name: i for i, name in enumerate(classes)}
+    counts = np.zeros((len(classes), len(classes)), dtype=np.int64)
+    for (row, column), number in cells.items():
+        counts[place[row], place[column]] = number
     size, rows = len(classes), counts.sum(axis=1, keepdims=True)
     font = 9 if size <= 24 else 7
     side = (0.32 if size <= 24 else 0.26) * max(size, 6)
     figure = new_figure(path, (4.0 + side, 2.8 + 0.9 * side))
-    axes = figure.add_subplot()
+    plot = figure.add_subplot()
     share = 100.0 * counts / np.maximum(rows, 1)
-    image = axes.imshow(share, cmap="Blues", vmin=0, vmax=100, aspect="auto")
-    names = [literal(c) for c in classes]
-    axes.set_xticks(range(size), names, rotation=90, fontsize=font)
-    # How many utterances a row stands on tells how much its colours mean.
-    of_row = [f"{name}  ({int(n)})" for name, n in zip(names, rows[:, 0], strict=True)]
-    axes.set_yticks(range(size), of_row, fontsize=font)
-    axes.set_xticks(np.arange(size + 1) - 0.5, minor=True)
-    axes.set_yticks(np.arange(size + 1) - 0.5, minor=True)
-    axes.grid(which="minor", color="#e3e6e8", linewidth=0.5)
-    axes.tick_params(which="minor", length=0)
+    image = plot.imshow(share, cmap="Blues", vmin=0, vmax=100, aspect="auto")
+    _name_classes(plot, [literal(c) for c in classes], rows[:, 0], font)
     for row, column in zip(*np.nonzero(counts), strict=True):
-        axes.text(
+        plot.text(
             column, row, str(counts[row, column]), ha="center", va="center", fontsize=font - 1,
             color="white" if share[row, column] > 55 else "black",
         )  # fmt: skip
-    axes.set_xlabel("Predicted")
-    axes.set_ylabel("Label (utterances)")
-    right, total = int(np.trace(counts)), int(counts.sum())
-    axes.set_title(f"{right:,} of {total:,} right ({100 * right / total:.2f} %)", fontsize=11)
-    bar = figure.colorbar(image, ax=axes, fraction=0.05, pad=0.02, aspect=30)
-    bar.set_label("% of the label's utterances")
+    plot.set_xlabel(axes[0])
+    plot.set_ylabel(f"{axes[1]} ({unit})")
+    plot.set_title(title, fontsize=11)
+    bar = figure.colorbar(image, ax=plot, fraction=0.05, pad=0.02, aspect=30)
+    bar.set_label(f"% of the {axes[1].lower()}'s {unit}")
     return save(figure, path)
+
+
+def _name_classes(plot: "Axes", names: Sequence[str], rows: np.ndarray, font: int) -> None:
+    """Name rows and columns: how much a row stands on tells how much its colours mean."""
+    size = len(names)
+    plot.set_xticks(range(size), names, rotation=90, fontsize=font)
+    of_row = [f"{name}  ({int(n)})" for name, n in zip(names, rows, strict=True)]
+    plot.set_yticks(range(size), of_row, fontsize=font)
+    plot.set_xticks(np.arange(size + 1) - 0.5, minor=True)
+    plot.set_yticks(np.arange(size + 1) - 0.5, minor=True)
+    plot.grid(which="minor", color="#e3e6e8", linewidth=0.5)
+    plot.tick_params(which="minor", length=0)
 
 
 def representation_pairs(

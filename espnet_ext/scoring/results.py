@@ -22,7 +22,13 @@ from espnet_ext.scoring.results_compare import comparison_lines
 from espnet_ext.scoring.results_intent import intent_lines, system_cost_lines
 from espnet_ext.scoring.results_plot import PICTURES, draw
 from espnet_ext.scoring.results_runs import cost_lines, run_lines
-from espnet_ext.scoring.results_scores import main_lines, overview_lines, set_lines, sweep_lines
+from espnet_ext.scoring.results_scores import (
+    main_lines,
+    overview_lines,
+    rule_lines,
+    set_lines,
+    sweep_lines,
+)
 from espnet_ext.scoring.scored import Scores
 from espnet_ext.scoring.settings import Settings, read_settings
 
@@ -113,6 +119,7 @@ def _rendered(
         lines += [
             *main_lines(page),
             *_picture(pictures, "scores", "Score by system: dots are seeds, lines 95 % intervals"),
+            *rule_lines(page),
             *comparison_lines(page),
             *overview_lines(page),
             *_not_shown(page, settings),

@@ -117,10 +117,13 @@ def _numbers(c: Comparison) -> list[str]:
 def _by_seed(page: Page, rows: Sequence[Comparison]) -> list[str]:
     rows = [c for c in rows if c.result is not None]
     seeds = sorted({s for c in rows for s in c.seeds})
-    header = ["Set", "System", "Against", *(f"Seed {s}" for s in seeds)]
+    metric = len({c.metric.name for c in rows}) > 1
+    header = ["Set", *(["Metric"] if metric else []), "System", "Against"]
+    header += [f"Seed {s}" for s in seeds]
     body = []
     for c in rows:
         change = dict(zip(c.seeds, c.result.changes, strict=True))
         cells = [signed(change[s], 2) if s in change else NONE for s in seeds]
-        body.append([c.set_name, *_names(page, c), *cells])
+        named = [c.set_name, *([c.metric.title] if metric else []), *_names(page, c)]
+        body.append([*named, *cells])
     return [*table(header, body, TEXT), ""] if rows else []

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The scores on a results page: the first table, all sets side by side, each set folded."""
 
+import math
 import statistics
 from collections.abc import Iterable, Sequence
 
@@ -53,6 +54,28 @@ def main_lines(page: Page) -> list[str]:
         f"{_about(field)} ± is the sample standard deviation over seeds; the interval resamples "
         "seeds and utterances.", "", *table(header, rows, TEXT), "",
     ]  # fmt: skip
+
+
+def rule_lines(page: Page) -> list[str]:
+    """Return tables of the main set's scores by other rules, where a metric has such."""
+    lines = []
+    for field in page.scores.fields(page.main.set_name) if page.main else []:
+        metric = field.metric
+        if not metric.alternatives:
+            continue
+        rows = []
+        for system in page.scores.ranked(field):
+            for addition, runs in by_reference(field, system):
+                scored = [r.sets[field.set_name][system.method] for r in runs]
+                shares = [_column(scored, metric, title) for title in metric.alternatives]
+                value = mean(d.value(metric) for d in scored)
+                rows.append([name_of(system, field.systems) + addition, value, *shares])
+        lines += [
+            f"## {cell(metric.title)} on {cell(field.set_name)} by other rules", "",
+            f"Percent, mean over seeds. {cell(metric.note)}", "",
+            *table(["System", metric.title, *metric.alternatives], rows, TEXT), "",
+        ]  # fmt: skip
+    return lines
 
 
 def overview_lines(page: Page) -> list[str]:
@@ -190,7 +213,7 @@ def _input_wer(field: Field) -> str:
 
 def _column(scored: Iterable[Decoded], metric: Metric, title: str) -> str:
     shares = [metric.column(title, d.metrics[metric.name].totals) for d in scored]
-    return f"{statistics.fmean(shares):.2f}"
+    return NONE if any(map(math.isnan, shares)) else f"{statistics.fmean(shares):.2f}"
 
 
 def _rtf(scored: Iterable[Decoded]) -> str:

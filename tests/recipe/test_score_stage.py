@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from espnet_ext.data.tables import write_table
-from espnet_ext.errors import DataError, UsageError
+from espnet_ext.errors import DataError, SetupError, UsageError
 from espnet_ext.files import sha256_file
 from espnet_ext.recipe import config, environment
 from espnet_ext.recipe.options import Options
@@ -115,3 +115,33 @@ def test_metrics_that_do_not_exist_are_found_in_the_plan(tmp_path, ctx):
     for metrics in ("[wor]", "[]", "[wer, wer]", "[nowhere:x]"):
         with pytest.raises(UsageError, match=r"score\.metrics"):
             score.plan(load(tmp_path, ("score.metrics", metrics)))
+
+
+SLU = ("concept", "concept_value", "wer_plain", "cer_plain")
+
+
+def test_tagged_text_is_scored_by_every_rule_and_its_files_are_written(
+    ctx, tmp_path, monkeypatch, capfd
+):
+    pytest.importorskip("matplotlib")
+    for name in ("dev", "test"):
+        write_table(tmp_path / "data" / name / "text", {"u1": "<a> x > <b> y >", "u2": "oui"})
+    decode(tmp_path, "greedy_ctc", {"u1": "<a> x > <b> z >", "u2": "<a> oui >"})
+    ctx = load(tmp_path, ("score.metrics", f"[{', '.join(SLU)}]"))
+    record = run(ctx)
+    scored = record.sets["test"]["greedy_ctc"].metrics
+    assert {name: scored[name].value for name in SLU[:2]} == {"concept": 50, "concept_value": 100}
+    page = (tmp_path / "RESULTS.md").read_text()
+    assert "## CER (concepts) on test" in page
+    assert "| SpeechBrain | skip |" in page and "| ChER |" in page
+    assert "## CVER on dev by other rules" in page
+    out = tmp_path / "exp/base/decode/greedy_ctc/test/slu"
+    assert {"concepts.tsv", "confusion.png", "ref.concept.trn"} <= {p.name for p in out.iterdir()}
+
+    def no_matplotlib(path, *args, **kwargs):
+        raise SetupError("drawing needs matplotlib", path, "pip install it")
+
+    monkeypatch.setattr("espnet_ext.scoring.intent_plots.new_figure", no_matplotlib)
+    run(ctx)
+    assert "no picture for CER (concepts)" in capfd.readouterr().out
+    assert not (out / "confusion.png").exists() and (out / "errors.txt").exists()

@@ -2,10 +2,11 @@
 """Stage 9: the metrics of each decoded set, the run record, RESULTS.md."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 from espnet_ext.data.transcripts import read_texts
-from espnet_ext.errors import UsageError
+from espnet_ext.errors import SetupError, UsageError
 from espnet_ext.files import write_text
 from espnet_ext.recipe import doubts
 from espnet_ext.recipe.console import say
@@ -79,11 +80,13 @@ def run(ctx: Context, plan: Plan) -> None:
 
 def summary(ctx: Context) -> list[str]:
     """Return a line with the metrics of each set and method; empty before scoring."""
-    lines = []
+    lines, order = [], [*load(ctx.recipe.score.metrics)]
     for name, methods in read_scores(ctx).items():
         for method, scored in methods.items():
             # An older release wrote no such section.
-            parts = [f"{m['title']} {m['value']:.2f} %" for m in scored.get("metrics", {}).values()]
+            found = scored.get("metrics", {})
+            shown = sorted(found, key=lambda m: order.index(m) if m in order else len(order))
+            parts = [f"{found[m]['title']} {found[m]['value']:.2f} %" for m in shown]
             lines.append(
                 f"{name}: {'  '.join(parts)}  ({method}, {scored['utterances']} utterances)"
             )
@@ -97,6 +100,7 @@ def _score_set(ctx: Context, metrics: dict[str, Metric], method: str, name: str)
     scored = score_files(metrics, refs, out)
     if any((m.ref_file, m.hyp_file) == ("text", "text") for m in metrics.values()):
         _write_errors(out / "errors.txt", read_texts(refs / "text"), read_texts(out / "text"))
+    _write_files(metrics, refs, out)
     cost = json.loads((out / "decode.json").read_text(encoding="utf-8"))
     return {
         **scored,
@@ -104,6 +108,15 @@ def _score_set(ctx: Context, metrics: dict[str, Metric], method: str, name: str)
         **{key: cost[key] for key in ("audio_s", "rtf") if key in cost},
         "command": decoding_command(ctx, method, name, scored["hyp_sha256"]),
     }
+
+
+def _write_files(metrics: Mapping[str, Metric], refs: Path, out: Path) -> None:
+    """Write what the metrics have for a person; without matplotlib say so, for the scores stand."""
+    for metric in (m for m in metrics.values() if m.files is not None):
+        try:
+            metric.files(read_texts(refs / metric.ref_file), read_texts(out / metric.hyp_file), out)
+        except SetupError as e:
+            say(f"  no picture for {metric.title}: {e.what} ({e.how})")
 
 
 def _write_errors(path: Path, refs: dict[str, str], hyps: dict[str, str]) -> None:

@@ -72,6 +72,8 @@ class Metric:
         details: Names of D further counts, of which records keep the total only.
         columns: Further columns of the page: title to ``(part, whole)``, names of counts or
             details; shown as percent.
+        alternatives: Columns that are the same score by other rules; the page shows them for the
+            main set beside the value.
         ref_file: Table of the references below ``data/<set>/``.
         hyp_file: Table of the hypotheses below ``exp/<name>/decode/<method>/<set>/``.
         note: One sentence for the results page: how it counts.
@@ -87,6 +89,7 @@ class Metric:
     value: Callable[[np.ndarray], np.ndarray] = percent
     details: tuple[str, ...] = ()
     columns: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    alternatives: tuple[str, ...] = ()
     ref_file: str = "text"
     hyp_file: str = "text"
     note: str = ""
@@ -103,6 +106,8 @@ class Metric:
             raise UsageError("a metric needs counts of distinct names", f"metric {self.name}")
         if unknown := {n for pair in self.columns.values() for n in pair} - set(names):
             raise UsageError(f"columns of unknown counts: {sorted(unknown)}", f"metric {self.name}")
+        if unknown := set(self.alternatives) - self.columns.keys():
+            raise UsageError(f"no columns: {sorted(unknown)}", f"metric {self.name}")
 
     def score_set(self, refs: Mapping[str, str], hyps: Mapping[str, str]) -> Scored:
         """Score one set.

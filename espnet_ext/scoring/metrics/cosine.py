@@ -6,12 +6,12 @@ from espnet_ext.scoring.retrieval import count_cosines, mean_cosine
 
 METRIC = Metric(
     name="cosine",
-    title="Cosine x 100",
+    title="Cosine",
     better="higher",
     counts=("millionths", "utterances"),
     score=count_cosines,
     value=mean_cosine,
     ref_file="plain",
     hyp_file="cosine",
-    note="Mean over utterances, times 100, of the cosine to the sentence encoder's embedding.",
+    note="Mean over utterances of the cosine to the sentence encoder's embedding, in percent.",
 )

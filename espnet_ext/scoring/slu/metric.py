@@ -31,6 +31,7 @@ def unit_metric(
         score=lambda refs, hyps: count_units(refs, hyps, key),
         value=rate,
         columns=shares | {rule.title: (rule.errors, rule.whole) for rule in RULES[1:]},
+        alternatives=tuple(rule.title for rule in RULES[1:]),
         note=f"{note} {NOTE}",
         files=files,
     )
