@@ -37,8 +37,8 @@ class Sentence:
         text: The words.
         intent: Its intent.
         slots: In the order of the words.
-        meaning: Keys of intent, template and values, ``ask_price.room:city=rome,room=single``: equal
-            for the wordings of a meaning and, in one family, for its translations.
+        meaning: Keys of intent, template and values, ``ask_price.room:city=rome,room=single``:
+            equal for the wordings of a meaning and, in one family, for its translations.
     """
 
     text: str
