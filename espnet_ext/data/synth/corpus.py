@@ -10,26 +10,22 @@ Equal arguments and equal versions of espeak-ng, numpy, soxr and libsndfile give
 """
 
 import itertools
-import json
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-import soundfile
 import soxr
 
 from espnet_ext.data.synth.espeak import Espeak
 from espnet_ext.data.synth.events import SILENCE, Segment
+from espnet_ext.data.synth.existing import RECORD, existing, versions
 from espnet_ext.data.synth.grammar import Grammar, Sentence, Speaker
 from espnet_ext.data.synth.layout import RATE_HZ, SPLITS, Item, write_corpus
 from espnet_ext.data.synth.room import record, utterance_rng
-from espnet_ext.data.tables import read_table
 from espnet_ext.errors import DataError, UsageError
 from espnet_ext.files import atomic_dir, sha256_json, write_json
-
-GENERATOR_VERSION = 1
 
 Progress = Callable[[str], None]
 
@@ -91,30 +87,19 @@ def make_corpus(
     sizes = {"train_minutes": train_minutes, "dev_utts": dev_utts, "test_utts": test_utts}
     sizes |= {"seed": seed, "train_speakers": n_speakers}
     _check_sizes(sizes)
-    request = sizes | {"language": language, "versions": _versions(espeak)}
+    request = sizes | {"language": language, "versions": versions(espeak)}
     request["grammar_sha256"] = sha256_json(grammar.source)
-    old = _existing(Path(out_dir), request)
-    if old:
+    old = existing(Path(out_dir), request, SPLITS)
+    if old is not None:
         say(f"{out_dir} is up to date")
-        return old
+        return Summary(str(out_dir), **old, made=False)
     speakers = dict(grammar.speakers, train=grammar.speakers["train"][:n_speakers])
     plan = _plan(grammar, speakers, seed, dev_utts, test_utts)
     with atomic_dir(out_dir) as tmp:
         items = _speak_all(espeak, plan, seed, train_minutes, say)
         counts = write_corpus(tmp, str(out_dir), items)
-        write_json(tmp / "corpus.json", {"request": request, "counts": counts})
+        write_json(tmp / RECORD, {"request": request, "counts": counts})
     return Summary(str(out_dir), **counts, made=True)
-
-
-def _versions(espeak: Espeak) -> dict[str, object]:
-    """Return the versions that decide the bytes of a corpus."""
-    return {
-        "generator": GENERATOR_VERSION,
-        "espeak_ng": espeak.version,
-        "libsndfile": soundfile.__libsndfile_version__,
-        "numpy": np.__version__,
-        "soxr": soxr.__version__,
-    }
 
 
 def _check_sizes(sizes: dict[str, float]) -> None:
@@ -129,28 +114,6 @@ def _check_sizes(sizes: dict[str, float]) -> None:
     for name, (low, high) in ranges.items():
         if not low <= sizes[name] <= high:
             raise UsageError(f"{name} is {sizes[name]}", name, f"give a value in {low}..{high}")
-
-
-def _existing(out_dir: Path, request: dict) -> Summary | None:
-    """Return the summary of the corpus in ``out_dir`` if it was made by ``request``."""
-    if not out_dir.exists() or (out_dir.is_dir() and not any(out_dir.iterdir())):
-        return None
-    try:
-        found = json.loads((out_dir / "corpus.json").read_text(encoding="utf-8"))
-        same, counts = found["request"] == request, found["counts"]
-        audio = [Path(a) for s in SPLITS for a in read_table(out_dir / s / "wav.scp").values()]
-    except DataError:
-        return None  # a table was lost: make it again
-    except (OSError, ValueError, KeyError, TypeError):
-        raise UsageError(
-            "the folder holds something that is not a synthetic corpus",
-            out_dir,
-            "name a new folder, or remove this one",
-        ) from None
-    moved = any(out_dir not in a.parents for a in audio)
-    if not same or moved or not all(a.is_file() for a in audio):
-        return None
-    return Summary(str(out_dir), **counts, made=False)
 
 
 Plan = dict[str, Iterator[tuple[str, str, Speaker, Sentence]]]
@@ -193,7 +156,7 @@ def _speak_all(
     for split in ("dev", "test", "train"):
         n_samples, started = 0, time.monotonic()
         for i, (utt, spk, speaker, sentence) in enumerate(plan[split], 1):
-            item = _speak(espeak, utt, spk, speaker, sentence, split, seed)
+            item = speak(espeak, utt, spk, speaker, sentence, split, seed)
             yield item
             n_samples += len(item.samples)
             done = split == "train" and n_samples >= limit
@@ -206,7 +169,7 @@ def _speak_all(
                 break
 
 
-def _speak(
+def speak(
     espeak: Espeak,
     utt: str,
     spk: str,
@@ -215,7 +178,11 @@ def _speak(
     split: str,
     seed: int,
 ) -> Item:
-    """Speak one sentence in a room of its own, with a pause before and after it."""
+    """Speak one sentence in a room of its own, with a pause before and after it.
+
+    Raises:
+        DataError: espeak-ng has no sound for a word.
+    """
     rng = utterance_rng(seed, utt)
     rate = round(speaker.rate * rng.uniform(0.94, 1.06))
     pitch = round(speaker.pitch + rng.uniform(-4, 4))
