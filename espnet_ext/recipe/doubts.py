@@ -9,7 +9,10 @@ from espnet_ext.recipe import records
 from espnet_ext.recipe.stages import Context
 
 EMPTY_PERCENT = 50.0  # more empty hypotheses than this are a sign
-WER_PERCENT = 95.0  # so is a word error rate from here on
+ERRORS_PERCENT = 95.0  # so is an error rate of words or concepts from here on
+ERROR_RATES = {
+    "wer": "word error rate", "wer_plain": "word error rate", "concept": "concept error rate",
+}  # fmt: skip
 ONE_CLASS_UTTERANCES = 10  # so are as many utterances, all with the same class
 KEY = "doubt"  # in decode.json
 
@@ -51,11 +54,12 @@ def _of_scores(ctx: Context) -> list[str]:
     sets: Mapping[str, Mapping[str, dict]] = (records.read(path) or {}).get("sets", {})
     for name, methods in sets.items():
         for method, scored in methods.items():
-            value = scored.get("metrics", {}).get("wer", {}).get("value", 0.0)
-            if value >= WER_PERCENT and not _is_newer(
-                ctx.exp / "decode" / method / name / "decode.json", path
-            ):
-                out.append(f"{name} ({method}): the word error rate is {value:.2f} %")
+            if _is_newer(ctx.exp / "decode" / method / name / "decode.json", path):
+                continue
+            for metric, title in ERROR_RATES.items():
+                value = scored.get("metrics", {}).get(metric, {}).get("value", 0.0)
+                if value >= ERRORS_PERCENT:
+                    out.append(f"{name} ({method}): the {title} is {value:.2f} %")
     return out
 
 

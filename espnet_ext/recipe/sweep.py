@@ -6,16 +6,19 @@ Run a grid of experiments of the recipe in this folder, then draw the curve. FIL
   name: lr                             # names experiments, groups and results/sweep_lr.png
   key: finetune.args.optim_conf.lr     # the swept key of recipe.yaml
   values: [0.001, 0.002]               # numbers, or names (mono, tri): an axis of categories
+  x: [10, 20]                          # optional: where the values stand on the axis
   seeds: [1, 2, 3]                     # default: [1]
   curves: {key: finetune.args.encoder_conf.num_blocks, values: [2, 4]}    # optional
+                                       # or {systems: {NAME: {KEY: VALUE, ...}, ...}}
   base: {finetune.args.max_epoch: 5}   # optional: further keys, the same for every run
   set: dev                             # default: data.valid
-  metric: wer                          # any that score.metrics of recipe.yaml names
+  metric: wer                          # default: the first of score.metrics of recipe.yaml
   method: greedy_ctc                   # default: decode.method, or the inference model
   x_label: learning rate               # default: the key
   last_stage: score                    # default
 
-Finished runs are up to date, so a sweep that was stopped is simply started again.
+A text value may hold {seed}, for a file of another run of the same seed. Finished runs are up to
+date, so a sweep that was stopped is simply started again.
 """
 
 import shlex

@@ -5,9 +5,17 @@ import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from espnet_ext import yamlfile
 from espnet_ext.errors import UsageError, nearest
@@ -26,10 +34,24 @@ class _Model(BaseModel):
 
 
 class Curves(_Model):
-    """The second dimension: one curve for each value of ``key``."""
+    """The second dimension: one curve for each value of ``key``, or for each named system."""
 
-    key: str
-    values: list[bool | int | float | str] = Field(min_length=1)
+    key: str = ""
+    values: list[bool | int | float | str] = []
+    systems: dict[str, dict[str, Any]] = {}
+
+    @model_validator(mode="after")
+    def _one_of_two(self) -> Self:
+        if bool(self.key) != bool(self.values) or bool(self.key) == bool(self.systems):
+            raise ValueError("give key and values, or systems: {NAME: {KEY: VALUE}}")
+        return self
+
+    def each(self) -> list[tuple[str, str, dict[str, Any]]]:
+        """Return each curve's part of the groups' names, its legend, and its keys."""
+        if self.systems:
+            return [(name, name, keys) for name, keys in self.systems.items()]
+        last = self.key.rpartition(".")[2]
+        return [(as_text(v), f"{last} = {as_text(v)}", {self.key: v}) for v in self.values]
 
 
 class Sweep(_Model):
@@ -38,11 +60,12 @@ class Sweep(_Model):
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     key: str
     values: list[Value] = Field(min_length=1)
+    x: list[int | float] = []
     seeds: list[int] = Field(default=[1], min_length=1)
     curves: Curves | None = None
     base: dict[str, Any] = {}
     set: str = ""
-    metric: str = "wer"
+    metric: str = ""
     method: str = ""
     x_label: str = ""
     last_stage: str = LAST_STAGE
@@ -63,6 +86,13 @@ class Sweep(_Model):
         if len({isinstance(v, str) for v in value}) > 1:
             raise ValueError("all must be numbers, or all names")
         return value
+
+    @field_validator("x")
+    @classmethod
+    def _a_place_for_each_value(cls, x: list, info: ValidationInfo) -> list:
+        if x and (len(x) != len(info.data.get("values", x)) or len(set(x)) < len(x)):
+            raise ValueError("one number for each of the values, no number twice")
+        return x
 
 
 def _number(value: Any) -> Any:
@@ -112,35 +142,33 @@ def expand(sweep: Sweep, path: Path) -> list[Run]:
     Raises:
         UsageError: A key is set twice, or two experiments would have one name.
     """
-    keys = [sweep.key, *([sweep.curves.key] if sweep.curves else []), *sweep.base]
-    for key in keys:
-        if keys.count(key) > 1:
-            raise UsageError(f"'{key}' is set twice", path)
-        if key in OWN_KEYS:
-            raise UsageError(f"a sweep sets '{key}' itself", path, "leave it out")
+    curves = sweep.curves.each() if sweep.curves else [("", "", {})]
+    for _, _, of_curve in curves:
+        keys = [sweep.key, *of_curve, *sweep.base]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise UsageError(f"'{key}' is set twice", path)
+            if key in OWN_KEYS:
+                raise UsageError(f"a sweep sets '{key}' itself", path, "leave it out")
     if len(set(sweep.values)) < len(sweep.values):
         raise UsageError("a value stands twice", f"{path}: values")
-    curves = sweep.curves.values if sweep.curves else [None]
     return [
-        _run(sweep, curve, value, seed)
+        _run(sweep, curve, place, seed)
         for curve in curves
-        for value in sweep.values
+        for place in range(len(sweep.values))
         for seed in sweep.seeds
     ]
 
 
-def _run(sweep: Sweep, curve: Any, value: Value, seed: int) -> Run:
-    overrides = [(key, as_text(v)) for key, v in sweep.base.items()]
-    parts, legend = [sweep.name], ""
-    if sweep.curves:
-        overrides.append((sweep.curves.key, as_text(curve)))
-        parts.append(as_text(curve))
-        legend = f"{sweep.curves.key.rpartition('.')[2]} = {as_text(curve)}"
-    overrides.append((sweep.key, as_text(value)))
-    group = SWEEP + "_".join([*parts, as_text(value)])
+def _run(sweep: Sweep, curve: tuple[str, str, dict[str, Any]], place: int, seed: int) -> Run:
+    part, legend, of_curve = curve
+    value = sweep.values[place]
+    keys = {**sweep.base, **of_curve, sweep.key: value}
+    overrides = tuple((key, as_text(v).replace("{seed}", str(seed))) for key, v in keys.items())
+    group = SWEEP + "_".join([sweep.name, *([part] if part else []), as_text(value)])
     group = re.sub(r"[^A-Za-z0-9._-]", "-", group)  # it names a folder
-    name, last = f"{group}_s{seed}", sweep.last_stage
-    return Run(name, group, seed, tuple(overrides), last, legend, value)
+    shown = sweep.x[place] if sweep.x else value
+    return Run(f"{group}_s{seed}", group, seed, overrides, sweep.last_stage, legend, shown)
 
 
 def check(sweep: Sweep, runs: list[Run], path: Path) -> Sweep:
@@ -173,6 +201,8 @@ def check(sweep: Sweep, runs: list[Run], path: Path) -> Sweep:
 
 def _metric(sweep: Sweep, recipe: Recipe, path: Path) -> str:
     """Return the metric as recipe.yaml names it, which is ``module:object`` for one of its own."""
+    if not sweep.metric and recipe.score.metrics:
+        return recipe.score.metrics[0]
     scored = {metrics.find(m).name: m for m in recipe.score.metrics}
     if recipe.score.code:  # it may score by more
         scored |= {m: m for m in metrics.built_in()}

@@ -77,6 +77,14 @@ def test_a_word_error_rate_of_95_is_not_packed(folder, value, refused):
     return doubts.refuse(context(folder, "pack", force=True))
 
 
+def test_concepts_that_are_all_wrong_are_a_sign(folder):
+    metrics = {"wer_plain": {"value": 20.0}, "concept": {"value": 95.0}}
+    sets = {"sets": {"test": {"greedy_ctc": {"metrics": metrics}}}}
+    folder.write("exp/base/scores.json", json.dumps(sets))
+    said = "test (greedy_ctc): the concept error rate is 95.00 %"
+    assert doubts.lines(context(folder, "pack")) == [said]
+
+
 def test_scores_of_an_older_decoding_do_not_count(folder):
     old = folder.write("exp/base/scores.json", scores(100.0))
     new = folder.write("exp/base/decode/greedy_ctc/test/decode.json", "{}")

@@ -134,6 +134,34 @@ def test_names_are_run_and_shown_in_the_order_of_the_file(fake, monkeypatch):
     assert fake.seen[0][0].name == "sweep_lr_tri_s1"
 
 
+def test_sizes_of_training_sets_make_a_curve_for_each_named_system(fake, monkeypatch):
+    """A learning curve: the swept values are sets, the systems start from different models."""
+    drawn = []
+    monkeypatch.setattr("espnet_ext.recipe.sweep_results.plot_sweep", lambda *a: drawn.append(a))
+    systems = {"AR": {}, "FR+IT": {"finetune.args.start": "exp/fr_it_s{seed}/model.pth"}}
+    file = write(
+        key="finetune.train", values=["ar_5", "ar"], x=[5, 100], curves={"systems": systems}
+    )
+    assert sweep.main([str(file)]) == 0
+    assert [r.finetune.train for r, _ in fake.seen] == ["ar_5", "ar_5", "ar", "ar"] * 2
+    assert [r.finetune.args.get("start") for r, _ in fake.seen] == [
+        *[None] * 4,
+        *(f"exp/fr_it_s{seed}/model.pth" for seed in (1, 2, 1, 2)),
+    ]
+    assert fake.seen[-1][0].name == "sweep_lr_FR-IT_ar_s2"
+    assert [(p.x, p.group) for p in drawn[0][0]] == [
+        (5, "AR"), (100, "AR"), (5, "FR+IT"), (100, "FR+IT"),
+    ]  # fmt: skip
+
+
+def test_without_a_metric_a_sweep_shows_the_first_of_the_recipe(fake, monkeypatch):
+    drawn = []
+    monkeypatch.setattr("espnet_ext.recipe.sweep_results.plot_sweep", lambda *a: drawn.append(a))
+    Path("recipe.yaml").write_text(yaml.safe_dump({**RECIPE, "score": {"metrics": ["cer", "wer"]}}))
+    assert sweep.main([str(write())]) == 0
+    assert drawn[0][2].startswith("CER (%) on dev")
+
+
 def test_a_number_that_yaml_takes_for_text_is_a_number(fake):
     write().write_text(Path("grid.yaml").read_text().replace("- 0.001", "- 1e-3"))
     assert sweep_grid.load(Path("grid.yaml")).values == [0.001, 0.002]
@@ -185,6 +213,10 @@ def test_a_dry_run_lists_the_runs_and_starts_none(fake, monkeypatch):
         ({"values": [1, 1.0]}, "a value stands twice"),
         ({"seeds": [1, 1]}, "two runs would be named 'sweep_lr_0.001_s1'"),
         ({"name": "../x"}, "'name' is not usable"),
+        ({"x": [1, 2, 3]}, "'x'.*one number for each"),
+        ({"x": [1, 1]}, "no number twice"),
+        ({"curves": {"key": "a"}}, "give key and values, or systems"),
+        ({"curves": {"systems": {"a": {LR["key"]: 1}}}}, "set twice"),
         ({"metric": "wor"}, "does not score by 'wor'.*did you mean 'wer'"),
         ({"metric": "accuracy"}, "does not score by 'accuracy'.*metric"),
         ({"last_stage": "scoer"}, "no stage 'scoer'.*did you mean 'score'"),
