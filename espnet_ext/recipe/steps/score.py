@@ -80,7 +80,7 @@ def run(ctx: Context, plan: Plan) -> None:
 
 def summary(ctx: Context) -> list[str]:
     """Return a line with the metrics of each set and method; empty before scoring."""
-    lines, order = [], [*load(ctx.recipe.score.metrics)]
+    lines, order = [], [*load(ctx.recipe.score.metrics)] if ctx.recipe.score else []
     for name, methods in read_scores(ctx).items():
         for method, scored in methods.items():
             # An older release wrote no such section.
