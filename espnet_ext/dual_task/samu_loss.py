@@ -11,7 +11,8 @@ meaning only together with scale and reduction, so neither has a default. d, whi
 reported, depends on neither.
 
 Source: SAMU-XLSR (arXiv 2205.08180); scale 50 and ``sum`` are those of a co-author's public code,
-the values of arXiv 2406.12141 are not known. Letters: B utterances, E width of the sentence vectors.
+the values of arXiv 2406.12141 are not known.
+Letters: B utterances, E width of the sentence vectors.
 """
 
 import math
