@@ -83,7 +83,10 @@ def manifests(path: Path | str) -> dict[str, Path]:
 
 
 def read(
-    path: Path | str, known: Container[str] | None = None, lengths: Lengths | None = None
+    path: Path | str,
+    known: Container[str] | None = None,
+    lengths: Lengths | None = None,
+    same_words: bool = True,
 ) -> Iterator[SluRow]:
     """Yield the checked rows of a manifest; memory holds the ids only.
 
@@ -91,6 +94,8 @@ def read(
         path: See :func:`manifests`.
         known: Tags that exist, brackets included; None allows all.
         lengths: Length of an audio file in seconds; None opens each file once.
+        same_words: Whether ``tagged`` without its tags must be ``text``; units of normalised values
+            are not the words that were said.
 
     Raises:
         DataError: Anything that is wrong, with file and line.
@@ -101,7 +106,7 @@ def read(
             if old := lines.get(row.id):
                 raise DataError(f"'{row.id}' stands twice", f"{old} and {row.where}", "rename one")
             lines[row.id] = row.where
-            check_row(row, known)
+            check_row(row, known, same_words)
             yield _timed(row, lengths)
     if not lines:
         raise DataError("the manifest lists no utterance", path, "fill it")
@@ -127,7 +132,7 @@ def write(path: Path | str, rows: Iterable[SluRow]) -> int:
     return count
 
 
-def check_row(row: SluRow, known: Container[str] | None = None) -> None:
+def check_row(row: SluRow, known: Container[str] | None = None, same_words: bool = True) -> None:
     """Check what can be seen without the audio.
 
     Raises:
@@ -145,7 +150,7 @@ def check_row(row: SluRow, known: Container[str] | None = None) -> None:
         how = "the column text has words only; tags stand in the column tagged"
         raise DataError(f"text has '{word}'", f"{row.where}, column text", how)
     tags.check(row.tagged, f"{row.where}, column tagged", known)
-    if (plain := tags.plain(row.tagged)) != row.text:
+    if same_words and (plain := tags.plain(row.tagged)) != row.text:
         what = f"without its tags, tagged is not text: {_difference(plain, row.text)}"
         raise DataError(what, row.where, "make the words of both columns equal")
     start_s, end_s = row.start_s or 0.0, row.end_s

@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tagged speech of a manifest into Kaldi-style folders, one for each set.
+
+usage: python local/slu_manifest.py OUT [--manifest PATH] [--set NAME=SET[:LANG,LANG]]...
+                                    [--languages LANG...] [--symbols FILE] [--values words|other]
+
+The manifest is a file, or a folder with manifest.tsv or with train.tsv, dev.tsv and test.tsv;
+MANIFEST names it where no option is given. Its columns: espnet_ext/data/slu_manifest.py.
+
+Without --set each set of the manifest is written under its own name. With it, only those that are
+named: train_fr_it=train:fr,it has the French and Italian rows of train.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+from espnet_ext.data import slu_manifest, slu_sets
+from espnet_ext.errors import DataError, UsageError, exit_code
+
+VALUES = ("words", "other")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options that choose sets; readers of corpora have them too."""
+    parser.add_argument("--set", action="append", default=[], dest="sets", metavar="NAME=SET:LANG")
+    parser.add_argument("--languages", nargs="+", default=[], metavar="LANG")
+    parser.add_argument("--symbols", type=Path, metavar="FILE", help="tags that exist, one a line")
+
+
+def make_sets(
+    manifest: Path,
+    out: Path,
+    args: argparse.Namespace,
+    skipped: Iterable[slu_sets.Skip] = (),
+    same_words: bool = True,
+) -> slu_sets.SetsReport:
+    """Write the sets and skipped.tsv, and tell the numbers.
+
+    Args:
+        manifest: File or folder.
+        out: Folder of the sets.
+        args: Options of :func:`add_arguments`.
+        skipped: What the reader of the corpus has left out before.
+        same_words: Whether tagged must hold the words of text.
+    """
+    if args.sets and args.languages:
+        how = "name the languages in --set, e.g. --set train=train:fr,it"
+        raise UsageError("--set and --languages exclude each other", "--languages", how)
+    known = read_symbols(args.symbols) if args.symbols else None
+    rows = slu_manifest.read(manifest, known, same_words=same_words)
+    if args.sets:
+        sets = dict(map(slu_sets.parse_choice, args.sets))
+    else:
+        rows = list(rows)
+        sets = slu_sets.default_sets((row.set for row in rows), tuple(args.languages))
+    report = slu_sets.write_sets(rows, out, sets, manifest)
+    slu_sets.write_skipped(out, [*skipped, *report.skipped])
+    print(slu_sets.tell(report))
+    return report
+
+
+def read_symbols(path: Path) -> set[str]:
+    """Return the tags of a list, with or without brackets.
+
+    Raises:
+        DataError: The file is missing or empty.
+    """
+    if not path.is_file():
+        raise DataError("the list of symbols is missing", path, "correct --symbols")
+    names = path.read_text(encoding="utf-8-sig").split()
+    if not names:
+        raise DataError("the list of symbols is empty", path, "write a tag a line, e.g. <city>")
+    return {name if name.startswith("<") else f"<{name}>" for name in names}
+
+
+def corpus_folder(variable: str, what: str) -> Path:
+    """Return the path that a variable of the environment names, from where run.sh was called.
+
+    Raises:
+        DataError: It is not set, or there is nothing.
+    """
+    given = os.environ.get(variable)
+    if not given:
+        what = f"The environment variable {variable} is not set. It must point to {what}"
+        raise DataError(what, None, f"{variable}=/path ./run.sh")
+    path = Path(os.path.abspath(slu_manifest.called_from() / os.path.expanduser(given)))
+    if not path.exists():
+        raise DataError(f"{variable} names nothing that exists", path, f"give the path of {what}")
+    return path
+
+
+def main() -> None:
+    """Read options and environment."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--manifest", metavar="PATH")
+    parser.add_argument("--values", choices=VALUES, default=VALUES[0],
+                        help="other: a unit may hold something else than the words")  # fmt: skip
+    add_arguments(parser)
+    args = parser.parse_args()
+    if args.manifest:
+        os.environ["MANIFEST"] = args.manifest
+    manifest = corpus_folder("MANIFEST", "a manifest of tagged speech, or its folder")
+    make_sets(manifest, args.out, args, same_words=args.values == VALUES[0])
+
+
+if __name__ == "__main__":
+    sys.exit(exit_code(main))
