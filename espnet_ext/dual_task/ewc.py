@@ -44,12 +44,13 @@ class Fisher:
         self.sums = {n: torch.zeros_like(p, dtype=torch.float32) for n, p in parameters.items()}
         self.utterances = 0
 
-    def add(self, loss: Tensor) -> None:
+    def add(self, loss: Tensor, utt: str = "") -> None:
         """Count the gradient of one utterance's loss.
 
         Args:
             loss: Scalar; a parameter that it does not reach has gradient 0. Gradients in ``.grad``
                 are left as they are.
+            utt: Its id, for the error.
 
         Raises:
             DataError: A gradient is not finite.
@@ -60,7 +61,7 @@ class Fisher:
             if gradient is None:
                 continue
             if not gradient.isfinite().all():
-                where = f"utterance {self.utterances}, counted from 0"
+                where = utt or f"utterance {self.utterances}, counted from 0"
                 raise DataError(f"the gradient of {name} is not finite", where)
             self.sums[name] += gradient.detach().float().square()
         self.utterances += 1

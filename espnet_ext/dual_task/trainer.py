@@ -1,8 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Trainer of the method: two optimisers under one gradient scaler."""
 
+from functools import partial
+from pathlib import Path
 from typing import Any
 
+from espnet_ext.dual_task.options import SLU
+from espnet_ext.dual_task.retention import make
 from espnet_ext.espnet.trainer import ExtTrainer
 
 
@@ -45,6 +49,15 @@ def _has_gradient(optimizer: Any) -> bool:
 
 class DualTaskTrainer(ExtTrainer):
     """See the module's text."""
+
+    @classmethod
+    def run(cls, model, optimizers, schedulers, trainer_options, distributed_option, **rest):
+        """Train; a baseline against forgetting looks at the model before anything is resumed."""
+        conf, folder = model.dual_conf, Path(trainer_options.output_dir)
+        if SLU in model.losses:
+            batches = partial(rest["train_iter_factory"].build_iter, 1)
+            model.retention = make(conf.retain, conf.retain_weight, model, folder, batches)
+        super().run(model, optimizers, schedulers, trainer_options, distributed_option, **rest)
 
     @classmethod
     def train_one_epoch(cls, model, iterator, optimizers, reporter, scaler=None, **rest):

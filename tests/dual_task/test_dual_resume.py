@@ -21,6 +21,8 @@ CASES = {
     "specialise": ("SpecialiseTask", ("schedule=sequential",)),
     "pretrain": ("PretrainTask", ()),
     "rebalanced": ("DualTask", ("rebalance_alpha=0.05",)),
+    "ewc": ("DualTask", ("schedule=sequential", "retain=ewc")),
+    "distil": ("DualTask", ("schedule=sequential", "retain=distil")),
 }
 
 
