@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The small multilingual sentence encoder: its loss, its batches, its tables, and what it learns."""
+"""The small multilingual sentence encoder: loss, batches, tables, and what it learns."""
 
 import itertools
 import math
@@ -27,8 +27,9 @@ def rows(dev: bool) -> list[Parallel]:
     out = []
     for n, (t, c, d) in enumerate(itertools.product(range(3), range(4), range(4))):
         if ((c + d + t) % 4 == 0) == dev:
-            out += [Parallel(f"m{n}", "fr", FRENCH[t].format(CITIES[c][0], DAYS[d][0])),
-                    Parallel(f"m{n}", "it", ITALIAN[t].format(CITIES[c][1], DAYS[d][1]))]  # fmt: skip
+            for i, (language, patterns) in enumerate((("fr", FRENCH), ("it", ITALIAN))):
+                text = patterns[t].format(CITIES[c][i], DAYS[d][i])
+                out.append(Parallel(f"m{n}", language, text))
     return out
 
 
@@ -80,7 +81,7 @@ def test_an_encoder_of_no_use_is_not_written(trained, tmp_path):
     (tmp_path / "e").mkdir()
     (tmp_path / "e/old").write_text("kept")
     args = ParallelArgs(**{**vars(QUICK), "steps": 1, "lr": 1e-6})
-    with pytest.raises(DataError, match="collapsed|translation for") as e:
+    with pytest.raises(DataError, match=r"collapsed|translation for") as e:
         make(tables[0], tmp_path / "e", tables[1], args, print)
     assert "--steps" in e.value.how
     assert [p.name for p in (tmp_path / "e").iterdir()] == ["old"]
