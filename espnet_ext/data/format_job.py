@@ -15,8 +15,10 @@ from espnet_ext.data import content
 from espnet_ext.data.pipes import is_pipe
 from espnet_ext.errors import DataError, of_system
 from espnet_ext.frames import usual_encoder
+from espnet_ext.text.tagged import TAG
 
 UNREADABLE = "unreadable audio"
+_TAG_OR_CHARACTER = re.compile(f"{TAG.pattern}|.")
 # What stock ESPnet reads quickly as it is; the rest (NIST sphere, ...) is converted.
 DIRECT_FORMATS = ("WAV", "WAVEX", "RF64", "FLAC", "OGG", "MP3")
 
@@ -24,14 +26,16 @@ DIRECT_FORMATS = ("WAV", "WAVEX", "RF64", "FLAC", "OGG", "MP3")
 def ctc_units(text: str, units: str | None) -> tuple[int, int] | None:
     """Return ``(units, adjacent repeats)`` CTC must place for ``text``; None when not asked.
 
-    ``char`` is exact for character models. ``word`` counts words and no repeats: each word takes at
-    least one BPE unit, so it is a lower bound whatever the BPE model.
+    ``char`` is exact for character models, ``tagged`` for those whose tags (``<city>``) are one
+    unit. ``word`` counts words and no repeats: each word takes at least one BPE unit, so it is a
+    lower bound whatever the BPE model.
     """
     if units is None:
         return None
     if units == "word":
         return len(text.split()), 0
-    return len(text), sum(a == b for a, b in itertools.pairwise(text))
+    found = _TAG_OR_CHARACTER.findall(text) if units == "tagged" else text
+    return len(found), sum(a == b for a, b in itertools.pairwise(found))
 
 
 def copy_id(name: str, speed: float) -> str:

@@ -22,7 +22,8 @@ class FormatOptions:
         audio_format: ``flac`` or ``wav``, both 16 bit.
         ctc_stride: Feature frames (10 ms) per encoder frame.
         ctc_units: What CTC will predict, for dropping what is too short for it: ``char`` (exact),
-            ``word`` (a lower bound for any BPE), None for no such check.
+            ``tagged`` (exact where tags are one unit), ``word`` (a lower bound for any BPE), None
+            for no such check.
         channel: Channel of the audio to take, counted from 0; None averages all.
         faults: Faults of the audio's content for which an utterance is dropped; others are noted.
     """
@@ -47,7 +48,7 @@ class FormatOptions:
             and all(math.isfinite(s) and s > 0 for s in self.speeds),
             "audio_format": self.audio_format in ("flac", "wav"),
             "ctc_stride": self.ctc_stride >= 1,
-            "ctc_units": self.ctc_units in ("char", "word", None),
+            "ctc_units": self.ctc_units in ("char", "tagged", "word", None),
             "channel": self.channel is None or self.channel >= 0,
             "faults": set(content.BROKEN) <= set(self.faults) <= set(content.ALL),
         }

@@ -90,7 +90,7 @@ def caught(check, *args) -> EspnetExtError | None:
 def _check_sets(ctx: Context) -> None:
     """A name that local/data.sh does not make would be missed when its stage begins."""
     recipe = ctx.recipe
-    if recipe.prepare is None or (recipe.format is not None and recipe.format.code):
+    if recipe.prepare is None or (recipe.format is not None and not stages.formats_audio(recipe)):
         return
     used = {"decode.sets": recipe.decode.sets if recipe.decode else []}
     used["align.sets"] = (recipe.align or {}).get("sets") or []
@@ -127,7 +127,7 @@ def _check_audio_of(ctx: Context, plan: Plan) -> None:
     """The front end must be of the audio's rate, and format's frames must be the encoder's."""
     form, config = ctx.recipe.format, plan.settings["config"]
     phase: Phase = getattr(ctx.recipe, ctx.stage.name)
-    if form is None or form.code or not any(s.type == "sound" for s in phase.streams):
+    if not stages.formats_audio(ctx.recipe) or not any(s.type == "sound" for s in phase.streams):
         return
     features, encoder = features_of_config(config), encoder_of_config(config)
     if features is not None and features.rate != form.fs:

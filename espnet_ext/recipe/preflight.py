@@ -45,7 +45,7 @@ def doctor(ctx: Context, chosen: tuple[Stage, ...]) -> int:
     for name, problem in _problems(ctx, plans):
         say(f"{'FAIL' if problem else 'ok  '}  {name}" + (f": {problem}" if problem else ""))
         code = code or (problem.exit_code if problem else 0)
-    if ctx.recipe.format is not None and not ctx.recipe.format.code:
+    if stages.formats_audio(ctx.recipe):
         warn_of_sets(ctx)
     say("ready" if code == 0 else "not ready")
     return code

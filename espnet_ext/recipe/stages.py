@@ -115,6 +115,13 @@ def find(text: str) -> Stage:
     )
 
 
+def formats_audio(recipe: Recipe) -> bool:
+    """Whether stage 2 makes audio as the standard one does: that one, or code that calls it."""
+    if recipe.format is None:
+        return False
+    return getattr(find("format").code(recipe), "FORMATS_AUDIO", False)
+
+
 def select(first: str, last: str) -> tuple[Stage, ...]:
     """Return the stages from ``first`` to ``last``; empty text means the ends."""
     a = find(first) if first else STAGES[0]

@@ -23,16 +23,11 @@ import numpy as np
 from espnet_ext.errors import DataError, SetupError, UsageError, nearest
 from espnet_ext.files import sha256_file, sha256_json
 from espnet_ext.text import sentence_layout
-from espnet_ext.text.folder import CONFIG, WEIGHTS, check_folder
+from espnet_ext.text.folder import check_folder
+from espnet_ext.text.sentence_layout import POOLINGS
 from espnet_ext.text.source import SENTENCE
 
-POOLINGS = ("auto", "pooled", "mean", "cls")
 BATCH_TOKENS = 4096  # sub-words with padding
-_FILES = (
-    *CONFIG, *WEIGHTS, "*.safetensors", "tokenizer*.json", "vocab.*", "merges.txt", "*.model",
-    "special_tokens_map.json", "added_tokens.json", "modules.json", "*/config.json",
-    "*_Dense/model.safetensors", "sentence_bert_config.json",
-)  # fmt: skip
 
 
 class SentenceEncoder:
@@ -62,10 +57,8 @@ class SentenceEncoder:
     @cached_property
     def fingerprint(self) -> str:
         """Changes when configuration, weights, tokenizer or pooling do; not with the place."""
-        found = {
-            p.relative_to(self.folder) for pattern in _FILES for p in self.folder.glob(pattern)
-        }
-        files = {str(p): sha256_file(self.folder / p) for p in sorted(found)}
+        found = sentence_layout.files(self.folder)
+        files = {str(p.relative_to(self.folder)): sha256_file(p) for p in found}
         return sha256_json([files, self.layout.pooling, self.layout.dense])
 
     @property
@@ -161,7 +154,7 @@ def fetch(source: str) -> Path:
     from huggingface_hub import snapshot_download
 
     try:
-        return Path(snapshot_download(source, allow_patterns=list(_FILES)))
+        return Path(snapshot_download(source, allow_patterns=list(sentence_layout.FILES)))
     except Exception as e:  # of the hub, the network, a file: each has classes of its own
         variable = SENTENCE.variable
         raise SetupError(

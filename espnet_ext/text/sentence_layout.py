@@ -14,6 +14,12 @@ from espnet_ext.errors import DataError
 from espnet_ext.files import write_json
 
 MODULES = "modules.json"
+POOLINGS = ("auto", "pooled", "mean", "cls")
+FILES = (  # that an embedding depends on
+    "config.json", "*.safetensors", "model.safetensors.index.json", "tokenizer*.json", "vocab.*",
+    "merges.txt", "*.model", "special_tokens_map.json", "added_tokens.json", MODULES,
+    "*_Pooling/config.json", "*_Dense/config.json", "*_Dense/model.safetensors",
+)  # fmt: skip
 _KNOWN = ("Transformer", "Pooling", "Dense", "Normalize")
 _MODES = {"pooling_mode_cls_token": "cls", "pooling_mode_mean_tokens": "mean"}
 _OFFSET = ("roberta", "camembert")  # number positions from the padding sub-word on
@@ -32,6 +38,11 @@ class Layout:
     pooling: str
     dense: str = ""
     tanh: bool = False
+
+
+def files(folder: Path) -> list[Path]:
+    """Return the files of a folder that its embeddings depend on."""
+    return sorted({p for pattern in FILES for p in folder.glob(pattern)})
 
 
 def read(folder: Path, pooling: str) -> Layout:

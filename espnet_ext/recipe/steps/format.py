@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from espnet_ext.data.format import FormatReport
 
 DUMP = Path("dump")
+FORMATS_AUDIO = (
+    True  # what this module and code that calls it make of wav.scp can be checked before
+)
 
 
 def plan(ctx: Context) -> Plan:
@@ -60,7 +63,11 @@ def _further(ctx: Context, names: list[str]) -> dict:
     """Streams besides audio and text, told where there are any."""
     streams = {name: streams_of(ctx, name) for name in names}
     further = {n: own for n, s in streams.items() if (own := dict(s.items() - USUAL.items()))}
-    return {"streams": further} if further else {}
+    labelled = labelled_sets(ctx)
+    return {
+        **({"streams": further} if further else {}),
+        **({"labelled": labelled} if labelled[1:] else {}),
+    }
 
 
 def _check_join(f: Format, names: list[str]) -> None:
@@ -80,7 +87,9 @@ def _units(ctx: Context) -> str | None:
     if ctx.recipe.tokens is None:
         return None
     t = ctx.recipe.tokens
-    return "char" if t.type == "char" and not (t.tagged or t.symbols) else "word"
+    if t.type != "char":
+        return "word"
+    return "tagged" if t.tagged and not t.symbols else "word" if t.symbols else "char"
 
 
 def run(ctx: Context, plan: Plan) -> None:
@@ -93,7 +102,7 @@ def run(ctx: Context, plan: Plan) -> None:
     warn_of_sets(ctx)
     with make_executor(ctx.options) as executor:
         for name in sets(ctx):
-            labelled = name == ctx.recipe.data.train
+            labelled = name in labelled_sets(ctx)
             training = labelled or name in ctx.recipe.data.also
             options = FormatOptions(
                 fs=f.fs,
@@ -118,6 +127,12 @@ def run(ctx: Context, plan: Plan) -> None:
                 streams=streams_of(ctx, name),
             )
             _tell(name, report)
+
+
+def labelled_sets(ctx: Context) -> list[str]:
+    """Return the sets whose texts CTC learns: those that the token list is made of."""
+    data, tokens = ctx.recipe.data, ctx.recipe.tokens
+    return [data.train, *(data.also if tokens is not None and tokens.also else [])]
 
 
 def warn_of_sets(ctx: Context) -> None:

@@ -14,7 +14,8 @@ def streams_of(ctx: Context, name: str) -> dict[str, str]:
     """Return ``{file: type}`` of set ``name``: audio or what is there in its place comes first.
 
     Streams in folders (``align/targets.scp``) are made by later stages. Sets that no training reads
-    may lack a further stream.
+    may lack a further stream, unless ``data.files`` names its file: all sets have that, whichever
+    of them a phase reads.
     """
     files = ctx.recipe.data.files
     found = {file: kind for file, kind in USUAL.items() if file in files}
@@ -51,9 +52,9 @@ def loader(kind: str) -> str:
 def _streams(ctx: Context, name: str) -> list[tuple[bool, Stream]]:
     """Return the streams of all phases, and whether a training reads those of set ``name``."""
     out, data = [], ctx.recipe.data
+    listed = set(data.files) - USUAL.keys()
     for phase in (p for key in PHASES if (p := getattr(ctx.recipe, key)) is not None):
         here = name in (phase.train or data.train, phase.valid or data.valid)
-        if here or name in data.test:
-            out += [(here, s) for s in phase.streams]
+        out += [(here, s) for s in phase.streams if here or name in data.test or s.file in listed]
         out += [(True, s) for e in phase.extra_data.values() if e.set == name for s in e.streams]
     return out
