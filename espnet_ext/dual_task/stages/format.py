@@ -7,52 +7,23 @@ each of :data:`PARTS` makes its folder below ``dump/``.
 """
 
 from collections import Counter
-from dataclasses import dataclass
 from types import ModuleType
-from typing import Annotated
 
 from espnet_ext.data.tables import iter_table
 from espnet_ext.dual_task.stages import sentences
+from espnet_ext.dual_task.stages.args import format_args
 from espnet_ext.errors import DataError
 from espnet_ext.recipe.console import say
 from espnet_ext.recipe.stages import Context, Plan
 from espnet_ext.recipe.steps import format as standard
 from espnet_ext.recipe.steps import tokens_given
 from espnet_ext.recipe.steps.prepare import DATA, sets
-from espnet_ext.settings import Limits, build
 from espnet_ext.text import tagged
-from espnet_ext.text.sentence_layout import POOLINGS
 
 FORMATS_AUDIO = standard.FORMATS_AUDIO
 TEXT, PLAIN = "text", "plain"
 # What is made after the sets: modules with plan(ctx, args) -> Plan and run(ctx, args).
 PARTS: tuple[ModuleType, ...] = (sentences,)
-
-
-@dataclass(frozen=True)
-class FormatArgs:
-    """``format.args`` of recipe.yaml.
-
-    Attributes:
-        sentence_encoder: Folder (from the recipe's folder) or name on the hub of the sentence
-            encoder; $SENTENCE_ENCODER goes before it.
-        pooling: ``auto`` (what the folder says, else its pooler), ``pooled``, ``mean`` or ``cls``.
-        candidates: Table ``meaning language text``, if there is one: further texts that decoding
-            ranks, and translations by which the encoder is judged.
-    """
-
-    sentence_encoder: str = "data/sentence_encoder"
-    pooling: Annotated[str, Limits(POOLINGS)] = "auto"
-    candidates: str = "data/candidates.tsv"
-
-
-def format_args(ctx: Context) -> FormatArgs:
-    """Return the checked settings.
-
-    Raises:
-        UsageError: A key or a type is not possible.
-    """
-    return build(FormatArgs, ctx.recipe.format.args, "recipe.yaml", "format.args")
 
 
 def plan(ctx: Context) -> Plan:
@@ -93,7 +64,7 @@ def check_texts(ctx: Context) -> None:
         if lost := sorted(tags[name].keys() - learnt):
             count = sum(tags[name][tag] for tag in lost)
             shown = ", ".join(lost[:5]) + (" ..." if lost[5:] else "")
-            say(f"  warning: {name} has {len(lost)} tags that no training set has ({shown}): "
+            say(f"  warning: {name} has {len(lost)} tag(s) that no training set has ({shown}): "
                 f"{count} units that cannot be recognised")  # fmt: skip
 
 

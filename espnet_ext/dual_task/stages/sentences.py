@@ -4,9 +4,9 @@
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from espnet_ext.data.tables import iter_table
+from espnet_ext.dual_task.stages.args import FormatArgs
 from espnet_ext.errors import DataError, UsageError
 from espnet_ext.recipe.console import Progress, say
 from espnet_ext.recipe.stages import Context, Plan
@@ -15,14 +15,11 @@ from espnet_ext.recipe.steps.prepare import sets
 from espnet_ext.text import sentence_layout
 from espnet_ext.text.source import SENTENCE, encoder_source
 
-if TYPE_CHECKING:
-    from espnet_ext.dual_task.stages.format import FormatArgs
-
 FOLDER = DUMP / "sentences"
 OURS = ("data", "dump", "exp", "local", "conf")  # folders of a recipe: not names on the hub
 
 
-def source(args: "FormatArgs") -> str:
+def source(args: FormatArgs) -> str:
     """Return the folder or hub name of the sentence encoder.
 
     Raises:
@@ -42,7 +39,7 @@ def is_folder(name: str) -> bool:
     return name.startswith((".", "/", "~")) or Path(name).parts[0] in OURS or Path(name).is_dir()
 
 
-def plan(ctx: Context, args: "FormatArgs") -> Plan:
+def plan(ctx: Context, args: FormatArgs) -> Plan:
     """See :class:`Plan`.
 
     Raises:
@@ -67,7 +64,7 @@ def plan(ctx: Context, args: "FormatArgs") -> Plan:
     )
 
 
-def run(ctx: Context, args: "FormatArgs") -> None:
+def run(ctx: Context, args: FormatArgs) -> None:
     """Embed what was not yet embedded; tell how good the encoder is."""
     from espnet_ext.text.parallel import read_parallel
     from espnet_ext.text.sentence import SentenceEncoder

@@ -19,9 +19,7 @@ if TYPE_CHECKING:
     from espnet_ext.data.format import FormatReport
 
 DUMP = Path("dump")
-FORMATS_AUDIO = (
-    True  # what this module and code that calls it make of wav.scp can be checked before
-)
+FORMATS_AUDIO = True  # as code that calls this module: its audio can be checked beforehand
 
 
 def plan(ctx: Context) -> Plan:
