@@ -2,10 +2,11 @@
 """The corpus of several languages: what may not be shared is not, what must be is."""
 
 import csv
+import importlib.util
 import os
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +18,11 @@ from espnet_ext.data.synth.parallel import make_parallel
 from espnet_ext.data.synth.parallel_sets import Choice, ParallelRequest, frame_labels, sets_of
 from espnet_ext.data.tables import read_table
 from espnet_ext.errors import UsageError
+from espnet_ext.files import write_json
 from espnet_ext.text import tagged
 
 pytest.importorskip("espeakng_loader")
+ROOT = Path(espnet_ext.__file__).parents[1]
 TINY = ParallelRequest(minutes=0.3, pool_minutes=0.6, dev_utts=4, test_utts=5, pool_dev_utts=2)
 TABLES = ("wav.scp", "text", "plain", "utt2spk", "utt2lang", "meaning")
 
@@ -29,6 +32,13 @@ def corpus(tmp_path_factory):
     folder = tmp_path_factory.mktemp("parallel") / "data"
     make_parallel(folder, TINY, lambda line: None)
     return folder
+
+
+def module(path):
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    found = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(found)
+    return found
 
 
 def table(folder, name, file):
@@ -133,12 +143,14 @@ def test_a_frame_has_the_phone_at_its_centre():
 
 
 def test_another_process_makes_the_same_and_a_second_run_makes_nothing(corpus):
-    recipe = Path(espnet_ext.__file__).parents[1] / "egs2/synth/dual_task1"
+    recipe = ROOT / "egs2/synth/dual_task1"
     out = corpus.parent / "elsewhere" / "data"
     options = ["--minutes=0.3", "--pool-minutes=0.6", "--dev-utts=4", "--test-utts=5"]
     command = ["bash", "local/data.sh", str(out), *options, "--pool-dev-utts=2"]
-    env = dict(os.environ, PYTHON=sys.executable, PYTHONHASHSEED="7", SENTENCE_ENCODER="none")
-    env["PYTHONPATH"] = str(recipe.parents[2])
+    env = dict(
+        os.environ, PYTHON=sys.executable, PYTHONHASHSEED="7", SENTENCE_ENCODER="/an/encoder"
+    )
+    env["PYTHONPATH"] = str(ROOT)
 
     def run():
         return subprocess.run(
@@ -147,12 +159,37 @@ def test_another_process_makes_the_same_and_a_second_run_makes_nothing(corpus):
 
     first = run()
     assert "train_ar_05: " in first and "up to date" not in first
+    assert not (out / "sentence_encoder").exists()
     for path in corpus.rglob("*"):
         if path.is_file() and path.name != "wav.scp":
             assert (out / path.relative_to(corpus)).read_bytes() == path.read_bytes(), path
     before = {p: p.stat().st_mtime_ns for p in out.rglob("*")}
     assert "up to date" in run()
     assert {p: p.stat().st_mtime_ns for p in out.rglob("*")} == before
+
+
+def test_the_recipe_trains_its_sentence_encoder_once_and_again_for_other_settings(
+    corpus, tmp_path, monkeypatch
+):
+    from espnet_ext.text import parallel
+
+    data = module(ROOT / "egs2/synth/dual_task1/local/data.py")
+    said, made = [], []
+    monkeypatch.setattr(data, "say", said.append)
+    monkeypatch.delenv("SENTENCE_ENCODER", raising=False)
+    monkeypatch.chdir(tmp_path)
+
+    def make(table, out, dev, args, say):
+        made.append((table.name, dev.name, args.steps))
+        write_json(out / parallel.RECORD, {"args": asdict(args)})
+
+    monkeypatch.setattr(parallel, "make", make)
+    for steps in (3, 3, 4):
+        data.teach(tmp_path, parallel.ParallelArgs(steps=steps))
+    assert made == [("parallel.tsv", "candidates.tsv", 3), ("parallel.tsv", "candidates.tsv", 4)]
+    monkeypatch.setenv("SENTENCE_ENCODER", "some/encoder")
+    data.teach(tmp_path / "other", parallel.ParallelArgs(steps=3))
+    assert len(made) == 2 and said[-1] == "sentence encoder: some/encoder"
 
 
 def test_more_speech_leaves_the_earlier_as_it_is(corpus, tmp_path):

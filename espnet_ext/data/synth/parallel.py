@@ -54,7 +54,7 @@ def make_parallel(
         say: Called with lines that tell how far it is.
 
     Returns:
-        Set to ``utterances``, ``minutes``, ``speakers`` and ``meanings``.
+        Set to its ``utterances``, ``hours``, ``speakers``, ``languages``, ``meanings`` ...
 
     Raises:
         UsageError: A value is out of range or ``out_dir`` holds something else.

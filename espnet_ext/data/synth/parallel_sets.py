@@ -8,11 +8,13 @@ from typing import NamedTuple
 
 import numpy as np
 
+from espnet_ext.data import slu_sets
+from espnet_ext.data.slu_manifest import SluRow
 from espnet_ext.data.synth.events import SILENCE
 from espnet_ext.data.synth.grammar import Sentence
 from espnet_ext.data.synth.layout import RATE_HZ
 from espnet_ext.data.synth.meanings import DEV, TEST, TRAIN
-from espnet_ext.data.tables import write_spk2utt, write_table
+from espnet_ext.data.tables import write_table
 from espnet_ext.errors import UsageError
 from espnet_ext.files import write_text
 
@@ -97,7 +99,7 @@ def write_sets(
             ``language``, ``meaning``, ``tagged`` text and ``order`` in its part.
 
     Returns:
-        Set to ``utterances``, ``minutes``, ``speakers`` and ``meanings``.
+        Set to its ``utterances``, ``hours``, ``speakers``, ``languages``, ``meanings`` ...
     """
     labels = {p[0] for row in rows if row["split"] in (POOL, POOL_DEV) for p in row["phones"]}
     phones = [SILENCE, *sorted(labels - {SILENCE})]
@@ -106,33 +108,29 @@ def write_sets(
     counts = {}
     for name, choice in sets.items():
         chosen = choice.take(rows)
-        _write_set(folder / name, out_dir, chosen)
+        made = [_slu_row(row, out_dir) for row in chosen]
+        report = slu_sets.write_sets(made, folder, {name: slu_sets.Choice(choice.part)})
+        counts[name] = report.sets[name] | {"meanings": len({row.meaning for row in made})}
         if choice.part in (POOL, POOL_DEV):
-            frames = {r["id"]: frame_labels(r["phones"], r["duration_s"], ids) for r in chosen}
-            write_table(
-                folder / name / "phones", {u: " ".join(map(str, f)) for u, f in frames.items()}
-            )
-        counts[name] = {
-            "utterances": len(chosen),
-            "minutes": round(sum(r["duration_s"] for r in chosen) / 60, 2),
-            "speakers": len({r["speaker"]["id"] for r in chosen}),
-            "meanings": len({r["meaning"] for r in chosen}),
-        }
+            frames = ((r["id"], frame_labels(r["phones"], r["duration_s"], ids)) for r in chosen)
+            lines = {utt: " ".join(map(str, labels)) for utt, labels in frames}
+            write_table(folder / name / "phones", lines)
     return counts
 
 
-def _write_set(folder: Path, out_dir: str, rows: list[dict]) -> None:
-    columns = {
-        "wav.scp": lambda r: str(Path(out_dir, r["audio"])),
-        "text": lambda r: r["tagged"],
-        "plain": lambda r: r["text"],
-        "utt2spk": lambda r: r["speaker"]["id"],
-        "utt2lang": lambda r: r["language"],
-        "meaning": lambda r: r["meaning"],
-    }
-    for name, value in columns.items():
-        write_table(folder / name, {r["id"]: value(r) for r in rows})
-    write_spk2utt(folder, {r["id"]: r["speaker"]["id"] for r in rows})
+def _slu_row(row: dict, out_dir: str) -> SluRow:
+    return SluRow(
+        id=row["id"],
+        audio=str(Path(out_dir, row["audio"])),
+        start_s=None,
+        end_s=row["duration_s"],
+        speaker=row["speaker"]["id"],
+        language=row["language"],
+        text=row["text"],
+        tagged=row["tagged"],
+        set=row["split"],
+        meaning=row["meaning"],
+    )
 
 
 def frame_labels(

@@ -9,8 +9,9 @@ Into folder OUT go:
   10 ms (``phones.txt``), from the synthesiser's exact times: what the small encoder learns first.
 - ``train_L``, ``dev_L``, ``test_L`` for L = fr, it, ar and fr_it; ``train_ar_05``, ``_10``, ``_25``
   and ``_50`` are shares of ``train_ar``, a smaller one part of a larger one.
-- ``parallel.tsv``: every sentence of the training meanings in all languages, which the sentence
-  encoder learns from; ``candidates.tsv``: those of the held-out meanings, which speech is to find.
+- ``parallel.tsv``: every sentence of the training meanings in all languages, ``candidates.tsv``:
+  those of the held-out meanings, which speech is to find.
+- ``sentence_encoder``: a small encoder trained on parallel.tsv, unless SENTENCE_ENCODER names one.
 
 Development and test meanings are the same in all languages and occur in no training set, nor in the
 pool, nor in parallel.tsv; each of their templates and values does. Development and test speakers
@@ -18,13 +19,16 @@ are heard in no training set either.
 """
 
 import argparse
+import json
 import sys
-from dataclasses import fields
+from dataclasses import asdict, fields
 from pathlib import Path
 
 from espnet_ext.data.synth.parallel import make_parallel
 from espnet_ext.data.synth.parallel_sets import ParallelRequest, sets_of
 from espnet_ext.errors import exit_code
+from espnet_ext.text import parallel
+from espnet_ext.text.source import SENTENCE, encoder_source
 
 
 def say(line: str) -> None:
@@ -32,20 +36,37 @@ def say(line: str) -> None:
     print(line, flush=True)
 
 
+def teach(out: Path, args: parallel.ParallelArgs) -> None:
+    """Train the sentence encoder, unless it is there or another one is given."""
+    if given := encoder_source(SENTENCE):
+        say(f"sentence encoder: {given}")
+        return
+    folder = out / "sentence_encoder"
+    record = folder / parallel.RECORD
+    if record.is_file() and json.loads(record.read_text(encoding="utf-8"))["args"] == asdict(args):
+        say(f"{folder} is up to date")
+        return
+    parallel.make(out / "parallel.tsv", folder, out / "candidates.tsv", args, say)
+
+
 def main() -> None:
-    """Make the corpus and tell what is in it."""
+    """Make the corpus and the sentence encoder, and tell what is in them."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
     parser.add_argument("out", type=Path)
     for field in fields(ParallelRequest):
         if isinstance(field.default, int | float):
             option = f"--{field.name.replace('_', '-')}"
             parser.add_argument(option, type=type(field.default), default=field.default)
+    steps = parallel.ParallelArgs().steps
+    parser.add_argument("--teacher-steps", type=int, default=steps, help="of the sentence encoder")
     args = vars(parser.parse_args())
-    out = args.pop("out")
+    out, steps = args.pop("out"), args.pop("teacher_steps")
     made = make_parallel(out, ParallelRequest(**args), say)
     for name in sets_of(ParallelRequest()):
-        what = "{utterances} utterances, {minutes} min, {speakers} speakers, {meanings} meanings"
-        say(f"{name}: {what.format(**made[name])}")
+        has = made[name]
+        say(f"{name}: {has['utterances']} utterances, {60 * has['hours']:.1f} min, "
+            f"{has['speakers']} speakers, {has['meanings']} meanings")  # fmt: skip
+    teach(out, parallel.ParallelArgs(steps=steps, seed=args["seed"]))
 
 
 if __name__ == "__main__":
