@@ -26,6 +26,23 @@ def retrieval_metric(name: str, title: str, hyp_file: str, note: str) -> Metric:
         score=lambda refs, hyps: count_hits(refs, hyps, name),
         ref_file="meaning",
         hyp_file=hyp_file,
+        optional=True,
+        note=note,
+    )
+
+
+def cosine_metric(name: str, title: str, hyp_file: str, note: str) -> Metric:
+    """Return the mean cosine to the embedding of the sentence that was said."""
+    return Metric(
+        name=name,
+        title=title,
+        better="higher",
+        counts=("millionths", "utterances"),
+        score=count_cosines,
+        value=mean_cosine,
+        ref_file="plain",
+        hyp_file=hyp_file,
+        optional=True,
         note=note,
     )
 

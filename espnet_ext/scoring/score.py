@@ -15,7 +15,7 @@ def score_files(metrics: Mapping[str, Metric], refs: Path, hyps: Path) -> dict[s
     """Score the tables of two folders.
 
     Args:
-        metrics: At least one, by name.
+        metrics: At least one, by name; optional ones without their tables are left out.
         refs: Folder of the references, with each metric's ``ref_file``.
         hyps: Folder of the hypotheses, with each metric's ``hyp_file``.
 
@@ -26,6 +26,9 @@ def score_files(metrics: Mapping[str, Metric], refs: Path, hyps: Path) -> dict[s
         DataError: An utterance stands on one side only, two metrics score different utterances, or
             a value is not defined.
     """
+    metrics = {n: m for n, m in metrics.items() if not m.optional or _has(m, refs, hyps)}
+    if not metrics:
+        raise DataError("the set has nothing to score", hyps, "./run.sh --stage decode")
     sections: dict[str, Any] = {}
     ids: dict[tuple[str, ...], str] = {}
     for name, metric in metrics.items():
@@ -54,6 +57,10 @@ def score_files(metrics: Mapping[str, Metric], refs: Path, hyps: Path) -> dict[s
         "hyp_sha256": _sha256({hyps / m.hyp_file for m in metrics.values()}),
         "metrics": sections,
     }
+
+
+def _has(metric: Metric, refs: Path, hyps: Path) -> bool:
+    return (refs / metric.ref_file).is_file() and (hyps / metric.hyp_file).is_file()
 
 
 def _sha256(paths: set[Path]) -> str:

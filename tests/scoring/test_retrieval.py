@@ -4,8 +4,10 @@
 import numpy as np
 import pytest
 
+from espnet_ext.data.tables import write_table
 from espnet_ext.errors import DataError
 from espnet_ext.scoring import metrics
+from espnet_ext.scoring.score import score_files
 
 
 def test_a_hit_is_the_right_meaning():
@@ -34,3 +36,17 @@ def test_the_mean_cosine_is_kept_in_whole_counts():
 def test_what_is_no_cosine_is_refused(text):
     with pytest.raises(DataError, match="is no cosine"):
         metrics.find("cosine").score_set({"a": "oui"}, {"a": text})
+
+
+def test_what_a_set_cannot_measure_is_left_out(tmp_path):
+    """No sentences of other languages, or no meanings: the other scores stand."""
+    write_table(tmp_path / "text", {"u": "<a> x >"})
+    write_table(tmp_path / "meaning", {"u": "m"})
+    write_table(tmp_path / "retrieved", {"u": "m"})
+    names = ["concept", "retrieval", "retrieval_other", "before_retrieval", "before_cosine"]
+    scored = score_files(metrics.load(names), tmp_path, tmp_path)
+    assert [*scored["metrics"]] == ["concept", "retrieval"]
+    with pytest.raises(DataError, match="nothing to score"):
+        score_files(metrics.load(["cosine"]), tmp_path, tmp_path)
+    with pytest.raises(DataError, match="text is missing"):
+        score_files(metrics.load(["concept", "retrieval"]), tmp_path, tmp_path / "none")

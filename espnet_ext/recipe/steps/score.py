@@ -2,7 +2,7 @@
 """Stage 9: the metrics of each decoded set, the run record, RESULTS.md."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from espnet_ext.data.transcripts import read_texts
@@ -41,14 +41,13 @@ def plan(ctx: Context) -> Plan:
     if ctx.recipe.decode is None:
         raise UsageError("there is nothing to score: recipe.yaml has no section 'decode'", "score")
     metrics, method = metrics_of(ctx), label(ctx.recipe.decode)
-    files = {"decode.json", *(m.hyp_file for m in metrics.values())}
-    hyps = [ctx.exp / "decode" / method / s / f for s in sets_of(ctx) for f in sorted(files)]
-    refs = [DATA / s / f for s in sets_of(ctx) for f in {m.ref_file for m in metrics.values()}]
-    needs = [*hyps, *sorted(refs)]
+    found = _tables(ctx, [m for m in metrics.values() if m.optional])
+    needs = _tables(ctx, [m for m in metrics.values() if not m.optional])
+    needs += [ctx.exp / "decode" / method / s / "decode.json" for s in sets_of(ctx)]
     return Plan(
         needs=needs,
         makes=[ctx.exp / "scores.json", record_path(ctx), Path("RESULTS.md")],
-        inputs=[*needs, *own_files(ctx.recipe.score.metrics)],
+        inputs=[*needs, *found, *own_files(ctx.recipe.score.metrics)],
         settings={
             "metrics": ctx.recipe.score.metrics,
             "planned": ctx.recipe.results.planned,
@@ -57,6 +56,17 @@ def plan(ctx: Context) -> Plan:
         },
         disk_mb=1,
     )
+
+
+def _tables(ctx: Context, metrics: Iterable[Metric]) -> list[Path]:
+    """Return the references and hypotheses of metrics for each set."""
+    method, metrics = label(ctx.recipe.decode), list(metrics)
+    hyps, refs = {m.hyp_file for m in metrics}, {m.ref_file for m in metrics}
+    out = ctx.exp / "decode" / method
+    return [
+        *(out / s / f for s in sets_of(ctx) for f in sorted(hyps)),
+        *(DATA / s / f for s in sets_of(ctx) for f in sorted(refs)),
+    ]
 
 
 def run(ctx: Context, plan: Plan) -> None:

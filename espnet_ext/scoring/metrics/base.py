@@ -76,6 +76,7 @@ class Metric:
             main set beside the value.
         ref_file: Table of the references below ``data/<set>/``.
         hyp_file: Table of the hypotheses below ``exp/<name>/decode/<method>/<set>/``.
+        optional: A set that has no such table is scored without this metric; else it is an error.
         note: One sentence for the results page: how it counts.
         files: Takes references, hypotheses and the folder of the hypotheses; writes what helps a
             person there, after scoring. Called once a set; may raise SetupError without matplotlib.
@@ -92,6 +93,7 @@ class Metric:
     alternatives: tuple[str, ...] = ()
     ref_file: str = "text"
     hyp_file: str = "text"
+    optional: bool = False
     note: str = ""
     files: Callable[[Mapping[str, str], Mapping[str, str], Path], None] | None = None
 
