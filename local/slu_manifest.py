@@ -1,13 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tagged speech of a manifest into Kaldi-style folders, one for each set.
 
-usage: python local/slu_manifest.py OUT [--manifest PATH] [--set NAME=SET[:LANG,LANG]]...
-                                    [--languages LANG...] [--symbols FILE] [--values words|other]
+usage: python local/slu_manifest.py OUT [--env VARIABLE] [--more PATH...] [--languages LANG...]
+                                    [--set NAME=SET[:LANG,LANG]]... [--symbols FILE]
+                                    [--values words|other] [--train-encoder SET]
 
-The manifest is a file, or a folder with manifest.tsv or with train.tsv, dev.tsv and test.tsv;
-MANIFEST names it where no option is given. Its columns: espnet_ext/data/slu_manifest.py.
+The manifest is a file, or a folder with manifest.tsv or with train.tsv, dev.tsv and test.tsv; the
+variable MANIFEST (--env: another one) names it. Its columns: espnet_ext/data/slu_manifest.py.
+--more names further ones, for example of another language's corpus: each recipe of a corpus leaves
+its own in data/manifest.tsv.
+--train-encoder trains a small sentence encoder, OUT/sentence_encoder, on the texts of a set.
 
-Without --set each set of the manifest is written under its own name. With it, only those that are
+Without --set each set of the manifests is written under its own name. With it, only those that are
 named: train_fr_it=train:fr,it has the French and Italian rows of train.
 """
 
@@ -17,8 +21,11 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
+from slu_teacher import teach
+
 from espnet_ext.data import slu_manifest, slu_sets
 from espnet_ext.errors import DataError, UsageError, exit_code
+from espnet_ext.text.parallel import ParallelArgs
 
 VALUES = ("words", "other")
 
@@ -26,6 +33,10 @@ VALUES = ("words", "other")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options that choose sets; readers of corpora have them too."""
     parser.add_argument("--set", action="append", default=[], dest="sets", metavar="NAME=SET:LANG")
+    parser.add_argument("--train-encoder", metavar="SET",
+                        help="train a small sentence encoder on the texts of this set")  # fmt: skip
+    parser.add_argument("--encoder-steps", type=int, default=ParallelArgs().steps)
+    parser.add_argument("--more", nargs="+", default=[], metavar="PATH", help="further manifests")
     parser.add_argument("--languages", nargs="+", default=[], metavar="LANG")
     parser.add_argument("--symbols", type=Path, metavar="FILE", help="tags that exist, one a line")
 
@@ -50,15 +61,20 @@ def make_sets(
         how = "name the languages in --set, e.g. --set train=train:fr,it"
         raise UsageError("--set and --languages exclude each other", "--languages", how)
     known = read_symbols(args.symbols) if args.symbols else None
-    rows = slu_manifest.read(manifest, known, same_words=same_words)
+    manifests = [manifest, *(absolute(path) for path in args.more)]
+    rows = slu_manifest.read(manifests, known, same_words=same_words)
     if args.sets:
         sets = dict(map(slu_sets.parse_choice, args.sets))
     else:
         rows = list(rows)
         sets = slu_sets.default_sets((row.set for row in rows), tuple(args.languages))
+    if args.train_encoder:
+        rows = list(rows)
     report = slu_sets.write_sets(rows, out, sets, manifest)
     slu_sets.write_skipped(out, [*skipped, *report.skipped])
     print(slu_sets.tell(report))
+    if args.train_encoder:
+        teach(rows, args.train_encoder, out, ParallelArgs(steps=args.encoder_steps))
     return report
 
 
@@ -86,24 +102,27 @@ def corpus_folder(variable: str, what: str) -> Path:
     if not given:
         what = f"The environment variable {variable} is not set. It must point to {what}"
         raise DataError(what, None, f"{variable}=/path ./run.sh")
-    path = Path(os.path.abspath(slu_manifest.called_from() / os.path.expanduser(given)))
+    path = absolute(given)
     if not path.exists():
         raise DataError(f"{variable} names nothing that exists", path, f"give the path of {what}")
     return path
+
+
+def absolute(path: str) -> Path:
+    """Return a path that is meant from where run.sh was called."""
+    return Path(os.path.abspath(slu_manifest.called_from() / os.path.expanduser(path)))
 
 
 def main() -> None:
     """Read options and environment."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--manifest", metavar="PATH")
+    parser.add_argument("--env", default="MANIFEST", metavar="VARIABLE")
     parser.add_argument("--values", choices=VALUES, default=VALUES[0],
                         help="other: a unit may hold something else than the words")  # fmt: skip
     add_arguments(parser)
     args = parser.parse_args()
-    if args.manifest:
-        os.environ["MANIFEST"] = args.manifest
-    manifest = corpus_folder("MANIFEST", "a manifest of tagged speech, or its folder")
+    manifest = corpus_folder(args.env, "a manifest of tagged speech, or its folder")
     make_sets(manifest, args.out, args, same_words=args.values == VALUES[0])
 
 

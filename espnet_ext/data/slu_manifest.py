@@ -13,7 +13,7 @@ train, dev or test, ``meaning`` a key that the translations of an utterance shar
 import math
 import os
 import re
-from collections.abc import Callable, Container, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -83,15 +83,15 @@ def manifests(path: Path | str) -> dict[str, Path]:
 
 
 def read(
-    path: Path | str,
+    paths: Path | str | Sequence[Path | str],
     known: Container[str] | None = None,
     lengths: Lengths | None = None,
     same_words: bool = True,
 ) -> Iterator[SluRow]:
-    """Yield the checked rows of a manifest; memory holds the ids only.
+    """Yield the checked rows of one or several manifests; memory holds the ids only.
 
     Args:
-        path: See :func:`manifests`.
+        paths: See :func:`manifests`. An id must not be in two of them.
         known: Tags that exist, brackets included; None allows all.
         lengths: Length of an audio file in seconds; None opens each file once.
         same_words: Whether ``tagged`` without its tags must be ``text``; units of normalised values
@@ -101,7 +101,8 @@ def read(
         DataError: Anything that is wrong, with file and line.
     """
     lengths, lines = lengths or audio_lengths(), {}
-    for part, file in manifests(path).items():
+    paths = [paths] if isinstance(paths, Path | str) else paths
+    for part, file in (item for path in paths for item in manifests(path).items()):
         for row in _rows(file, part):
             if old := lines.get(row.id):
                 raise DataError(f"'{row.id}' stands twice", f"{old} and {row.where}", "rename one")
@@ -109,7 +110,7 @@ def read(
             check_row(row, known, same_words)
             yield _timed(row, lengths)
     if not lines:
-        raise DataError("the manifest lists no utterance", path, "fill it")
+        raise DataError("the manifest lists no utterance", ", ".join(map(str, paths)), "fill it")
 
 
 def write(path: Path | str, rows: Iterable[SluRow]) -> int:

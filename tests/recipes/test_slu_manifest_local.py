@@ -50,9 +50,20 @@ def test_sets_by_rule_and_by_language(given, run_local, tmp_path):
         .endswith("manifest.tsv:3\tin no set\ttrain, it")
     )
     run_local(script, "data", "--set", "train_fr=train:fr", "--set", "both=train:fr,it",
-              "--manifest", tmp_path / "lists/manifest.tsv", MANIFEST=None)  # fmt: skip
+              "--env", "TARIC", TARIC=tmp_path / "lists/manifest.tsv", MANIFEST=None)  # fmt: skip
     got = sets(tmp_path)
     assert (got["train_fr"], got["both"]) == (["a"], ["a", "b"])
+
+
+def test_corpora_are_joined_and_ids_must_differ(given, run_local, tmp_path):
+    (tmp_path / "dev.tsv").write_text(
+        "\n".join([HEADER, ROWS[1].replace("b\tx", "e\tlists/x").replace("train", "dev")]) + "\n"
+    )
+    both = ("--more", "dev.tsv", "--set", "dev=dev:fr,it")
+    run_local(script, "data", *both, MANIFEST="lists", ESPNET_EXT_CALLED_FROM=tmp_path)
+    assert sets(tmp_path) == {"dev": ["c", "e"]}
+    twice = run_local(script, "data", "--more", "lists", MANIFEST="lists", code=3)
+    assert "'a' stands twice" in twice and twice.count("manifest.tsv:2") == 2
 
 
 def test_values_that_are_not_the_words(given, run_local, tmp_path):
@@ -61,6 +72,38 @@ def test_values_that_are_not_the_words(given, run_local, tmp_path):
     assert "is not text: '02/05' and 'le'" in run_local(script, "data", MANIFEST=path, code=3)
     run_local(script, "data", "--values", "other", MANIFEST=path)
     assert read_table(tmp_path / "data/test/plain") == {"d": "le 2 mai"}
+
+
+def test_a_sentence_encoder_from_the_texts_alone(given, run_local, tmp_path, monkeypatch):
+    monkeypatch.delenv("SENTENCE_ENCODER", raising=False)
+    rows = [
+        f"t{i}\tx.wav\t\t\ts\tfr\t{w} la {x}\t{w} la {x}\ttrain"
+        for i, (w, x) in enumerate(
+            (w, x)
+            for w in ("ferme", "ouvre", "allume")
+            for x in ("porte", "lampe", "radio", "nuit")
+        )
+    ]
+    given([*rows, ROWS[2]])
+    told = run_local(script, "data", "--train-encoder", "train", "--encoder-steps", 60,
+                     MANIFEST="lists")  # fmt: skip
+    assert "12 meanings in two or more" in told
+    table = (tmp_path / "data/parallel.tsv").read_text().splitlines()[1:]
+    assert len(table) == 36 and not any("non" in line.split("\t")[2] for line in table)
+    assert (tmp_path / "data/sentence_encoder/model.safetensors").is_file()
+    few = run_local(script, "data", "--train-encoder", "dev", MANIFEST="lists", code=3)
+    assert "fewer than 8 different texts" in few
+
+
+def test_translations_come_before_shortened_copies():
+    teacher = load_local("slu_teacher")
+    row = teacher.SluRow("a", "x", None, 1.0, "s", "fr", "oui", "oui", "train", "yes")
+    both = [row, row._replace(language="it", text="sì"), row]
+    assert teacher.translations(both) == [("yes", "fr", "oui"), ("yes", "it", "sì")]
+    assert teacher.translations([row]) == []
+    lines = teacher.shortened([row, row._replace(text="a b c d e f")], 0)
+    assert [line[0] for line in lines] == ["text0"] * 3 + ["text1"] * 3
+    assert all(lines[i][2] == "oui" for i in range(3))  # a copy is never empty
 
 
 def test_misuse(given, run_local, tmp_path):
