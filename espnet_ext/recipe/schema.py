@@ -227,6 +227,9 @@ class Results:
     planned: Annotated[
         dict, "The one comparison planned beforehand: {system: GROUP, against: GROUP, set:, ...}"
     ] = field(default_factory=dict)
+    compare: Annotated[
+        dict, "What alone is compared, listed beforehand: {metrics: [...], sets: [...]}"
+    ] = field(default_factory=dict)
     published: Annotated[list[dict], "Published figures with their source"] = field(
         default_factory=list
     )

@@ -29,6 +29,25 @@ class Planned(BaseModel):
     metric: str | None = None  # the first of the set
 
 
+class Compare(BaseModel):
+    """What alone is compared, in recipe.yaml: the fewer pairs, the less must be corrected.
+
+    Attributes:
+        metrics: Names of metrics; empty for all.
+        sets: Names of sets; empty for all test sets.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+    metrics: list[str] = []
+    sets: list[str] = []
+
+    def has(self, field: Field) -> bool:
+        """Whether the systems of a field are compared."""
+        return (not self.metrics or field.metric.name in self.metrics) and (
+            not self.sets or field.set_name in self.sets
+        )
+
+
 @dataclass(frozen=True)
 class Compared:
     """All comparisons of a page.
@@ -37,18 +56,24 @@ class Compared:
         rows: The comparisons, judged; the planned one first.
         chosen_on: The development set that the references were chosen on; ``None`` where it was
             the compared set itself.
+        only: What alone is compared.
         missing: What the planned comparison lacks, or ``None``.
         tests: Number of pairs that p-values are corrected for.
     """
 
     rows: list[Comparison]
     chosen_on: str | None
+    only: Compare
     missing: str | None = None
     tests: int = 0
 
 
 def compared(
-    scores: Scores, sets: Sequence[str], development: str | None, planned: Planned | None
+    scores: Scores,
+    sets: Sequence[str],
+    development: str | None,
+    planned: Planned | None,
+    compare_only: Compare | None = None,
 ) -> Compared:
     """Compare the systems of a page.
 
@@ -56,10 +81,12 @@ def compared(
         scores: Of all runs.
         sets: Those that are compared, in the order of the page.
         development: The development set, which is not compared.
-        planned: The planned comparison.
+        planned: The planned comparison, whatever ``compare_only`` says.
+        compare_only: What alone is compared.
     """
+    only = compare_only or Compare()
     rows, missing, on_development, pairs = [], None, True, set()
-    for field in (f for s in sets for f in scores.fields(s)):
+    for field in (f for s in sets for f in scores.fields(s) if only.has(f)):
         for method in dict.fromkeys(s.method for s in field.systems):
             mine, pool = _pool(field, method)
             if len(pool) < 2:
@@ -76,7 +103,8 @@ def compared(
         pairs -= same
     # The choice of a reference is a choice among all pairs.
     tests = max(len(pairs), sum(not c.planned for c in rows))
-    return Compared(judge(rows, tests), development if on_development else None, missing, tests)
+    chosen_on = development if on_development else None
+    return Compared(judge(rows, tests), chosen_on, only, missing, tests)
 
 
 def _pool(field: Field, method: str) -> tuple[list[System], list[System]]:

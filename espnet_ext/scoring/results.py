@@ -87,7 +87,7 @@ def _page(recipe_dir: Path) -> tuple[Page | None, Settings]:
     swept = [r for r in records if r.group.startswith(SWEEP)]
     scores = Scores([r for r in records if r not in swept], settings.metrics)
     development, sets = _sets(scores.records, settings)
-    pairs = compared(scores, sets, development, settings.planned)
+    pairs = compared(scores, sets, development, settings.planned, settings.compare)
     fields = [f for name in sets for f in scores.fields(name)]
     main = fields[0] if fields else None
     order = list(dict.fromkeys(s.group for s in scores.ranked(main))) if main else []

@@ -42,7 +42,8 @@ def comparison_lines(page: Page) -> list[str]:
         "",
         "Each system against the strongest of equal budget, and the strongest of a budget against "
         f"the strongest of all ({chosen}){more}. Comparisons on this page: {len(rows)}, "
-        f"chosen from {page.compared.tests} pair{'s' if page.compared.tests != 1 else ''}{aside}.",
+        f"chosen from {page.compared.tests} pair{'s' if page.compared.tests != 1 else ''}{aside}."
+        f"{_only(page)}",
         "",
         *([f"Planned, but without results: {cell(missing)}.", ""] if missing else []),
     ]
@@ -55,6 +56,13 @@ def comparison_lines(page: Page) -> list[str]:
         [*_table(page, others), ""] if others else [],
     )
     return lines + folded("Changes by seed", _by_seed(page, rows))
+
+
+def _only(page: Page) -> str:
+    """Tell what recipe.yaml restricts the comparisons to."""
+    only = page.compared.only
+    listed = [f"{what} {', '.join(map(code, x))}" for what, x in vars(only).items() if x]
+    return f" recipe.yaml lists what is compared: {'; '.join(listed)}." if listed else ""
 
 
 def against(page: Page, system: System) -> Comparison | None:

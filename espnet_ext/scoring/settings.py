@@ -2,7 +2,7 @@
 """What recipe.yaml says of the results page: ``results``, ``data`` and ``score.metrics``."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +12,10 @@ from espnet_ext import yamlfile
 from espnet_ext.errors import DataError
 from espnet_ext.scoring import metrics
 from espnet_ext.scoring.metrics import Metric
-from espnet_ext.scoring.pairs import Planned
+from espnet_ext.scoring.pairs import Compare, Planned
 
 _HOW = (
-    "results: {planned: {system: GROUP, against: GROUP}, "
+    "results: {planned: {system: GROUP, against: GROUP}, compare: {metrics: [], sets: []}, "
     "published: [{system:, set:, METRIC: value, source:}]}"
 )
 
@@ -35,6 +35,7 @@ class Published(BaseModel):
 class _Results(BaseModel):
     model_config = ConfigDict(extra="forbid")
     planned: Planned | None = None
+    compare: Compare = Compare()
     published: list[Published] = []
 
     @field_validator("planned", mode="before")
@@ -50,6 +51,7 @@ class Settings:
     Attributes:
         metrics: Known metrics by name, in the order of the recipe; built-in ones follow.
         planned: The comparison that was planned beforehand.
+        compare: What alone is compared.
         published: Figures of others, by metric.
         development: The development set.
         test: The test sets, in the order of the recipe.
@@ -57,6 +59,7 @@ class Settings:
 
     metrics: Mapping[str, Metric]
     planned: Planned | None = None
+    compare: Compare = field(default_factory=Compare)
     published: Mapping[str, list[tuple[Published, str]]] | None = None
     development: str | None = None
     test: tuple[str, ...] = ()
@@ -87,10 +90,13 @@ def read_settings(path: Path) -> Settings:
                 "name the planned comparison: results: {planned: {system: GROUP, against: GROUP}}",
             ) from None
         raise _unusable(first["msg"], path, field) from None
+    if unknown := [m for m in results.compare.metrics if m not in known]:
+        raise _unusable(f"'{unknown[0]}' is no metric", path, "results.compare.metrics")
     test = data.get("test") or []
     return Settings(
         metrics=known,
         planned=results.planned,
+        compare=results.compare,
         published=_by_metric(results.published, known, path),
         development=data.get("valid"),
         test=tuple(test) if isinstance(test, list) else (test,),

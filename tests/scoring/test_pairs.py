@@ -6,6 +6,7 @@ import copy
 import pytest
 from record_pages import comparisons, section, tables
 
+from espnet_ext.errors import DataError
 from espnet_ext.scoring.results import render_results
 
 GOOD = [(1, 0, 1), (1, 1, 1), (1, 0, 2)]
@@ -67,6 +68,21 @@ def test_the_planned_comparison_is_of_one_set_and_decoding(recipe_dir, record_di
     others = section(text, "Comparisons on other sets and by other metrics")[0]
     against_poor = [r["System"] for r in others if r["Against"] == "poor (greedy_ctc)"]
     assert "fair (greedy_ctc)" in against_poor and "good (greedy_ctc)" not in against_poor
+
+
+def test_only_what_is_listed_is_compared_and_corrected_for(recipe_dir, record_dict):
+    def twice(record):
+        record["sets"]["easy"] = copy.deepcopy(record["sets"]["test"])
+        return record
+
+    three_groups(recipe_dir, record_dict, twice)
+    every = plan(recipe_dir, "data: {test: [test, easy]}")
+    few = plan(recipe_dir, "results: {compare: {metrics: [wer], sets: [test]}}")
+    assert "this page: 4, chosen from 6 pairs." in every and "recipe.yaml lists" not in every
+    assert "this page: 2, chosen from 3 pairs. recipe.yaml lists what is compared: " in few
+    assert "metrics `wer`; sets `test`." in few
+    with pytest.raises(DataError, match="'wor' is no metric"):
+        plan(recipe_dir, "results: {compare: {metrics: [wor]}}")
 
 
 def test_a_metric_of_the_recipe_is_shown_and_compared(recipe_dir, record_dict):

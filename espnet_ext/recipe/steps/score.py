@@ -51,6 +51,7 @@ def plan(ctx: Context) -> Plan:
         settings={
             "metrics": ctx.recipe.score.metrics,
             "planned": ctx.recipe.results.planned,
+            **({"compare": ctx.recipe.results.compare} if ctx.recipe.results.compare else {}),
             "group": ctx.recipe.group,
             "trained": config_sha256(ctx),
         },
