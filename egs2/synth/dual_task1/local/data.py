@@ -11,7 +11,8 @@ Into folder OUT go:
   and ``_50`` are shares of ``train_ar``, a smaller one part of a larger one.
 - ``parallel.tsv``: every sentence of the training meanings in all languages, ``candidates.tsv``:
   those of the held-out meanings, which speech is to find.
-- ``sentence_encoder``: a small encoder trained on parallel.tsv, unless SENTENCE_ENCODER names one.
+- ``sentence_encoder``: a small encoder trained on parallel.tsv (some 25 s of one core). With
+  SENTENCE_ENCODER set it is not used, and ``--teacher-steps 0`` leaves it out.
 
 Development and test meanings are the same in all languages and occur in no training set, nor in the
 pool, nor in parallel.tsv; each of their templates and values does. Development and test speakers
@@ -26,9 +27,8 @@ from pathlib import Path
 
 from espnet_ext.data.synth.parallel import make_parallel
 from espnet_ext.data.synth.parallel_sets import ParallelRequest, sets_of
-from espnet_ext.errors import exit_code
+from espnet_ext.errors import UsageError, exit_code
 from espnet_ext.text import parallel
-from espnet_ext.text.source import SENTENCE, encoder_source
 
 
 def say(line: str) -> None:
@@ -37,10 +37,7 @@ def say(line: str) -> None:
 
 
 def teach(out: Path, args: parallel.ParallelArgs) -> None:
-    """Train the sentence encoder, unless it is there or another one is given."""
-    if given := encoder_source(SENTENCE):
-        say(f"sentence encoder: {given}")
-        return
+    """Train the sentence encoder, unless it is there by the same settings."""
     folder = out / "sentence_encoder"
     record = folder / parallel.RECORD
     if record.is_file() and json.loads(record.read_text(encoding="utf-8"))["args"] == asdict(args):
@@ -58,15 +55,18 @@ def main() -> None:
             option = f"--{field.name.replace('_', '-')}"
             parser.add_argument(option, type=type(field.default), default=field.default)
     steps = parallel.ParallelArgs().steps
-    parser.add_argument("--teacher-steps", type=int, default=steps, help="of the sentence encoder")
+    parser.add_argument("--teacher-steps", type=int, default=steps, help="0: no encoder")
     args = vars(parser.parse_args())
     out, steps = args.pop("out"), args.pop("teacher_steps")
+    if steps < 0:
+        raise UsageError(f"teacher_steps is {steps}", "--teacher-steps", "give 0 or more")
     made = make_parallel(out, ParallelRequest(**args), say)
     for name in sets_of(ParallelRequest()):
         has = made[name]
         say(f"{name}: {has['utterances']} utterances, {60 * has['hours']:.1f} min, "
             f"{has['speakers']} speakers, {has['meanings']} meanings")  # fmt: skip
-    teach(out, parallel.ParallelArgs(steps=steps, seed=args["seed"]))
+    if steps:
+        teach(out, parallel.ParallelArgs(steps=steps, seed=args["seed"]))
 
 
 if __name__ == "__main__":
