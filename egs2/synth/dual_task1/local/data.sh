@@ -4,4 +4,4 @@
 # and a sentence encoder for them.
 #   local/data.sh OUT [options of local/data.py]
 set -euo pipefail
-exec "${PYTHON:-python}" local/data.py "$@"
+exec "${PYTHON:-python}" "$(dirname "$0")/data.py" "$@"
