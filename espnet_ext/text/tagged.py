@@ -44,13 +44,19 @@ class Span(NamedTuple):
     stop: int
 
 
-def check(tagged: str, where: object = None, known: Container[str] | None = None) -> None:
+def check(
+    tagged: str,
+    where: object = None,
+    known: Container[str] | None = None,
+    reserved: Container[str] = RESERVED,
+) -> None:
     """Check a reference.
 
     Args:
         tagged: Words, tags and closing marks.
         where: Named in the message, for example ``data/train/text:12``.
         known: The tags that exist, brackets included; None allows all.
+        reserved: Names in lower case that no tag may have.
 
     Raises:
         DataError: A unit is not closed, stands in another, or is closed twice; a word has a ``<``
@@ -60,7 +66,7 @@ def check(tagged: str, where: object = None, known: Container[str] | None = None
     opened: tuple[str, int] | None = None
     words = tagged.split()
     for place, word in enumerate(words, 1):
-        problem = _problem(word, opened, known)
+        problem = _problem(word, opened, known, reserved)
         if problem:
             raise DataError(problem, f"{where}, word {place}" if where else f"word {place}", _HOW)
         if word == CLOSE:
@@ -119,7 +125,12 @@ def symbols(texts: Iterable[str]) -> list[str]:
     return [*found, CLOSE] if found else []
 
 
-def _problem(word: str, opened: tuple[str, int] | None, known: Container[str] | None) -> str:
+def _problem(
+    word: str,
+    opened: tuple[str, int] | None,
+    known: Container[str] | None,
+    reserved: Container[str],
+) -> str:
     """Return what is wrong with a word of a reference; empty if nothing is."""
     if word == CLOSE:
         return "" if opened else f"'{CLOSE}' closes nothing"
@@ -127,7 +138,7 @@ def _problem(word: str, opened: tuple[str, int] | None, known: Container[str] | 
         return ""
     if not TAG.fullmatch(word):
         return f"'{word}' has a '<' or '>' but is no tag"
-    if word[1:-1].lower() in RESERVED:
+    if word[1:-1].lower() in reserved:
         return f"{word} cannot be a tag: ESPnet has a symbol of this name"
     if opened:
         return f"{word} stands within {opened[0]} (word {opened[1]}), which is not closed"

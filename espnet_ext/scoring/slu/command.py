@@ -35,7 +35,7 @@ def main(argv: list[str]) -> int:
     args = _parser().parse_args(argv)
     refs, hyps = (_read(path, args.space) for path in args.slu)
     for utt, (line, text) in refs.items():
-        check(text, f"{args.slu[0]}:{line} ({utt})")
+        check(text, f"{args.slu[0]}:{line} ({utt})", reserved=())
     tables = [{utt: text for utt, (_, text) in table.items()} for table in (refs, hyps)]
     try:
         scores = score_tagged(*tables)

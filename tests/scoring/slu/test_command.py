@@ -84,6 +84,11 @@ def test_bad_input_is_named_by_its_place(run, ref, hyp, message, where):
     assert message in err and where in err
 
 
+def test_a_tag_may_have_a_name_that_only_training_cannot_use(run):
+    code, out, _ = run("u <s> x >\n", "u <s> x >\n")
+    assert code == 0 and "reference concepts: 1" in out
+
+
 def test_files_without_tags_are_said(run):
     code, out, err = run("u oui\n", "u non\n")
     assert code == 0
