@@ -98,9 +98,11 @@ def test_it_is_scored_recorded_shown_and_compared(recipe):
     expected = 200 * hit / (2 * hit + extra + lost)
     assert record.sets["test"]["greedy_ctc"].value(metric) == pytest.approx(expected)
     page = Path("RESULTS.md").read_text()
-    (row,) = (x for x in page.splitlines() if x.startswith("| test | Word F1 | base | good |"))
+    rows = [x for x in page.splitlines() if x.startswith("| test | Word F1 | base | good |")]
+    row, by_seed = rows
     # Down by 34 points, which is worse here.
     assert row.endswith("| worse |") and "| 53.61 | 87.57 | -33.96 |" in row
+    assert "| -33.49 | -33.96 | -34.44 |" in by_seed
     assert "### Word F1 on test" in page and "Words found, whatever their order." in page
 
 
