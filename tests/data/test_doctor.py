@@ -127,6 +127,23 @@ def test_what_sets_share_is_told(src, tmp_path, capsys):
     assert overlaps({"a": src, "b": tmp_path / "none"}) == []
 
 
+def test_a_test_set_may_be_a_part_of_another_but_not_of_the_training(src, tmp_path):
+    fill(src, {u: noise(f"{u}.wav") for u in ("s1-a", "s1-b", "s2-c")})
+    complete(src)
+    part = tmp_path / "part"
+    part.mkdir()
+    fill(part, {"s1-b": "s1-b.wav"})
+    complete(part)
+    assert overlaps({"whole": src, "part": part}, training=["other"]) == []
+    assert overlaps({"part": part, "whole": src}, training=["other"]) == []
+    for name in ("whole", "part"):
+        told = overlaps({"whole": src, "part": part}, training=[name])
+        assert "share 1 utterance ids (s1-b)" in told[0]
+    fill(part, {"s1-b": "s1-b.wav", "s9-x": noise("x.wav")})
+    complete(part)
+    assert overlaps({"whole": src, "part": part}, training=["other"])
+
+
 def test_misuse():
     for argv, says in (
         (["--data", "x", "--stream", "video.scp"], "not FILE=TYPE"),

@@ -74,12 +74,14 @@ def run(ctx: Context, args: FormatArgs) -> None:
     if is_folder(name):
         name = os.path.abspath(os.path.expanduser(name))
         if not Path(name).is_dir():
-            how = f"./run.sh --stage prepare, or {SENTENCE.variable}=/path/to/LaBSE ./run.sh"
+            again = "./run.sh --force --stage prepare --stop-stage prepare"
+            how = f"{again}, or {SENTENCE.variable}=/path/to/LaBSE ./run.sh"
             raise DataError("there is no sentence encoder", args.sentence_encoder, how)
     encoder = SentenceEncoder(name, args.pooling, _device(ctx))
     there = args.candidates and Path(args.candidates).exists()
     pairs = read_parallel(args.candidates) if there else []
-    report = build_store(FOLDER, _texts(ctx), encoder, pairs, Progress("sentence embeddings"))
+    progress = Progress("sentence embeddings", "texts")
+    report = build_store(FOLDER, _texts(ctx), encoder, pairs, progress)
     say(f"  sentence encoder: {'/'.join(Path(name).parts[-2:])}, {encoder.layout.pooling}")
     for line in report.lines():
         say(f"  {line}")
