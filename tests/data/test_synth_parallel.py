@@ -15,6 +15,7 @@ import pytest
 import soundfile
 
 import espnet_ext
+from espnet_ext.data import slu_manifest
 from espnet_ext.data.synth.espeak import Espeak
 from espnet_ext.data.synth.grammar import Grammar
 from espnet_ext.data.synth.parallel import make_parallel
@@ -111,6 +112,18 @@ def test_tables_of_texts_have_every_language_and_what_is_said(corpus):
     for name in ("dev_fr_it", "test_ar"):
         columns = (table(corpus, name, file) for file in ("meaning", "utt2lang", "plain"))
         assert set(zip(*(c.values() for c in columns), strict=True)) <= known
+
+
+def test_the_manifest_has_every_utterance_and_is_read_by_its_reader(corpus):
+    rows = {row.id: row for row in slu_manifest.read(corpus / "manifest.tsv")}
+    sets = sets_of(TINY)
+    said = {u: t for name in sets for u, t in table(corpus, name, "text").items()}
+    assert {u: row.tagged for u, row in rows.items()} == said
+    for name in ("pool", "test_ar"):
+        audio = table(corpus, name, "wav.scp")
+        assert {u for u, row in rows.items() if sets[name].part == row.set
+                and row.language in sets[name].languages} == set(audio)  # fmt: skip
+        assert all(os.path.samefile(rows[u].audio, path) for u, path in audio.items())
 
 
 def test_shares_are_nested_and_of_the_named_size():

@@ -4,7 +4,8 @@
 Written are Kaldi-style folders with tagged ``text``, ``plain`` words, ``utt2lang`` and ``meaning``;
 ``pool`` and ``pool_dev`` also have ``phones``, a label for each 10 ms, whose names are the lines of
 ``phones.txt`` (one phone set for all languages). Sets share audio files. ``parallel.tsv`` holds all
-sentences of the training meanings in all languages, ``candidates.tsv`` those of the held-out ones.
+sentences of the training meanings in all languages, ``candidates.tsv`` those of the held-out ones;
+``manifest.tsv`` lists every utterance as :mod:`espnet_ext.data.slu_manifest` has it.
 
 No held-out meaning is said in training or in the pool, in any language. Speakers of the pool are
 those of training; ``pool_dev`` has the development speakers, and training meanings.

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from espnet_ext.data import slu_sets
+from espnet_ext.data import slu_manifest, slu_sets
 from espnet_ext.data.slu_manifest import SluRow
 from espnet_ext.data.synth.events import SILENCE
 from espnet_ext.data.synth.grammar import Sentence
@@ -89,7 +89,10 @@ def sets_of(request: ParallelRequest) -> dict[str, Choice]:
 def write_sets(
     folder: Path, out_dir: str, sets: Mapping[str, Choice], rows: Sequence[dict]
 ) -> dict[str, dict]:
-    """Write ``<set>/{wav.scp, text, plain, utt2spk, spk2utt, utt2lang, meaning}`` and ``phones``.
+    """Write manifest.tsv, phones.txt, and the folders of the sets.
+
+    A set has ``wav.scp``, ``text`` (tagged), ``plain``, ``utt2spk``, ``spk2utt``, ``utt2lang`` and
+    ``meaning``; those of the pool have ``phones``, too.
 
     Args:
         folder: Existing folder to write to.
@@ -105,6 +108,8 @@ def write_sets(
     phones = [SILENCE, *sorted(labels - {SILENCE})]
     write_text(folder / "phones.txt", "".join(f"{phone}\n" for phone in phones))
     ids = {phone: i for i, phone in enumerate(phones)}
+    listed = (_slu_row(row, "")._replace(end_s=None) for row in rows)
+    slu_manifest.write(folder / slu_manifest.NAME, listed)
     counts = {}
     for name, choice in sets.items():
         chosen = choice.take(rows)

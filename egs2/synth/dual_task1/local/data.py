@@ -11,6 +11,7 @@ Into folder OUT go:
   and ``_50`` are shares of ``train_ar``, a smaller one part of a larger one.
 - ``parallel.tsv``: every sentence of the training meanings in all languages, ``candidates.tsv``:
   those of the held-out meanings, which speech is to find.
+- ``manifest.tsv``: every utterance, as egs2/manifest/dual_task1 takes it.
 - ``sentence_encoder``: a small encoder trained on parallel.tsv (some 25 s of one core). With
   SENTENCE_ENCODER set it is not used, and ``--teacher-steps 0`` leaves it out.
 
