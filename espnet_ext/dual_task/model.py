@@ -141,6 +141,16 @@ class DualTaskModel(ESPnetASRModel):
         stats["loss"] = loss.detach()
         return force_gatherable((loss, stats, len(speech)), loss.device)
 
+    def trial_streams(self) -> dict[str, Tensor]:
+        """Return further streams of two made-up utterances, to try the loss before data exist."""
+        streams = {}
+        if self.pooling is not None:
+            streams["sentence"] = torch.randn(2, self.pooling.projection.out_features)
+        if self.phone_head is not None:
+            streams["phones"] = torch.zeros(2, 1, dtype=torch.long)
+            streams["phones_lengths"] = torch.tensor([1, 1])
+        return streams
+
     def _watches(self) -> bool:
         """Whether the distance is shown that no loss looks at: does training forget?"""
         return self.pooling is not None and not self.training

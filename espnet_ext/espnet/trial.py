@@ -2,7 +2,8 @@
 """Build what a training will build, before its data exist: model, optimisers, schedulers, one loss.
 
 What only earlier stages can know has a stand-in: a token list of the size that is asked for, no
-global normalisation, and what a task's own ``stand_in(args)`` gives.
+global normalisation, and what a task's own ``stand_in(args)`` gives. A model with further streams
+makes some up for the loss: ``trial_streams()``, of two utterances.
 """
 
 import argparse
@@ -221,6 +222,7 @@ def _statistics(model: nn.Module, args: argparse.Namespace) -> dict[str, Any]:
         "text": torch.randint(1, max(2, len(args.token_list) - 1), (2, 3)),
         "text_lengths": torch.tensor([3, 3]),
     }
+    batch |= getattr(model, "trial_streams", dict)()
     model.eval()
     with torch.no_grad(), quiet_import(), _told("the model cannot compute its loss"):
         answer = model(**batch)

@@ -72,7 +72,7 @@ def _init_params(ctx: Context, phase: str) -> list[str]:
             out += [f"{t.partition(':')[0]}{colon}{rest}" for t in _init_params(ctx, head)]
         else:
             out.append(str(model_file(ctx, head)) + colon + rest)
-    return out
+    return [*dict.fromkeys(out)]  # a phase that is off may take several parts of the same file
 
 
 def why_off(ctx: Context) -> str:
