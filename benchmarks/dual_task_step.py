@@ -230,7 +230,7 @@ def arrangements(folder: Path, seconds: list[float], size: int) -> dict[str, lis
 def batches_rows(folder: Path, size: str, args: argparse.Namespace) -> Iterator[Row]:
     """Yield the table ``batches``."""
     width, training = SIZES[size][1], set_up(folder, size, "dual")
-    seconds = durations(24 if args.quick else 160)
+    seconds = durations(24 if args.quick else args.utterances)
     np.random.default_rng(2).shuffle(seconds)
     arranged = arrangements(folder, seconds, args.batch_size)
     made = {n: [make_batch([seconds[i] for i in b], width) for b in x] for n, x in arranged.items()}
@@ -316,6 +316,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--batch-size", type=int, default=4, help="utterances (default: 4)")
     parser.add_argument("--seconds", type=float, nargs="+", default=[1.0, 3.0, 8.0], metavar="S",
                         help="longest utterance of a batch (default: 1 3 8)")  # fmt: skip
+    parser.add_argument("--utterances", type=int, default=80, help="of an epoch (default: 80)")
     parser.add_argument("--repeat", type=int, default=20, help="pairs of steps (default: 20)")
     parser.add_argument("--only", nargs="+", default=TABLES, metavar="TABLE", choices=TABLES)
     parser.add_argument("--quick", action="store_true", help="a tiny encoder, a few short steps")

@@ -29,6 +29,7 @@ from espnet_ext.dual_task.samu_loss import samu_loss
 from espnet_ext.errors import DataError, UsageError
 
 FILE = "ewc.safetensors"
+UNUSED = ("slu", "phone_head")  # parts of a model that its vectors do not need
 Batch = tuple[list[str], Mapping[str, Tensor]]
 
 
@@ -65,6 +66,9 @@ class Distil:
     def __init__(self, model: nn.Module, weight: float):
         self.weight = weight
         self.teacher = copy.deepcopy(model).eval().requires_grad_(False)
+        for name in UNUSED:
+            if hasattr(self.teacher, name):
+                setattr(self.teacher, name, None)
 
     def __call__(self, model: nn.Module, encoded: Tensor, lengths: Tensor, speech: Tensor,
                  speech_lengths: Tensor, stats: dict[str, Any]) -> Tensor:  # fmt: skip

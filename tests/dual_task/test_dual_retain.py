@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """The baselines against forgetting on a model: what they start from, add to the loss and keep."""
 
+import multiprocessing
+
 import pytest
 import torch
+import torch.distributed as dist
 from torch import nn
 
 from espnet_ext.dual_task import retention
@@ -110,6 +113,33 @@ def test_what_ewc_lacks_is_told(batches, tmp_path):
     ewc = retention.Ewc(Anchor({"gone": torch.ones(1)}, {"gone": torch.ones(1)}), 1.0)
     with pytest.raises(DataError, match="no parameter gone"):
         told(Model(), ewc, batches[0][1], {})
+
+
+def measure(rank, folder, batches):
+    """Measure a part of the batches in a process of its own; write what it found."""
+    dist.init_process_group("gloo", f"file://{folder}/meet", rank=rank, world_size=2)
+    torch.manual_seed(4)
+    anchor = retention.anchor_of(Model(), folder / "two.safetensors", lambda: batches[rank::2])
+    torch.save(anchor.fisher, folder / f"{rank}.pt")
+    dist.destroy_process_group()
+
+
+def test_two_processes_measure_what_one_does(batches, tmp_path):
+    torch.manual_seed(4)
+    one = retention.anchor_of(Model(), tmp_path / "one.safetensors", lambda: batches)
+    context = multiprocessing.get_context("fork")
+    both = [context.Process(target=measure, args=(r, tmp_path, batches)) for r in range(2)]
+    for process in both:
+        process.start()
+    for process in both:
+        process.join(60)
+    assert [p.exitcode for p in both] == [0, 0]
+    saved = Anchor.load(tmp_path / "two.safetensors").fisher
+    for rank in range(2):
+        found = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
+        for name, f in one.fisher.items():
+            assert torch.allclose(found[name], f, rtol=1e-5)
+            assert torch.equal(found[name], saved[name])
 
 
 @pytest.mark.parametrize("pooling", [True, False])

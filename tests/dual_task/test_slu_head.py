@@ -48,6 +48,16 @@ def test_blocks_are_linear_with_leaky_relu():
     assert head(hidden, torch.tensor([2]))[0, :, 0].tolist() == pytest.approx([2, -0.01])
 
 
+def test_bfloat16_changes_little_and_gradients_are_finite():
+    head, lengths = SluHead(16, 2, 12, 1), torch.tensor([20, 7])
+    hidden = torch.randn(2, 20, 16, requires_grad=True)
+    with torch.autocast("cpu", torch.bfloat16):
+        out = head(hidden, lengths)
+    out.float().sum().backward()
+    assert out.sub(head(hidden, lengths)).abs().max() < 0.02
+    assert hidden.grad.isfinite().all()
+
+
 def test_without_layers_it_is_the_identity():
     head, hidden = SluHead(6, 0, None, 0), torch.randn(1, 2, 6)
     assert head(hidden, torch.tensor([2])) is hidden
