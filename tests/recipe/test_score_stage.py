@@ -145,3 +145,15 @@ def test_tagged_text_is_scored_by_every_rule_and_its_files_are_written(
     run(ctx)
     assert "no picture for CER (concepts)" in capfd.readouterr().out
     assert not (out / "confusion.png").exists() and (out / "errors.txt").exists()
+
+
+def test_a_set_without_concepts_is_scored_and_shown(ctx, tmp_path):
+    """Rules but SpeechBrain's have no denominator then: all that was found is wrong."""
+    write_table(tmp_path / "data/dev/text", {"u1": "oui", "u2": "non"})
+    decode(tmp_path, "greedy_ctc", {"u1": "oui", "u2": "non"})
+    write_table(tmp_path / "exp/base/decode/greedy_ctc/dev/text", {"u1": "<a> oui >", "u2": "non"})
+    record = run(load(tmp_path, ("score.metrics", "[concept]")))
+    values = {name: s["greedy_ctc"].metrics["concept"].value for name, s in record.sets.items()}
+    assert values == {"dev": 100.0, "test": 0.0}
+    page = (tmp_path / "RESULTS.md").read_text()
+    assert "| base | 100.00 | 50.00 | – | – | 50.00 | – |" in page

@@ -7,16 +7,16 @@ from pathlib import Path
 
 from espnet_ext.data.tables import iter_table
 from espnet_ext.data.transcripts import tidy
-from espnet_ext.errors import DataError, SetupError
+from espnet_ext.errors import DataError, SetupError, UsageError
 from espnet_ext.files import write_json
 from espnet_ext.scoring.slu.files import write_files
 from espnet_ext.scoring.slu.table import as_text, score_tagged
 from espnet_ext.text.tagged import check
 
 _EPILOG = """
-REF and HYP have a line 'utterance tagged text' for each utterance, in any order. Text is tagged as
-in 'je voudrais <room> a double room > à <city> le mans >': a tag opens a concept, '>' closes it.
-Tags of REF must be well-formed; HYP may be any text.
+REF and HYP have a line 'utterance tagged text' for each utterance, in any order; of a folder, its
+file 'text' is read. Text is tagged as in 'i want <room> a double room > in <city> le mans >': a tag
+opens a concept, '>' closes it. Tags of REF must be well-formed; HYP may be any text.
 
 The table has the concept error rate (CER) and the concept and value error rate (CVER) by what an
 utterance without a reference concept counts for: 'keep', its insertions are errors; 'speechbrain',
@@ -31,8 +31,12 @@ def main(argv: list[str]) -> int:
     Raises:
         DataError: A table is not usable, a reference is not well-formed (file and line), or an
             utterance is in one table only.
+        UsageError: ``--out`` is a file.
     """
     args = _parser().parse_args(argv)
+    args.slu = [path / "text" if path.is_dir() else path for path in args.slu]
+    if args.out and args.out.exists() and not args.out.is_dir():
+        raise UsageError("--out is a file", args.out, "name a folder")
     refs, hyps = (_read(path, args.space) for path in args.slu)
     for utt, (line, text) in refs.items():
         check(text, f"{args.slu[0]}:{line} ({utt})", reserved=())

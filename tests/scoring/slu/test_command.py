@@ -84,6 +84,17 @@ def test_bad_input_is_named_by_its_place(run, ref, hyp, message, where):
     assert message in err and where in err
 
 
+def test_folders_have_their_text_and_a_file_is_no_place_for_files(tmp_path, capsys):
+    for name, text in (("data", REF), ("decoded", HYP)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "text").write_text(text)
+    both = ["score", "--slu", str(tmp_path / "data"), str(tmp_path / "decoded")]
+    assert cli.main(both) == 0
+    assert "reference concepts: 3" in capsys.readouterr().out
+    assert cli.main([*both, "--out", str(tmp_path / "data/text")]) == 2
+    assert capsys.readouterr().out == ""  # told before time is spent
+
+
 def test_a_tag_may_have_a_name_that_only_training_cannot_use(run):
     code, out, _ = run("u <s> x >\n", "u <s> x >\n")
     assert code == 0 and "reference concepts: 1" in out
