@@ -70,8 +70,12 @@ class SentenceEncoder:
     @cached_property
     def _network(self) -> tuple[Any, Any, Any]:
         model = load_model(self.folder, needs_pooler=self.layout.pooling == "pooled")
+        tokenizer = load_tokenizer(self.folder)
+        if len(tokenizer) > (rows := model.get_input_embeddings().num_embeddings):
+            what = f"the tokenizer knows {len(tokenizer)} sub-words, the model {rows}"
+            raise DataError(what, self.folder, "give model and tokenizer of one encoder")
         dense = sentence_layout.read_dense(self.folder, self.layout, self.device)
-        return model.to(self.device), load_tokenizer(self.folder), dense
+        return model.to(self.device), tokenizer, dense
 
     @property
     def model(self) -> Any:
@@ -181,18 +185,14 @@ def load_model(folder: Path, needs_pooler: bool) -> Any:
     local = {"local_files_only": True, "trust_remote_code": False}
     try:
         config = AutoConfig.from_pretrained(folder, **local)
-        if config.is_encoder_decoder or not hasattr(config, "vocab_size"):
-            raise DataError(
-                f"a model of type '{config.model_type}' is not a text encoder", folder,
-                "use an encoder of the BERT or RoBERTa family, e.g. setu4993/LaBSE",
-            )  # fmt: skip
         model, info = AutoModel.from_pretrained(
             folder, use_safetensors=True, dtype=torch.float32, output_loading_info=True, **local
         )
-    except DataError:
-        raise
     except Exception as e:  # a damaged file raises classes of its own
         raise DataError(f"transformers cannot load it: {e}", folder) from None
+    if config.is_encoder_decoder or not _has_words(model):
+        how = "use an encoder of the BERT or RoBERTa family, e.g. setu4993/LaBSE"
+        raise DataError(f"a model of type '{config.model_type}' is not a text encoder", folder, how)
     # transformers fills what it does not find at random, and only warns.
     lost = sorted(k for k in info["missing_keys"] if "pooler" not in k)
     if lost:
@@ -203,6 +203,16 @@ def load_model(folder: Path, needs_pooler: bool) -> Any:
         how = "pooling: mean, or an encoder with a trained pooler such as setu4993/LaBSE"
         raise DataError("pooling is pooled, and the encoder has no trained pooler", folder, how)
     return model.eval().requires_grad_(False)
+
+
+def _has_words(model: Any) -> bool:
+    """Whether a model starts from sub-words, not from audio or images."""
+    import torch
+
+    try:
+        return isinstance(model.get_input_embeddings(), torch.nn.Embedding)
+    except NotImplementedError:
+        return False
 
 
 def load_tokenizer(folder: Path) -> Any:

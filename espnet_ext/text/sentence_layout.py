@@ -39,6 +39,11 @@ class Layout:
     dense: str = ""
     tanh: bool = False
 
+    @property
+    def name(self) -> str:
+        """The pooling that, asked for with this folder, gives this layout again."""
+        return "auto" if self.dense else self.pooling
+
 
 def files(folder: Path) -> list[Path]:
     """Return the files of a folder that its embeddings depend on."""

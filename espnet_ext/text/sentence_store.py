@@ -2,13 +2,14 @@
 """Sentence embeddings on disk: one row for each distinct text, computed once.
 
 A folder has ``vectors.npy`` ``(N, E)`` float32, ``texts.jsonl`` (the text of each row) and
-``about.json`` (which encoder made them). Reading needs neither torch nor transformers.
+``about.json`` (which encoder made them; further texts do not change it, so that what depends on the
+encoder can depend on this file). Reading needs neither torch nor transformers.
 """
 
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -32,16 +33,14 @@ class About:
 
     Attributes:
         fingerprint: Of encoder and pooling.
-        pooling: Of the encoder's output.
+        pooling: That makes the same encoder of the same folder.
         width: Values of an embedding, E.
-        texts: Rows, N.
         source: Folder or name of the encoder, without the path of a machine.
     """
 
     fingerprint: str
     pooling: str
     width: int
-    texts: int
     source: str
 
 
@@ -75,9 +74,9 @@ class SentenceStore:
             what = "the sentence embeddings are of another encoder than this model's"
             raise DataError(what, self.folder / ABOUT, f"set SENTENCE_ENCODER as then, {AGAIN}")
         self._vectors: np.ndarray | None = None
-        self._open()
+        self._count = len(self._open())
         digests = b"".join(_digest(t) for t in self.texts())
-        if len(digests) != _DIGEST_BYTES * self.about.texts:
+        if len(digests) != _DIGEST_BYTES * self._count:
             raise DataError("texts and vectors do not fit together", self.folder / TEXTS, AGAIN)
         found = np.frombuffer(digests, dtype=">u8").reshape(-1, 2)
         self._order = np.lexsort((found[:, 1], found[:, 0]))
@@ -85,13 +84,13 @@ class SentenceStore:
 
     def _open(self) -> np.ndarray:
         if self._vectors is None:
-            path, shape = self.folder / VECTORS, (self.about.texts, self.about.width)
+            path = self.folder / VECTORS
             try:
                 found = np.load(path, mmap_mode="r", allow_pickle=False)
             except (OSError, ValueError, EOFError) as e:
                 raise DataError(f"not readable as an array: {e}", path, AGAIN) from None
-            if found.shape != shape or found.dtype != np.float32:
-                what = f"{found.dtype} {found.shape} instead of float32 {shape}"
+            if found.ndim != 2 or found.shape[1] != self.width or found.dtype != np.float32:
+                what = f"{found.dtype} {found.shape} instead of float32 (N, {self.width})"
                 raise DataError(what, path, AGAIN)
             self._vectors = found
         return self._vectors
@@ -110,7 +109,7 @@ class SentenceStore:
         return self._open()
 
     def __len__(self) -> int:
-        return self.about.texts
+        return self._count
 
     def __contains__(self, text: str) -> bool:
         return self._row(text) is not None
@@ -163,8 +162,9 @@ def read_about(folder: Path | str) -> About:
     """
     path = Path(folder) / ABOUT
     try:
-        return About(**json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError) as e:
+        known = json.loads(path.read_text(encoding="utf-8"))
+        return About(**{f.name: known[f.name] for f in fields(About)})
+    except (OSError, ValueError, TypeError, KeyError) as e:
         what = f"no usable sentence embeddings: {type(e).__name__}"
         raise DataError(what, path, AGAIN) from None
 
@@ -224,9 +224,11 @@ def build_store(
         raise DataError("there is no text to embed", folder, "see data/<set>/plain")
     vectors = np.stack(rows).astype(np.float32, copy=False)
     about = About(
-        fingerprint=encoder.fingerprint, pooling=encoder.layout.pooling, width=vectors.shape[1],
-        texts=len(vectors), source="/".join(Path(encoder.source).parts[-2:]),
-    )  # fmt: skip
+        fingerprint=encoder.fingerprint,
+        pooling=encoder.layout.name,
+        width=vectors.shape[1],
+        source="/".join(Path(encoder.source).parts[-2:]),
+    )
     with atomic_dir(folder) as tmp:
         np.save(tmp / VECTORS, vectors)
         lines = (json.dumps(t, ensure_ascii=False) + "\n" for t in wanted)

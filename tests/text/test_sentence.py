@@ -136,6 +136,8 @@ def test_the_layout_of_sentence_transformers_decides_auto(bert, broken):
         encoder(TEXTS)[0], unit(np.tanh(weight @ hidden[0] + bias)), atol=1e-5
     )
     assert encoder.width == 8
+    again = SentenceEncoder(broken, encoder.layout.name)  # as about.json of a store says
+    assert again.fingerprint == encoder.fingerprint and again.layout == encoder.layout
     with pytest.raises(DataError, match="its Dense module"):
         SentenceEncoder(broken, "pooled")
 
@@ -176,13 +178,28 @@ def test_a_broken_configuration_names_the_folder(broken, content):
 
 
 def test_models_of_another_kind_are_refused(broken):
-    from transformers import T5Config, Wav2Vec2Config
+    """A speech encoder has a vocabulary, too, and a folder of the same form."""
+    import transformers as t
 
-    T5Config(vocab_size=10, d_model=8).save_pretrained(broken)
+    small = {"num_heads": 1, "d_model": 8, "d_kv": 8, "d_ff": 8, "num_layers": 1}
+    t.T5Model(t.T5Config(vocab_size=10, **small)).save_pretrained(broken)
     with pytest.raises(DataError, match="'t5' is not a text encoder"):
         SentenceEncoder(broken, "mean")(TEXTS)
-    Wav2Vec2Config().save_pretrained(broken)
-    with pytest.raises(DataError):
+    small = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1}
+    speech = t.Wav2Vec2Config(
+        **small, intermediate_size=8, conv_dim=(8,), conv_kernel=(9,), conv_stride=(5,),
+        num_conv_pos_embeddings=4, num_conv_pos_embedding_groups=2,
+    )  # fmt: skip
+    t.Wav2Vec2Model(speech).save_pretrained(broken)
+    with pytest.raises(DataError, match="'wav2vec2' is not a text encoder"):
+        SentenceEncoder(broken, "mean")(TEXTS)
+
+
+def test_a_tokenizer_of_another_encoder_is_refused(broken, tmp_path):
+    tokenizer = json.loads((broken / "tokenizer.json").read_text())
+    tokenizer["model"]["vocab"]["more"] = len(tokenizer["model"]["vocab"])
+    (broken / "tokenizer.json").write_text(json.dumps(tokenizer))
+    with pytest.raises(DataError, match=r"knows \d+ sub-words, the model \d+"):
         SentenceEncoder(broken, "mean")(TEXTS)
 
 
@@ -210,6 +227,22 @@ def test_an_unknown_name_without_network_tells_of_the_local_folder(monkeypatch):
         SentenceEncoder("nobody/no-such-encoder")
     assert "SENTENCE_ENCODER=/path/to/" in e.value.how and e.value.where == "SENTENCE_ENCODER"
     assert os.environ["HF_HUB_OFFLINE"] == "1"
+
+
+def test_a_name_is_the_folder_that_the_hub_gives(bert, monkeypatch):
+    import huggingface_hub
+
+    asked = {}
+
+    def download(name, allow_patterns):
+        asked[name] = allow_patterns
+        return str(bert)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    named, local = SentenceEncoder("setu4993/LaBSE"), SentenceEncoder(bert)
+    assert named.fingerprint == local.fingerprint and named.layout.pooling == "pooled"
+    assert np.array_equal(named(TEXTS), local(TEXTS))
+    assert "*.safetensors" in asked["setu4993/LaBSE"] and "*.bin" not in asked["setu4993/LaBSE"]
 
 
 def test_a_pooling_that_does_not_exist_names_the_nearest(bert):

@@ -60,7 +60,9 @@ def test_only_new_texts_are_computed_until_the_encoder_is_another(tmp_path, enco
     build_store(tmp_path / "s", TEXTS, encoder)
     first = {t: SentenceStore(tmp_path / "s")[t] for t in TEXTS}
     encoder.asked.clear()
+    about = (tmp_path / "s/about.json").read_bytes()
     report = build_store(tmp_path / "s", ["quanto costa", *TEXTS[1:]], encoder)
+    assert (tmp_path / "s/about.json").read_bytes() == about  # a training need not start again
     assert encoder.asked == ["quanto costa"] and (report.texts, report.computed) == (4, 1)
     store = SentenceStore(tmp_path / "s")
     assert all(np.array_equal(store[t], v) for t, v in first.items())
@@ -153,7 +155,7 @@ def test_a_copy_for_a_worker_maps_the_file_and_does_not_carry_it(tmp_path, encod
 def test_a_collapsed_encoder_is_warned_of(tmp_path):
     class Alike:
         fingerprint, source = "x", "a/b"
-        layout = type("Layout", (), {"pooling": "mean"})
+        layout = type("Layout", (), {"name": "mean"})
 
         def __call__(self, texts, progress=None):
             made = np.tile(np.array([[1.0, 0, 0]], np.float32), (len(texts), 1))

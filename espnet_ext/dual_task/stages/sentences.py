@@ -82,7 +82,7 @@ def run(ctx: Context, args: FormatArgs) -> None:
     pairs = read_parallel(args.candidates) if there else []
     progress = Progress("sentence embeddings", "texts")
     report = build_store(FOLDER, _texts(ctx), encoder, pairs, progress)
-    say(f"  sentence encoder: {'/'.join(Path(name).parts[-2:])}, {encoder.layout.pooling}")
+    say(f"  sentence encoder: {'/'.join(Path(name).parts[-2:])}, {encoder.layout.name}")
     for line in report.lines():
         say(f"  {line}")
 
