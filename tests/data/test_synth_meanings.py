@@ -18,6 +18,8 @@ from espnet_ext.data.synth.meanings import (
 )
 from espnet_ext.errors import DataError, UsageError
 
+SIZES = {"dev": 70, "test": 120}
+
 
 @pytest.fixture(scope="module")
 def known():
@@ -26,15 +28,18 @@ def known():
 
 def test_split_is_disjoint_complete_seeded_and_even_over_templates(known):
     meanings = shared_meanings(known)
-    parts = split_by_meaning(meanings, 70, 120, seed=1)
+    parts = split_by_meaning(meanings, SIZES, seed=1)
     assert [len(parts[p]) for p in ("dev", "test")] == [70, 120]
     assert sorted(m for part in parts.values() for m in part) == meanings
-    assert parts == split_by_meaning(meanings[::-1], 70, 120, seed=1)
-    assert parts["dev"] != split_by_meaning(meanings, 70, 120, seed=2)["dev"]
+    less = split_by_meaning(meanings, {"dev": 70}, seed=1)
+    assert less["dev"] == parts["dev"] and set(less["train"]) > set(parts["train"])
+    assert parts == split_by_meaning(meanings[::-1], SIZES, seed=1)
+    assert parts["dev"] != split_by_meaning(meanings, SIZES, seed=2)["dev"]
     for part in ("dev", "test"):
         per_template = Counter(map(template_of, parts[part]))
         assert set(per_template) == {template_of(m) for m in meanings}
         assert max(per_template.values()) <= 3 * min(per_template.values())
+    more = {"dev": 100, "test": 150}
     for seed in range(20):
         train = split_by_meaning(meanings, 70, 120, seed)["train"]
         assert {template_of(m) for m in train} == {template_of(m) for m in meanings}
@@ -46,9 +51,9 @@ def test_split_is_disjoint_complete_seeded_and_even_over_templates(known):
 def test_what_cannot_be_held_out_is_refused():
     few = [f"go.now:to={x},day={y}" for x in "abc" for y in "de"]
     with pytest.raises(UsageError, match="too many to hold out of 6"):
-        split_by_meaning(few, 2, 2, seed=1)
+        split_by_meaning(few, {"dev": 2, "test": 2}, seed=1)
     with pytest.raises(UsageError, match="ask for 0 or fewer"):
-        split_by_meaning(["a.b:c=1", "a.b:c=2"], 1, 0, seed=1)
+        split_by_meaning(["a.b:c=1", "a.b:c=2"], {"dev": 1}, seed=1)
 
 
 def test_a_language_without_a_meaning_is_named(known):

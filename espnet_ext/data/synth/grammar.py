@@ -88,7 +88,8 @@ class Grammar:
     Attributes:
         language: The language.
         source: Text of the YAML file, for hashes.
-        speakers: ``train``, ``dev`` and ``test`` to speakers; no speaker stands in two of them.
+        speakers: ``train``, ``dev`` and ``test`` to speakers, in ``travel`` also ``pool_dev``; no
+            speaker stands in two of them.
 
     Args:
         language: ``en``, ``fr``, ``it`` or ``ar``.

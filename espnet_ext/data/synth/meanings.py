@@ -7,6 +7,7 @@ wording and no language, while each of its templates and values does.
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 
 import numpy as np
 
@@ -38,25 +39,28 @@ def values_of(meaning: str) -> list[str]:
 
 
 def split_by_meaning(
-    meanings: Sequence[str], n_dev: int, n_test: int, seed: int
+    meanings: Sequence[str], sizes: Mapping[str, int], seed: int
 ) -> dict[str, list[str]]:
-    """Split into ``train``, ``dev`` and ``test``; the held-out ones come evenly of all templates.
+    """Split into ``train`` and parts of given sizes, which are held out evenly of all templates.
 
     Of each template, half of the meanings and :data:`LEAST` with each value stay in training.
 
     Args:
         meanings: Those that all languages have, in any order.
-        n_dev, n_test: Meanings to hold out.
+        sizes: Part to the number of its meanings; those of the first do not depend on the others.
         seed: Draws them.
 
     Raises:
         UsageError: So many cannot be held out.
     """
-    held = _hold_out(meanings, n_dev + n_test, utterance_rng(seed, "split by meaning"))
-    if len(held) < n_dev + n_test:
-        what = f"{n_dev} + {n_test} meanings are too many to hold out of {len(set(meanings))}"
-        raise UsageError(what, "dev and test", f"ask for {len(held)} or fewer")
-    return {TRAIN: sorted(set(meanings) - set(held)), DEV: held[:n_dev], TEST: held[n_dev:]}
+    wanted = sum(sizes.values())
+    held = _hold_out(meanings, wanted, utterance_rng(seed, "split by meaning"))
+    if len(held) < wanted:
+        what = f"{wanted} meanings are too many to hold out of {len(set(meanings))}"
+        raise UsageError(what, ", ".join(sizes), f"ask for {len(held)} or fewer, all together")
+    rest = iter(held)
+    parts = {part: list(islice(rest, size)) for part, size in sizes.items()}
+    return {TRAIN: sorted(set(meanings) - set(held)), **parts}
 
 
 def _hold_out(meanings: Sequence[str], count: int, rng: np.random.Generator) -> list[str]:

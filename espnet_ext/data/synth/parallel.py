@@ -4,16 +4,15 @@
 Written are Kaldi-style folders with tagged ``text``, ``plain`` words, ``utt2lang`` and ``meaning``;
 ``pool`` and ``pool_dev`` also have ``phones``, a label for each 10 ms, whose names are the lines of
 ``phones.txt`` (one phone set for all languages). Sets share audio files. ``parallel.tsv`` holds all
-sentences of the training meanings in all languages, ``candidates.tsv`` those of the held-out ones;
+sentences of the training meanings in all languages, ``candidates.tsv`` those of dev and test;
 ``manifest.tsv`` lists every utterance as :mod:`espnet_ext.data.slu_manifest` has it.
 
 No held-out meaning is said in training or in the pool, in any language. Speakers of the pool are
-those of training; ``pool_dev`` has the development speakers, and training meanings.
+those of training; ``pool_dev`` has its own, and meanings of its own.
 """
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
-from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -74,9 +73,7 @@ def make_parallel(
         say(f"{out_dir} is up to date")
         return old
     known = {name: by_meaning(grammar) for name, grammar in grammars.items()}
-    parts = split_by_meaning(
-        shared_meanings(known), request.dev_utts, request.test_utts, request.seed
-    )
+    parts = split_by_meaning(shared_meanings(known), request.held_out(), request.seed)
     with atomic_dir(out_dir) as tmp:
         rows, _ = write_audio(tmp, _speak_all(espeak, request, grammars, known, parts, say))
         counts = write_sets(tmp, str(out_dir), sets, rows)
@@ -94,7 +91,7 @@ def _plain(value: object) -> object:
 
 @dataclass(frozen=True)
 class _Job:
-    """Utterances of one part and language; ends after ``samples`` samples or ``utts`` utterances.
+    """Utterances of one part and language; ends with ``sentences`` or after ``samples`` samples.
 
     ``voices`` are the speakers' split, ``mark`` keeps the utterance ids of parts apart.
     """
@@ -105,7 +102,6 @@ class _Job:
     sentences: Iterable[Sentence]
     mark: str = ""
     samples: float = np.inf
-    utts: float = np.inf
 
 
 def _jobs(
@@ -116,23 +112,22 @@ def _jobs(
     def rng(part: str, language: str) -> np.random.Generator:
         return utterance_rng(request.seed, f"{part} {language}")
 
-    def taught(part: str, language: str) -> Iterator[Sentence]:
-        return draw(known[language], parts[TRAIN], rng(part, language))
+    def taught(part: str, language: str, minutes: float, mark: str = "") -> _Job:
+        said = draw(known[language], parts[TRAIN], rng(part, language))
+        return _Job(part, language, TRAIN, said, mark, minutes * 60 * RATE_HZ)
 
-    samples = request.pool_minutes * 60 * RATE_HZ / len(request.pool)
+    def held_out(part: str, language: str) -> _Job:
+        chance = rng(part, language)
+        wordings = (known[language][meaning] for meaning in parts[part])
+        return _Job(part, language, part, [rows[chance.integers(len(rows))] for rows in wordings])
+
     for language in request.pool:
-        said = taught(POOL, language)
-        yield _Job(POOL, language, TRAIN, said, mark="p", samples=samples)
-        said = taught(POOL_DEV, language)
-        yield _Job(POOL_DEV, language, DEV, said, mark="p", utts=request.pool_dev_utts)
+        yield taught(POOL, language, request.pool_minutes / len(request.pool), mark="p")
+        yield held_out(POOL_DEV, language)
     for language in request.languages:
-        said = taught(TRAIN, language)
-        yield _Job(TRAIN, language, TRAIN, said, samples=request.minutes * 60 * RATE_HZ)
-        for part in (DEV, TEST):
-            chance = rng(part, language)
-            wordings = (known[language][meaning] for meaning in parts[part])
-            one_each = [rows[int(chance.integers(len(rows)))] for rows in wordings]
-            yield _Job(part, language, part, one_each)
+        yield taught(TRAIN, language, request.minutes)
+        yield held_out(DEV, language)
+        yield held_out(TEST, language)
 
 
 def _speak_all(
@@ -147,8 +142,8 @@ def _speak_all(
     for job in _jobs(request, known, parts):
         n_samples = 0
         voices = grammars[job.language].speakers[job.voices]
-        for i, sentence in zip(count(), job.sentences, strict=False):
-            if i >= job.utts or n_samples >= job.samples:
+        for i, sentence in enumerate(job.sentences):
+            if n_samples >= job.samples:
                 break
             number = i % len(voices)
             spk = f"{job.language}-{job.voices}{number:02d}"

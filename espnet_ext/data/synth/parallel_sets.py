@@ -57,6 +57,10 @@ class ParallelRequest:
                 what = f"{name} is {getattr(self, name)}"
                 raise UsageError(what, name, f"give a value in {low:g}..100000")
 
+    def held_out(self) -> dict[str, int]:
+        """Return the parts whose meanings no other part has, with their sizes."""
+        return {DEV: self.dev_utts, TEST: self.test_utts, POOL_DEV: self.pool_dev_utts}
+
 
 class Choice(NamedTuple):
     """Which rows make a set: a part, its languages, and how much of it, in order of speaking."""

@@ -10,14 +10,14 @@ Into folder OUT go:
 - ``train_L``, ``dev_L``, ``test_L`` for L = fr, it, ar and fr_it; ``train_ar_05``, ``_10``, ``_25``
   and ``_50`` are shares of ``train_ar``, a smaller one part of a larger one.
 - ``parallel.tsv``: every sentence of the training meanings in all languages, ``candidates.tsv``:
-  those of the held-out meanings, which speech is to find.
+  those of development and test meanings, which speech is to find.
 - ``manifest.tsv``: every utterance, as egs2/manifest/dual_task1 takes it.
 - ``sentence_encoder``: a small encoder trained on parallel.tsv (some 25 s of one core). With
   SENTENCE_ENCODER set it is not used, and ``--teacher-steps 0`` leaves it out.
 
-Development and test meanings are the same in all languages and occur in no training set, nor in the
-pool, nor in parallel.tsv; each of their templates and values does. Development and test speakers
-are heard in no training set either.
+The meanings of development and test sets, the same in all languages, and those of ``pool_dev`` occur
+in no training set, nor in the pool, nor in parallel.tsv; each of their templates and values does.
+The speakers of these sets are heard in no other set.
 """
 
 import argparse
