@@ -18,6 +18,7 @@ from espnet_ext.scoring.page import TEXT, Page, by_group, folded
 from espnet_ext.scoring.pairs import compared
 from espnet_ext.scoring.record import Record, load_record, load_records
 from espnet_ext.scoring.record_base import SWEEP
+from espnet_ext.scoring.results_before import before_lines
 from espnet_ext.scoring.results_compare import comparison_lines
 from espnet_ext.scoring.results_intent import intent_lines, system_cost_lines
 from espnet_ext.scoring.results_plot import PICTURES, draw
@@ -120,6 +121,7 @@ def _rendered(
             *main_lines(page),
             *_picture(pictures, "scores", "Score by system: dots are seeds, lines 95 % intervals"),
             *rule_lines(page),
+            *before_lines(page),
             *comparison_lines(page),
             *overview_lines(page),
             *_not_shown(page, settings),

@@ -179,7 +179,11 @@ def _other_metrics(page: Page, field: Field) -> list[Metric]:
     """Return the further metrics that any of the field's runs have."""
     scored = [d for s in field.systems for d in field.decoded(s)]
     known = {name for d in scored for name in d.metrics}
-    return [m for name, m in page.scores.metrics.items() if name in known and m != field.metric]
+    return [
+        m
+        for name, m in page.scores.metrics.items()
+        if name in known and m != field.metric and not m.before
+    ]
 
 
 def _value(scored: Sequence[Decoded], metric: Metric) -> str:

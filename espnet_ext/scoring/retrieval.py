@@ -16,7 +16,7 @@ from espnet_ext.scoring.metrics.base import Metric
 SCALE = 1_000_000  # cosines are kept as whole millionths above -1: counts are never negative
 
 
-def retrieval_metric(name: str, title: str, hyp_file: str, note: str) -> Metric:
+def retrieval_metric(name: str, title: str, hyp_file: str, note: str, before: str = "") -> Metric:
     """Return the accuracy of what a retrieval found first."""
     return Metric(
         name=name,
@@ -26,12 +26,13 @@ def retrieval_metric(name: str, title: str, hyp_file: str, note: str) -> Metric:
         score=lambda refs, hyps: count_hits(refs, hyps, name),
         ref_file="meaning",
         hyp_file=hyp_file,
+        before=before,
         optional=True,
         note=note,
     )
 
 
-def cosine_metric(name: str, title: str, hyp_file: str, note: str) -> Metric:
+def cosine_metric(name: str, title: str, hyp_file: str, note: str, before: str = "") -> Metric:
     """Return the mean cosine to the embedding of the sentence that was said."""
     return Metric(
         name=name,
@@ -42,6 +43,7 @@ def cosine_metric(name: str, title: str, hyp_file: str, note: str) -> Metric:
         value=mean_cosine,
         ref_file="plain",
         hyp_file=hyp_file,
+        before=before,
         optional=True,
         note=note,
     )

@@ -59,7 +59,7 @@ class Scores:
         if set_name in self._fields:
             return self._fields[set_name]
         found = self._fields[set_name] = []
-        for metric in self.metrics.values():
+        for metric in (m for m in self.metrics.values() if not m.before):
             systems: dict[System, list[Record]] = {}
             for run in self.records:
                 for method in run.sets.get(set_name, {}):

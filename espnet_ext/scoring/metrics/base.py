@@ -76,6 +76,8 @@ class Metric:
             main set beside the value.
         ref_file: Table of the references below ``data/<set>/``.
         hyp_file: Table of the hypotheses below ``exp/<name>/decode/<method>/<set>/``.
+        before: The metric that this one is for the model before its final training phase; the page
+            shows the two side by side, and no other table of this one.
         optional: A set that has no such table is scored without this metric; else it is an error.
         note: One sentence for the results page: how it counts.
         files: Takes references, hypotheses and the folder of the hypotheses; writes what helps a
@@ -93,6 +95,7 @@ class Metric:
     alternatives: tuple[str, ...] = ()
     ref_file: str = "text"
     hyp_file: str = "text"
+    before: str = ""
     optional: bool = False
     note: str = ""
     files: Callable[[Mapping[str, str], Mapping[str, str], Path], None] | None = None

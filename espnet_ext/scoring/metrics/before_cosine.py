@@ -8,4 +8,5 @@ METRIC = cosine_metric(
     "Cosine before",
     "before_cosine",
     "Mean cosine, in percent, of the model that the final training phase started from.",
+    before="cosine",
 )

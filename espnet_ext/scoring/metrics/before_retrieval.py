@@ -8,4 +8,5 @@ METRIC = retrieval_metric(
     "Retrieval before",
     "before_retrieved",
     "Retrieval, of the model that the final training phase started from.",
+    before="retrieval",
 )

@@ -8,4 +8,5 @@ METRIC = retrieval_metric(
     "Retrieval before (other languages)",
     "before_retrieved_other",
     "Retrieval in other languages, of the model that the final training phase started from.",
+    before="retrieval_other",
 )
