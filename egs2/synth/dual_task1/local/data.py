@@ -15,9 +15,9 @@ Into folder OUT go:
 - ``sentence_encoder``: a small encoder trained on parallel.tsv (some 25 s of one core). With
   SENTENCE_ENCODER set it is not used, and ``--teacher-steps 0`` leaves it out.
 
-The meanings of development and test sets, the same in all languages, and those of ``pool_dev`` occur
-in no training set, nor in the pool, nor in parallel.tsv; each of their templates and values does.
-The speakers of these sets are heard in no other set.
+The meanings of development and test sets, the same in all languages, and those of ``pool_dev``
+occur in no training set, nor in the pool, nor in parallel.tsv; each of their templates and values
+does. The speakers of these sets are heard in no other set.
 """
 
 import argparse
