@@ -14,7 +14,6 @@ from espnet_ext.data.slu_manifest import SluRow
 from espnet_ext.errors import DataError
 from espnet_ext.files import write_text
 from espnet_ext.text import parallel
-from espnet_ext.text.source import SENTENCE, encoder_source
 
 FOLDER, TABLE = "sentence_encoder", "parallel.tsv"
 COPIES = ("whole", "shorter", "shorter_too")
@@ -27,14 +26,9 @@ Line = tuple[str, str, str]  # meaning, language, text
 def teach(rows: Iterable[SluRow], part: str, out: Path, args: parallel.ParallelArgs) -> None:
     """Write ``out/parallel.tsv`` and train ``out/sentence_encoder`` on it.
 
-    Nothing is done where $SENTENCE_ENCODER names an encoder.
-
     Raises:
         DataError: The part has too few different texts, or the encoder is of no use.
     """
-    if given := encoder_source(SENTENCE):
-        print(f"sentence encoder: {given}")
-        return
     taught = [row for row in rows if row.set == part and row.text]
     lines = translations(taught) or shortened(taught, args.seed)
     if len({text for *_, text in lines}) < LEAST_TEXTS:
