@@ -47,6 +47,9 @@ _EMBEDDED = {
     "conformer", "transformer", "branchformer", "e_branchformer", "contextual_block_conformer",
     "contextual_block_transformer", "multiconv_conformer",
 }  # fmt: skip
+RAW_ENCODER = "torchaudiohubert"  # reads samples: frontend: null, input_size: 1
+# Its convolutions (channels, kernel, stride), those of all released encoders: 320 samples a frame.
+WAV2VEC2 = ((512, 10, 5), *((512, 3, 2),) * 4, *((512, 2, 2),) * 2)
 
 
 def skip(step: int) -> Step:
@@ -136,7 +139,9 @@ def rate_hz(frontend_conf: Mapping[str, Any] | None) -> float:
 
 
 def features_of_config(config: Mapping[str, Any]) -> Features | None:
-    """Return the frames of ESPnet's default frontend; None for another one."""
+    """Return the frames of ESPnet's default frontend, or samples; None for another one."""
+    if config.get("input_size") == 1 and config.get("encoder") == RAW_ENCODER:
+        return Features(hop=1, window=1, rate=rate_hz(config.get("frontend_conf")))
     if config.get("frontend", "default") != "default" or config.get("input_size") is not None:
         return None
     conf = config.get("frontend_conf") or {}
@@ -156,6 +161,9 @@ def steps_of_config(config: Mapping[str, Any]) -> tuple[Step, ...] | None:
         steps = INPUT_LAYERS.get(conf.get("input_layer", "conv2d"))
     elif name == "vgg_rnn":
         steps = _VGG
+    elif name == RAW_ENCODER:
+        layers = conf.get("extractor_conv_layer_config") or WAV2VEC2
+        steps = tuple(Step(int(kernel), int(stride)) for _, kernel, stride in layers)
     elif name == "rnn":
         layers = conf.get("num_layers", 4)
         every = conf.get("subsample", (2, 2, 1, 1)) if conf.get("use_projection", True) else None

@@ -112,7 +112,9 @@ def load_model(config: Path, model_file: Path, device: str = "cpu") -> tuple[Any
     Raises:
         DataError: The files do not fit together, or are damaged.
     """
-    check_config(config, config)
+    if "resolved" not in check_config(config, config)[SECTION]:
+        what = "the configuration lacks what the training read (dual_task.resolved)"
+        raise DataError(what, config, "take the config.yaml that the training wrote")
     from espnet_ext.espnet import fastimport
     from espnet_ext.espnet.compat import quiet_import
 

@@ -10,6 +10,7 @@ from espnet_ext.errors import UsageError
 from espnet_ext.text import tagged
 
 SPACE = "<space>"
+END = "<sos/eos>"  # a symbol of decoders; it is read as nothing, as ESPnet's search leaves it out
 _FORMS: dict[str, Callable[[str], str]] = {
     "char": lambda token: " " if token == SPACE else token,
     "word": lambda token: f" {token} ",
@@ -57,7 +58,7 @@ def pieces(tokens: Sequence[str], kind: str) -> list[str]:
     if kind not in _FORMS:
         how = f"one of {', '.join(_FORMS)}"
         raise UsageError(f"tokens of type '{kind}' are not supported", "token_type", how)
-    return [_FORMS[kind](token) for token in tokens]
+    return ["" if token == END else _FORMS[kind](token) for token in tokens]
 
 
 def read(

@@ -62,19 +62,12 @@ def decode(
         DataError: Audio is not usable, or of another rate than the model's; it names the
             utterance.
     """
-    from espnet_ext.data.audio import info
-
-    def seconds(path: str) -> float:
-        found = info(path)
-        return found.frames / found.rate
-
     recognise = load_recogniser(Path(config), Path(model_file), beam, 1, device, longest_s)
     result = Result({}, 0.0, 0.0)
     start = time.perf_counter()
-    lengths = [(named(utt, lambda p=path: seconds(p)), (utt, path)) for utt, path in wavs]
-    for batch in by_length(lengths, batch_s if beam is None else 0.0):
-        speech = [named(utt, lambda p=path: _read(p, recognise.fs)) for utt, path in batch]
-        for (utt, _), x, found in zip(batch, speech, recognise(speech), strict=True):
+    for batch in audio_batches(wavs, recognise.fs, batch_s if beam is None else 0.0):
+        speech = [x for _, x in batch]
+        for (utt, x), found in zip(batch, recognise(speech), strict=True):
             result.texts[utt] = best_text(found)
             result.audio_s += len(x) / recognise.fs
             if not found:
@@ -85,6 +78,30 @@ def decode(
             progress(len(result.texts), len(wavs))
     result.wall_s = time.perf_counter() - start
     return result
+
+
+def audio_batches(
+    wavs: Iterable[tuple[str, str]], fs: int, batch_s: float
+) -> Iterator[list[tuple[str, np.ndarray]]]:
+    """Yield batches of ``(utterance, samples (N,))`` of similar length, the longest first.
+
+    Args:
+        wavs: ``(utterance, audio file)``.
+        fs: Rate that the files must have.
+        batch_s: Seconds of a batch, padding counted.
+
+    Raises:
+        DataError: Audio is not usable, or of another rate; it names the utterance.
+    """
+    from espnet_ext.data.audio import info
+
+    def seconds(path: str) -> float:
+        found = info(path)
+        return found.frames / found.rate
+
+    lengths = [(named(utt, lambda p=path: seconds(p)), (utt, path)) for utt, path in wavs]
+    for batch in by_length(lengths, batch_s):
+        yield [(utt, named(utt, lambda p=path: _read(p, fs))) for utt, path in batch]
 
 
 def by_length[Item](items: Iterable[tuple[float, Item]], limit: float) -> Iterator[list[Item]]:

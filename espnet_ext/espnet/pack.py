@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from espnet_ext.espnet import fastimport
+from espnet_ext.files import atomic_path
 
 
 def pack_asr(config: Path, model: Path, named: Iterable[Path], archive: Path) -> None:
@@ -14,14 +15,20 @@ def pack_asr(config: Path, model: Path, named: Iterable[Path], archive: Path) ->
         config: ``config.yaml`` of the training.
         model: Checkpoint, a ``.pth`` file of parameters.
         named: Further files that the configuration names, e.g. the BPE model.
-        archive: The file to write; ESPnet chooses the format by its ending.
+        archive: The zip file to write, atomically.
     """
     fastimport.enable()
     from espnet2.main_funcs.pack_funcs import pack
 
-    pack(
-        files={"asr_model_file": model},
-        yaml_files={"asr_train_config": config},
-        option=list(named),
-        outpath=archive,
-    )
+    with atomic_path(archive) as tmp:
+        zipped = tmp.with_suffix(".zip")  # the packer goes by the ending
+        try:
+            pack(
+                files={"asr_model_file": model},
+                yaml_files={"asr_train_config": config},
+                option=list(named),
+                outpath=zipped,
+            )
+            zipped.rename(tmp)
+        finally:
+            zipped.unlink(missing_ok=True)

@@ -93,3 +93,11 @@ def dual_argv(dual_data):
             if name in ("speech", "text"):
                 argv += [f"--{part}_shape_file", f"{dual_data}/{part}/{name}_shape"]
     return argv
+
+
+@pytest.fixture(scope="session")
+def dual_recipe(dual_data, dual_argv, tmp_path_factory):
+    """The folder of a recipe with the experiments base (Bi-LSTM) and stock (no SLU layers)."""
+    from dual_recipe import make
+
+    return make(tmp_path_factory.mktemp("recipe") / "egs2/toy/dual_task1", dual_data, dual_argv)

@@ -134,3 +134,32 @@ def test_rates_and_shifts():
 )
 def test_unknown_lengths_are_not_guessed(config):
     assert encoder_frames(16000, config) is None
+
+
+RAW = {"encoder": "torchaudiohubert", "frontend": None, "input_size": 1}
+RAW_CONF = {
+    "encoder_embed_dim": 8, "encoder_num_layers": 1, "encoder_num_heads": 1, "finetuning": True,
+    "encoder_ff_interm_features": 8, "encoder_pos_conv_kernel": 3, "encoder_pos_conv_groups": 1,
+    "num_classes": 1, "final_dim": 1,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("layers", [None, [[4, 10, 5], [4, 8, 8], [4, 4, 8]]])
+def test_encoders_of_samples(layers):
+    conf = {**RAW_CONF, **({"extractor_conv_layer_config": layers} if layers else {})}
+    encoder = encoder_of_config({**RAW, "encoder_conf": conf})
+    assert encoder.shift_s == 0.02 and encoder.features.rate == 16000
+    # Frame 0 sees the first 400 samples of the usual convolutions.
+    assert layers or encoder.first_centre_s == pytest.approx(399 / 2 / 16000)
+    stock = encoder_choices.get_class("torchaudiohubert")(**conf).eval()
+    first = next(n for n in range(1, 500) if encoder.frames(n) == 1)
+    assert layers or first == 400
+    for samples in (first, first + 319, first + 320, first + 321, 12000, 16000):
+        with torch.no_grad():
+            h, lengths, _ = stock(torch.zeros(1, samples), torch.tensor([samples]))
+        assert h.shape[1] == int(lengths[0]) == encoder.frames(samples), samples
+    # One sample less has no frame: the convolution refuses it.
+    assert encoder.frames(first - 1) == 0
+    with pytest.raises(RuntimeError), torch.no_grad():
+        stock(torch.zeros(1, first - 1), torch.tensor([first - 1]))
+    assert encoder_of_config({**RAW, "input_size": None}) is None

@@ -102,14 +102,17 @@ def run(ctx: Context, plan: Plan) -> None:
         if result.texts.keys() != wavs.keys():
             lost = sorted(wavs.keys() - result.texts.keys())
             raise DataError(f"{len(lost)} utterances of {name} have no result", lost[:5])
-        _add_unusable(name, result.texts)
-        _write(out_dir(ctx, name), result, model)
+        add_unusable(name, result.texts)
+        with atomic_dir(out_dir(ctx, name)) as tmp:
+            write_table(tmp / "text", result.texts)
+            write_json(tmp / "decode.json", figures(result, model))
         say(f"  {name}: {len(wavs)} utterances, real time factor {result.rtf:.4f} on {device}")
-        _tell(name, result)
+        tell(name, result)
 
 
-def _write(out: Path, result: "Result", model: Path) -> None:
-    figures = {
+def figures(result: "Result", model: Path) -> dict:
+    """Return what ``decode.json`` tells of the decoding of a set by the checkpoint ``model``."""
+    return {
         "audio_s": round(result.audio_s, 2),
         "wall_s": round(result.wall_s, 3),
         "rtf": round(result.rtf, 5),
@@ -119,15 +122,13 @@ def _write(out: Path, result: "Result", model: Path) -> None:
         "long": len(result.long),
         doubts.KEY: doubts.of_texts(result.texts.values()),
     }
-    with atomic_dir(out) as tmp:
-        write_table(tmp / "text", result.texts)
-        write_json(tmp / "decode.json", figures)
 
 
-def _tell(name: str, result: "Result") -> None:
+def tell(name: str, result: "Result", cut: str = "cut at pauses") -> None:
+    """Say which utterances of a set are too short or long, and whether the texts look wrong."""
     for utts, what in (
         (result.too_short, "too short for the model: their hypotheses are empty"),
-        (result.long, "longer than decode.longest_s: cut at pauses"),
+        (result.long, f"longer than decode.longest_s: {cut}"),
     ):
         if utts:
             shown = ", ".join(utts[:5]) + (", ..." if utts[5:] else "")
@@ -136,7 +137,7 @@ def _tell(name: str, result: "Result") -> None:
         say(f"  WARNING: {name}: {doubt}")
 
 
-def _add_unusable(name: str, texts: dict[str, str]) -> None:
+def add_unusable(name: str, texts: dict[str, str]) -> None:
     """Give an empty text to what format left out of a set, so that no test is made easier."""
     from espnet_ext.data.format_write import read_dropped
 

@@ -7,7 +7,6 @@ import shlex
 from pathlib import Path
 
 from espnet_ext.errors import DataError
-from espnet_ext.files import atomic_path
 from espnet_ext.recipe import doubts
 from espnet_ext.recipe.console import say
 from espnet_ext.recipe.stages import Context, Plan, find
@@ -28,11 +27,11 @@ def plan(ctx: Context) -> Plan:
     needs = [config, model_file(ctx, phase)]
     command = ["python", "-m", "espnet2.bin.pack", "asr", "--outpath", str(archive(ctx))]
     command += ["--asr_train_config", str(config), "--asr_model_file", str(needs[1])]
-    command += [x for p in _named_files(ctx, config) for x in ("--option", str(p))]
+    command += [x for p in named_files(ctx, config) for x in ("--option", str(p))]
     return Plan(needs=needs, makes=[archive(ctx)], disk_mb=30, stock=[shlex.join(command)])
 
 
-def _named_files(ctx: Context, config: Path) -> list[Path]:
+def named_files(ctx: Context, config: Path) -> list[Path]:
     """Return the files that the configuration names and inference reads."""
     if not config.exists():  # the plan of a phase that is still to be trained
         phase = dataclasses.replace(ctx, stage=find(last_phase(ctx)))
@@ -54,13 +53,7 @@ def run(ctx: Context, plan: Plan) -> None:
 
     doubts.refuse(ctx)
     config, model = plan.needs
-    with atomic_path(archive(ctx)) as tmp:
-        zipped = tmp.with_suffix(".zip")  # the packer goes by the ending
-        try:
-            pack_asr(config, model, _named_files(ctx, config), zipped)
-            zipped.rename(tmp)
-        finally:
-            zipped.unlink(missing_ok=True)
+    pack_asr(config, model, named_files(ctx, config), archive(ctx))
     say(f"  {archive(ctx)}: {archive(ctx).stat().st_size / 1e6:.1f} MB")
 
 
