@@ -145,18 +145,15 @@ def _slu_row(row: dict, out_dir: str) -> SluRow:
 def frame_labels(
     phones: Sequence[Sequence], duration_s: float, ids: Mapping[str, int]
 ) -> list[int]:
-    """Return a label for each 10 ms: of the phone at the frame's centre.
-
-    The centres lie at 0, 10, 20 ... ms, as those of features with padding do (torch.stft's
-    ``center``): N samples give 1 + N // 160 frames.
+    """Return a label for each 10 ms, label k for ``[k, k + 1)`` of them: the phone at the centre.
 
     Args:
         phones: ``(label, start_s, end_s)``, without gaps, from 0 to ``duration_s``.
-        duration_s: Length of the utterance.
+        duration_s: Length of the utterance; a started frame at its end has a label, too.
         ids: Label to number.
     """
     n_samples = round(duration_s * RATE_HZ)
-    centres = np.arange(1 + n_samples // FRAME_SAMPLES) * FRAME_SAMPLES
+    centres = np.arange(-(-n_samples // FRAME_SAMPLES)) * FRAME_SAMPLES + FRAME_SAMPLES // 2
     ends = np.array([round(end_s * RATE_HZ) for _, _, end_s in phones])
     at = np.minimum(np.searchsorted(ends, centres, side="right"), len(phones) - 1)
     return [ids[phones[i][0]] for i in at]
