@@ -19,6 +19,7 @@ FILES = (  # that an embedding depends on
     "config.json", "*.safetensors", "model.safetensors.index.json", "tokenizer*.json", "vocab.*",
     "merges.txt", "*.model", "special_tokens_map.json", "added_tokens.json", MODULES,
     "*_Pooling/config.json", "*_Dense/config.json", "*_Dense/model.safetensors",
+    "*_Dense/pytorch_model.bin",
 )  # fmt: skip
 _KNOWN = ("Transformer", "Pooling", "Dense", "Normalize")
 _MODES = {"pooling_mode_cls_token": "cls", "pooling_mode_mean_tokens": "mean"}
@@ -71,8 +72,8 @@ def _described(folder: Path) -> Layout:
     kinds = {}
     for module in _json(folder / MODULES, list):
         kind = str(module.get("type", "")).rpartition(".")[2] if isinstance(module, dict) else ""
-        if kind not in _KNOWN:
-            what = f"the module '{kind}' is not supported"
+        if kind not in _KNOWN or kind in kinds:
+            what = f"{'a second' if kind in kinds else 'the'} module '{kind}' is not supported"
             raise DataError(what, folder / MODULES, f"supported: {', '.join(_KNOWN)}")
         kinds[kind] = str(module.get("path", ""))
     modes = _json(folder / kinds.get("Pooling", "1_Pooling") / "config.json", dict)
@@ -110,14 +111,19 @@ def read_dense(folder: Path, layout: Layout, device: str) -> tuple[Any, Any] | N
     """
     if not layout.dense:
         return None
+    import torch
     from safetensors.torch import load_file
 
     path = folder / layout.dense / "model.safetensors"
     try:
-        tensors = load_file(path, device=device)
+        if path.exists():
+            tensors = load_file(path, device=device)
+        else:  # tensors and nothing else: other content of the pickle is refused
+            path = path.with_name("pytorch_model.bin")
+            tensors = torch.load(path, map_location=device, weights_only=True)
         return tensors["linear.weight"], tensors["linear.bias"]
-    except Exception as e:  # the package has classes of its own
-        how = "weights in a pickle are not read; setu4993/LaBSE has no such module"
+    except Exception as e:  # the packages have classes of their own
+        how = "copy the whole folder again; setu4993/LaBSE needs no such module"
         raise DataError(f"no weights of the Dense module: {e}", path, how) from None
 
 

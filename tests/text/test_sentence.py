@@ -128,8 +128,11 @@ def test_the_layout_of_sentence_transformers_decides_auto(bert, broken):
     )
     with pytest.raises(DataError, match="no weights of the Dense module"):
         SentenceEncoder(broken)(TEXTS)
+    torch.save(dense, broken / "2_Dense/pytorch_model.bin")
+    pickled = SentenceEncoder(broken)(TEXTS)
     save_file(dense, broken / "2_Dense/model.safetensors")
     encoder = SentenceEncoder(broken)
+    assert np.array_equal(encoder(TEXTS), pickled)
     hidden, _ = by_hand(bert, TEXTS[0])
     weight, bias = (v.numpy() for v in dense.values())
     np.testing.assert_allclose(
@@ -140,6 +143,27 @@ def test_the_layout_of_sentence_transformers_decides_auto(bert, broken):
     assert again.fingerprint == encoder.fingerprint and again.layout == encoder.layout
     with pytest.raises(DataError, match="its Dense module"):
         SentenceEncoder(broken, "pooled")
+    (broken / "modules.json").write_text(json.dumps([*modules, modules[2]]))
+    with pytest.raises(DataError, match="a second module 'Dense' is not supported"):
+        SentenceEncoder(broken)
+
+
+def test_a_pickle_that_is_more_than_tensors_is_not_run(broken):
+    sentence_layout.write(broken, 16)
+    modules = json.loads((broken / "modules.json").read_text())
+    modules.insert(2, {"type": "sentence_transformers.models.Dense", "path": "2_Dense"})
+    (broken / "modules.json").write_text(json.dumps(modules))
+    (broken / "2_Dense").mkdir()
+    (broken / "2_Dense/config.json").write_text(json.dumps({"activation_function": "x.Identity"}))
+
+    class Harmful:
+        def __reduce__(self):
+            return os.mkdir, (str(broken / "harm"),)
+
+    torch.save({"linear.weight": Harmful()}, broken / "2_Dense/pytorch_model.bin")
+    with pytest.raises(DataError, match="no weights of the Dense module"):
+        SentenceEncoder(broken)(TEXTS)
+    assert not (broken / "harm").exists()
 
 
 @pytest.mark.parametrize(
