@@ -4,10 +4,13 @@
 Every tensor must come from the file: a model whose Bi-LSTM was left as initialised would answer.
 """
 
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import yaml
 
 from espnet_ext import yamlfile
 from espnet_ext.dual_task.options import SECTION, resolve
@@ -57,7 +60,25 @@ def located(path: Path | str) -> Iterator[Files]:
     if config is None:
         raise DataError("the folder holds no trained model", path, MAKES)
     values = check_config(config, path)
-    yield of_config(config, find_model(config, values))
+    files = of_config(config, find_model(config, values))
+    with tempfile.TemporaryDirectory(prefix="espnet_ext_") as folder:
+        yield files._replace(config=_from_anywhere(config, values, Path(folder)))
+
+
+def _from_anywhere(config: Path, values: dict[str, Any], folder: Path) -> Path:
+    """Return the configuration; a copy where a file of features is meant from another folder."""
+    conf = values.get("normalize_conf") or {}
+    stats = Path(str(conf.get("stats_file") or config))
+    if stats.exists():
+        return config
+    found = next((b / stats for b in config.resolve().parents if (b / stats).is_file()), None)
+    if found is None:
+        how = "./run.sh --stage finetune, or give the archive of stage 10"
+        raise DataError("the statistics of the model's features are missing", stats, how)
+    values = {**values, "normalize_conf": {**conf, "stats_file": str(found)}}
+    out = folder / "config.yaml"
+    out.write_text(yaml.safe_dump(values, allow_unicode=True), encoding="utf-8")
+    return out
 
 
 def of_config(config: Path, model: Path) -> Files:

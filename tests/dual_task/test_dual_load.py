@@ -203,6 +203,26 @@ def test_which_checkpoint_of_a_folder(dual_recipe, tmp_path):
         find_model(recipe / "config.yaml", values)
 
 
+def test_statistics_of_features_are_found_from_anywhere(tmp_path, monkeypatch):
+    folder, stats = tmp_path / "r/exp/x/finetune", "exp/x/stats/feats_stats.npz"
+    folder.mkdir(parents=True)
+    config = {"dual_task": {}, "normalize_conf": {"stats_file": stats, "norm_means": True},
+              "best_model_criterion": [["valid", "acc", "max"]]}  # fmt: skip
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    (folder / "valid.acc.best.pth").touch()
+    with pytest.raises(DataError, match="statistics"), located(folder):
+        pass
+    (tmp_path / "r" / stats).parent.mkdir()
+    (tmp_path / "r" / stats).touch()
+    with located(folder.parent) as files:
+        found = yaml.safe_load(files.config.read_text())["normalize_conf"]
+        assert found == {"stats_file": str(tmp_path / "r" / stats), "norm_means": True}
+    assert not files.config.exists()
+    monkeypatch.chdir(tmp_path / "r")
+    with located("exp/x") as files:
+        assert files.config == Path("exp/x/finetune/config.yaml")
+
+
 def test_what_is_no_model(dual_recipe, tmp_path):
     for path, says in (("none", "no such model"), (".", "no trained model")):
         with pytest.raises(DataError, match=says), located(tmp_path / path):
