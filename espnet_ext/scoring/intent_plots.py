@@ -21,6 +21,7 @@ _COLORS = (
     *("#56B4E9", "#E69F00", "#5B2A86", "#7F7F00"),
 )
 _GREY = "#a0a5aa"
+_NAME = 36  # letters of a class that are shown
 _PAIRS = 400  # more pairs cover one another
 
 
@@ -90,7 +91,7 @@ def draw_confusions(
     plot = figure.add_subplot()
     share = 100.0 * counts / np.maximum(rows, 1)
     image = plot.imshow(share, cmap="Blues", vmin=0, vmax=100, aspect="auto")
-    _name_classes(plot, [literal(c) for c in classes], rows[:, 0], font)
+    _name_classes(plot, [literal(_short(c)) for c in classes], rows[:, 0], font)
     for row, column in zip(*np.nonzero(counts), strict=True):
         plot.text(
             column, row, str(counts[row, column]), ha="center", va="center", fontsize=font - 1,
@@ -102,6 +103,11 @@ def draw_confusions(
     bar = figure.colorbar(image, ax=plot, fraction=0.05, pad=0.02, aspect=30)
     bar.set_label(f"% of the {axes[1].lower()}'s {unit}")
     return save(figure, path)
+
+
+def _short(name: str) -> str:
+    """Return a name that leaves room for the matrix."""
+    return name if len(name) <= _NAME else name[: _NAME - 1] + "…"
 
 
 def _name_classes(plot: "Axes", names: Sequence[str], rows: np.ndarray, font: int) -> None:

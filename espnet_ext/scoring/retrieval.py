@@ -2,7 +2,8 @@
 """How well the embeddings of speech keep the meaning of its sentence: counts of what was retrieved.
 
 The decode stage writes for each utterance the meaning of the nearest sentence and the cosine to its
-own sentence; ``meaning`` of the reference is equal for all sentences that mean the same.
+own sentence. ``meaning`` of the reference is equal for all sentences that mean the same; where a
+corpus has no such key, a sentence means itself.
 """
 
 import math
@@ -23,8 +24,9 @@ def retrieval_metric(name: str, title: str, hyp_file: str, note: str, before: st
         title=title,
         better="higher",
         counts=("correct", "utterances"),
-        score=lambda refs, hyps: count_hits(refs, hyps, name),
+        score=count_hits,
         ref_file="meaning",
+        ref_else="plain",
         hyp_file=hyp_file,
         before=before,
         optional=True,
@@ -49,17 +51,8 @@ def cosine_metric(name: str, title: str, hyp_file: str, note: str, before: str =
     )
 
 
-def count_hits(meanings: Sequence[str], found: Sequence[str], name: str) -> np.ndarray:
-    """Return ``(U, 2)``: whether the retrieved meaning is that of the utterance, and 1.
-
-    Raises:
-        DataError: An utterance has no meaning, or had no sentence to retrieve.
-    """
-    if not all(meanings):
-        raise DataError("an utterance has no meaning", f"metric {name}", "each line needs a key")
-    if not all(found):
-        how = f"add sentences to data/candidates.tsv, or take '{name}' out of score.metrics"
-        raise DataError("an utterance had no sentence to retrieve", f"metric {name}", how)
+def count_hits(meanings: Sequence[str], found: Sequence[str]) -> np.ndarray:
+    """Return ``(U, 2)``: whether the retrieved meaning is that of the utterance, and 1."""
     hits = [m == f for m, f in zip(meanings, found, strict=True)]
     return np.stack([np.array(hits, dtype=np.int64), np.ones(len(hits), dtype=np.int64)], axis=1)
 

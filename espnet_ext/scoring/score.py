@@ -34,7 +34,7 @@ def score_files(metrics: Mapping[str, Metric], refs: Path, hyps: Path) -> dict[s
     for name, metric in metrics.items():
         out = hyps / metric.hyp_file
         try:
-            scored = metric.score_set(read_texts(refs / metric.ref_file), read_texts(out))
+            scored = metric.score_set(read_texts(metric.references(refs)), read_texts(out))
             value = metric.of_totals(scored.totals)
         except DataError as e:
             how = e.how or "./run.sh --stage decode"
@@ -53,14 +53,14 @@ def score_files(metrics: Mapping[str, Metric], refs: Path, hyps: Path) -> dict[s
     return {
         "utterances": len(scored.utt_ids),
         "ids_sha256": scored.ids_sha256,
-        "ref_sha256": _sha256({refs / m.ref_file for m in metrics.values()}),
+        "ref_sha256": _sha256({m.references(refs) for m in metrics.values()}),
         "hyp_sha256": _sha256({hyps / m.hyp_file for m in metrics.values()}),
         "metrics": sections,
     }
 
 
 def _has(metric: Metric, refs: Path, hyps: Path) -> bool:
-    return (refs / metric.ref_file).is_file() and (hyps / metric.hyp_file).is_file()
+    return metric.references(refs).is_file() and (hyps / metric.hyp_file).is_file()
 
 
 def _sha256(paths: set[Path]) -> str:

@@ -16,10 +16,17 @@ def test_a_hit_is_the_right_meaning():
     assert metric.of_totals(scored.totals) == 50.0
     assert (metric.ref_file, metric.hyp_file) == ("meaning", "retrieved")
     assert metrics.find("retrieval_other").hyp_file == "retrieved_other"
-    with pytest.raises(DataError, match="no sentence to retrieve"):
-        metric.score_set({"a": "m1"}, {"a": ""})
-    with pytest.raises(DataError, match="no meaning"):
-        metric.score_set({"a": ""}, {"a": "m1"})
+
+
+def test_without_a_key_a_sentence_means_itself(tmp_path):
+    write_table(tmp_path / "plain", {"u": "le mans", "v": "le lac"})
+    write_table(tmp_path / "retrieved", {"u": "le mans", "v": "le mans"})
+    found = score_files(metrics.load(["retrieval"]), tmp_path, tmp_path)
+    assert found["metrics"]["retrieval"]["value"] == 50.0
+    write_table(tmp_path / "meaning", {"u": "m1", "v": "le mans"})
+    again = score_files(metrics.load(["retrieval"]), tmp_path, tmp_path)
+    assert again["metrics"]["retrieval"]["per_utt"]["correct"] == [0, 1]
+    assert found["ref_sha256"] != again["ref_sha256"]
 
 
 def test_the_mean_cosine_is_kept_in_whole_counts():

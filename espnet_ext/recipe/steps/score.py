@@ -62,7 +62,8 @@ def plan(ctx: Context) -> Plan:
 def _tables(ctx: Context, metrics: Iterable[Metric]) -> list[Path]:
     """Return the references and hypotheses of metrics for each set."""
     method, metrics = label(ctx.recipe.decode), list(metrics)
-    hyps, refs = {m.hyp_file for m in metrics}, {m.ref_file for m in metrics}
+    hyps = {m.hyp_file for m in metrics}
+    refs = {f for m in metrics for f in (m.ref_file, *([m.ref_else] if m.ref_else else []))}
     out = ctx.exp / "decode" / method
     return [
         *(out / s / f for s in sets_of(ctx) for f in sorted(hyps)),
@@ -124,8 +125,9 @@ def _score_set(ctx: Context, metrics: dict[str, Metric], method: str, name: str)
 def _write_files(metrics: Mapping[str, Metric], refs: Path, out: Path) -> None:
     """Write what the metrics have for a person; without matplotlib say so, for the scores stand."""
     for metric in (m for m in metrics.values() if m.files is not None):
+        tables = read_texts(metric.references(refs)), read_texts(out / metric.hyp_file)
         try:
-            metric.files(read_texts(refs / metric.ref_file), read_texts(out / metric.hyp_file), out)
+            metric.files(*tables, out)
         except SetupError as e:
             say(f"  no picture for {metric.title}: {e.what} ({e.how})")
 

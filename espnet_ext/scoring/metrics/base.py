@@ -75,6 +75,7 @@ class Metric:
         alternatives: Columns that are the same score by other rules; the page shows them for the
             main set beside the value.
         ref_file: Table of the references below ``data/<set>/``.
+        ref_else: The table that is taken where ``ref_file`` is missing; empty for none.
         hyp_file: Table of the hypotheses below ``exp/<name>/decode/<method>/<set>/``.
         before: The metric that this one is for the model before its final training phase; the page
             shows the two side by side, and no other table of this one.
@@ -94,6 +95,7 @@ class Metric:
     columns: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     alternatives: tuple[str, ...] = ()
     ref_file: str = "text"
+    ref_else: str = ""
     hyp_file: str = "text"
     before: str = ""
     optional: bool = False
@@ -113,6 +115,11 @@ class Metric:
             raise UsageError(f"columns of unknown counts: {sorted(unknown)}", f"metric {self.name}")
         if unknown := set(self.alternatives) - self.columns.keys():
             raise UsageError(f"no columns: {sorted(unknown)}", f"metric {self.name}")
+
+    def references(self, folder: Path) -> Path:
+        """Return the table of the references of a set, which need not exist."""
+        path = folder / self.ref_file
+        return folder / self.ref_else if self.ref_else and not path.is_file() else path
 
     def score_set(self, refs: Mapping[str, str], hyps: Mapping[str, str]) -> Scored:
         """Score one set.

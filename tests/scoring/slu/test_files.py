@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """What is written about a scored set: counts by concept, files of sclite, errors, the picture."""
 
+import warnings
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from espnet_ext.scoring.slu.concepts import NONE, ConceptScore, confusions, score_concepts, total
-from espnet_ext.scoring.slu.confusion import OTHER, chosen
+from espnet_ext.scoring.slu.confusion import OTHER, chosen, plot_confusions
 from espnet_ext.scoring.slu.files import write_files
 from espnet_ext.text.tagged import Unit, units, wrap
 
@@ -79,6 +81,15 @@ def test_words_of_sclite_are_equal_where_units_are(one, other):
 
     write = _TRN["concept_value"]
     assert (write(one) == write(other)) == (units(one) == units(other))
+
+
+def test_a_name_of_any_length_leaves_room_for_the_matrix(tmp_path):
+    """A hypothesis may be one long word that begins with a tag: its concept by SpeechBrain."""
+    pytest.importorskip("matplotlib")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        counts = {("a", "<a>" + 300 * "x"): 1, ("$b", "<" + 50 * "é"): 2}
+        plot_confusions(counts, tmp_path / "p.png")
 
 
 def test_without_concepts_there_is_no_picture_and_no_old_one(tmp_path):
