@@ -17,6 +17,7 @@ from espnet2.tasks.asr import ASRTask
 from espnet2.utils.nested_dict_action import NestedDictAction
 
 from espnet_ext.dual_task import batches
+from espnet_ext.dual_task.checks import check_sentences
 from espnet_ext.dual_task.facts import gather
 from espnet_ext.dual_task.groups import check_optimizers, parameter_groups
 from espnet_ext.dual_task.model import DualTaskModel
@@ -59,6 +60,8 @@ class DualTask(ExtTask, ASRTask):
     def main_worker(cls, args: argparse.Namespace) -> None:
         """Check options and streams, then train as ESPnet does."""
         conf, facts = gather(args, cls.role)
+        if SAMU in conf.losses(facts.role):
+            check_sentences(_sentence_tables(args), conf.sentences, facts.embedding_dim)
         if not args.collect_stats:
             _check_streams(args, conf.losses(facts.role))
             batches.check(args, conf)
@@ -149,6 +152,11 @@ def _ctc_only(args: argparse.Namespace) -> None:
             "decoder: null, model_conf: {ctc_weight: 1.0}",
         )  # fmt: skip
     args.model_conf = {**(args.model_conf or {}), "ctc_weight": 1.0}
+
+
+def _sentence_tables(args: argparse.Namespace) -> list[str]:
+    parts = (args.train_data_path_and_name_and_type, args.valid_data_path_and_name_and_type)
+    return [path for streams in parts for path, name, *_ in streams if name == "sentence"]
 
 
 def _check_streams(args: argparse.Namespace, losses: tuple[str, ...]) -> None:

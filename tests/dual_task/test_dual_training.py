@@ -146,6 +146,11 @@ def test_what_is_missing_is_told_before_training(dual_argv, tmp_path):
         run(lacks, tmp_path / "exp")
     with pytest.raises(EspnetExtError, match="there are no sentence embeddings"):
         run(dual_argv, tmp_path / "exp", "sentences=dump/none")
+    (tmp_path / "plain").write_text("train00 prego\n")
+    other = [x if not x.endswith("train/plain,sentence,text") else f"{tmp_path}/plain,sentence,text"
+             for x in dual_argv]  # fmt: skip
+    with pytest.raises(EspnetExtError, match="no sentence vector of 'prego'"):
+        run(other, tmp_path / "exp")
     gone = [x for x in dual_argv if not x.endswith("plain,sentence,text")]
     gone = [x for i, x in enumerate(gone) if not x.startswith("--") or i + 1 == len(gone)
             or not gone[i + 1].startswith("--")]  # fmt: skip
