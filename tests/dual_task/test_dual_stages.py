@@ -16,6 +16,8 @@ from espnet_ext.dual_task.understand import SpeechUnderstander
 from espnet_ext.errors import DataError, EspnetExtError, UsageError
 from espnet_ext.espnet import checkpoint
 from espnet_ext.files import sha256_file
+from espnet_ext.scoring import metrics
+from espnet_ext.scoring.score import score_files
 
 OUT = Path("exp/base/decode/greedy_ctc/valid")
 
@@ -34,12 +36,13 @@ def run(stage, ctx):
     return plan
 
 
-def test_what_decoding_writes(recipe, monkeypatch, capsys):
+def test_what_decoding_writes(recipe, monkeypatch):
     said: list[str] = []
     monkeypatch.setattr(decode, "say", said.append)
     wavs = read_table("dump/valid/wav.scp")
     Path("dump/valid/dropped.tsv").write_text("utt\treason\tdetail\nvalid99\tnot finite\t1\n")
-    for file, value in (("plain", "ab"), ("meaning", "m1"), ("utt2lang", "fr")):
+    lost = {"plain": "ab", "meaning": "m1", "utt2lang": "fr", "text": "<stop> > ab"}
+    for file, value in lost.items():
         with open(f"data/valid/{file}", "a") as f:
             f.write(f"valid99 {value}\n")
     run(decode, context("decode"))
@@ -64,7 +67,14 @@ def test_what_decoding_writes(recipe, monkeypatch, capsys):
         cosines = {u: float(c) for u, c in read_table(OUT / f"{prefix}cosine").items()}
         assert cosines["valid99"] == 0 and all(-1 <= c <= 1 for c in cosines.values())
     assert read_table(OUT / "cosine") != read_table(OUT / "before_cosine")
-    assert "4 utterances, real time factor" not in said[0] and "5 utterances" in said[0]
+    names = ["concept", "wer_plain", "retrieval", "retrieval_other", "cosine", "before_retrieval",
+             "before_retrieval_other", "before_cosine"]  # fmt: skip
+    scored = score_files(metrics.load(names), Path("data/valid"), OUT)
+    assert scored["utterances"] == 5 and [*scored["metrics"]] == names
+    meanings = read_table("data/valid/meaning")
+    hits = sum(meanings[u] == m for u, m in read_table(OUT / "retrieved").items())
+    assert scored["metrics"]["retrieval"]["value"] == 100 * hits / 5
+    assert "5 utterances, real time factor" in said[0]
     assert "retrieval" in said[1] and said[2].strip().startswith("valid: before: retrieval")
 
 
@@ -113,6 +123,22 @@ def test_the_model_before_is_what_the_last_phase_starts_from(recipe):
     )
     assert decode.model_before(other) == Path("exp/y_s1/finetune/a.pth")
     assert decode.model_before(context("decode", finetune={**finetune, "init": []})) is None
+
+
+def test_what_decoding_depends_on(recipe, tmp_path):
+    ctx = context("decode")
+    inputs = {str(p) for p in decode.plan(ctx).inputs}
+    assert inputs >= {"data/candidates.tsv", "data/valid/meaning", "dump/sentences/about.json",
+                      "data/valid/plain", f"exp/base/pretrain/{MODEL}"}  # fmt: skip
+    off = context("decode", decode={"code": decode.__name__, "args": {"retrieval": False}})
+    plan = run(decode, off)
+    assert "data/candidates.tsv" not in {str(p) for p in plan.inputs}
+    assert not (OUT / "retrieved").exists() and (OUT / "embeddings.npy").exists()
+    # Weights that no training here has made are no model that could be measured before.
+    (tmp_path / "encoder.pth").touch()
+    finetune = yaml.safe_load(Path("recipe.yaml").read_text())["finetune"]
+    finetune["init"] = [f"{tmp_path}/encoder.pth:encoder:encoder"]
+    assert decode.model_before(context("decode", finetune=finetune)) is None
 
 
 @pytest.mark.parametrize(

@@ -67,16 +67,23 @@ def decode_args(ctx: Context) -> DecodeArgs:
 
 
 def model_before(ctx: Context) -> Path | None:
-    """Return the checkpoint that the final phase starts from; None if it starts from nothing."""
+    """Return the checkpoint that the final phase starts from; None if that is no training's."""
     args = decode_args(ctx)
-    if args.before == "none" or not args.retrieval:
-        return None
     found = init_params(_final(ctx))
-    return Path(found[0].partition(":")[0]) if found else None
+    if args.before == "none" or not args.retrieval or not found:
+        return None
+    model = Path(found[0].partition(":")[0])
+    foreign = model.exists() and not (model.parent / "config.yaml").exists()
+    return None if foreign else model
 
 
 def _final(ctx: Context) -> Context:
     return dataclasses.replace(ctx, stage=find(decode.last_phase(ctx)))
+
+
+def _store(ctx: Context) -> Path:
+    """Return the folder of the sentence vectors."""
+    return Path(resolve(training_config(_final(ctx)).get(SECTION)).sentences)
 
 
 def plan(ctx: Context) -> Plan:
@@ -91,13 +98,15 @@ def plan(ctx: Context) -> Plan:
     needs += [before, before.parent / "config.yaml"] if before else []
     needs += [DUMP / s / main_file(ctx, s) for s in sets]
     files = ["text", "concepts.jsonl", "decode.json"]
+    also = [DATA / s / f for s in sets for f in ("meaning", "utt2lang")]
+    also += [Path(args.candidates), _store(ctx) / "about.json"]
     if args.retrieval:
         needs += [DATA / s / "plain" for s in sets]
-        needs += [Path(args.candidates)] if Path(args.candidates).exists() else []
         files += ["retrieved", "cosine", *([BEFORE + "cosine"] if before else [])]
     return Plan(
         needs=needs,
         makes=[decode.out_dir(ctx, s) / f for s in sets for f in files],
+        inputs=[*needs, *(p for p in also if args.retrieval and p.exists())],
         settings={**dataclasses.asdict(args), "longest_s": section.longest_s},
         disk_mb=5,
         stock=[f"espnet-ext decode --model {model.parent} {DUMP / s}" for s in sets],
@@ -118,8 +127,7 @@ def run(ctx: Context, plan: Plan) -> None:
     known = None
     if args.retrieval:
         final.check_embeds()
-        store = resolve(training_config(_final(ctx)).get(SECTION)).sentences
-        known = Retention(store, Path(args.candidates), final.width)
+        known = Retention(_store(ctx), Path(args.candidates), final.width)
     for name in decode.sets_of(ctx):
         with atomic_dir(decode.out_dir(ctx, name)) as out:
             found, cost = _understood(ctx, final, name, f"decode {name}")
