@@ -5,7 +5,8 @@ A manifest is UTF-8 text with tabs between the columns and no quoting. Its first
 
     id  audio  start_s  end_s  speaker  language  text  tagged  [set]  [meaning]
 
-``text`` is what is said, ``tagged`` the same with concepts (:mod:`espnet_ext.text.tagged`).
+``text`` is what is said, ``tagged`` the same with concepts (:mod:`espnet_ext.text.tagged`); they
+may differ in capitals.
 ``audio`` is absolute or relative to the manifest; empty times mean the whole file. ``set`` is
 train, dev or test, ``meaning`` a key that the translations of an utterance share.
 """
@@ -13,6 +14,7 @@ train, dev or test, ``meaning`` a key that the translations of an utterance shar
 import math
 import os
 import re
+import unicodedata
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
@@ -151,8 +153,8 @@ def check_row(row: SluRow, known: Container[str] | None = None, same_words: bool
         how = "the column text has words only; tags stand in the column tagged"
         raise DataError(f"text has '{word}'", f"{row.where}, column text", how)
     tags.check(row.tagged, f"{row.where}, column tagged", known)
-    if same_words and (plain := tags.plain(row.tagged)) != row.text:
-        what = f"without its tags, tagged is not text: {_difference(plain, row.text)}"
+    if same_words and (wrong := _difference(tags.plain(row.tagged), row.text)):
+        what = f"without its tags, tagged is not text: {wrong}"
         raise DataError(what, row.where, "make the words of both columns equal")
     start_s, end_s = row.start_s or 0.0, row.end_s
     if start_s < 0 or (end_s is not None and end_s <= start_s):
@@ -176,12 +178,16 @@ def called_from() -> Path:
 
 
 def _difference(a: str, b: str) -> str:
-    """Show the first words in which two texts differ."""
-    one, other = (text.split() for text in (a, b))
-    place = next((i for i, pair in enumerate(zip(one, other, strict=False)) if pair[0] != pair[1]),
-                 min(len(one), len(other)))  # fmt: skip
-    shown = [words[place] if place < len(words) else "(end)" for words in (one, other)]
-    return f"'{shown[0]}' and '{shown[1]}' (word {place + 1})"
+    """Show the first words in which two texts differ, but for capitals; empty if none do."""
+    one, other = ([*text.split(), "(end)"] for text in (a, b))
+    for place, (x, y) in enumerate(zip(one, other, strict=False), 1):
+        if x != y and _folded(x) != _folded(y):
+            return f"'{x}' and '{y}' (word {place})"
+    return ""
+
+
+def _folded(word: str) -> str:
+    return unicodedata.normalize("NFC", word).casefold()
 
 
 def _rows(path: Path, part: str) -> Iterator[SluRow]:

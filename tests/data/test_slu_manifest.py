@@ -89,6 +89,12 @@ def test_what_is_written_reads_the_same(folder):
     assert not (folder / "m.tsv").exists()
 
 
+def test_capitals_and_composed_letters_may_differ(folder):
+    put(folder, [F1.replace("à <ville> Le Mans", "a\u0300 <ville> le mans")])
+    (row,) = slu_manifest.read(folder)
+    assert (row.text, row.tagged) == ("à Le Mans", "a\u0300 <ville> le mans >")
+
+
 def test_a_file_for_each_set(folder):
     header = HEADER.removesuffix("\tset\tmeaning")
     for name, row in (("train", ROWS[0]), ("test", ROWS[2])):
@@ -118,7 +124,8 @@ WRONG = {
     "<ville> is not closed": ([F1.replace(" >", "")], HEADER, 2),
     "stands within <ville>": ([F1.replace("Le Mans >", "Le <b> Mans > >")], HEADER, 2),
     "'a<b' has a '<'": ([F1.replace("\tà <", "\ta<b <")], HEADER, 2),
-    "'le' and 'Le' (word 2)": ([F1.replace("> Le Mans", "> le Mans")], HEADER, 2),
+    "'la' and 'Le' (word 2)": ([F1.replace("> Le Mans", "> la mans")], HEADER, 2),
+    "'la' and '(end)' (word 4)": ([F1.replace("Le Mans >", "Le Mans la >")], HEADER, 2),
     "'(end)' and 'Mans' (word 3)": ([F1.replace("> Le Mans", "> Le")], HEADER, 2),
     "starts at 1 s and ends at 0.5 s": ([F1.replace("0\t1.0", "1\t0.5")], HEADER, 2),
     "not inside the audio of 2.000 s": ([F1.replace("1.0", "2.03")], HEADER, 2),
