@@ -175,13 +175,20 @@ def _check_versions() -> list[Check]:
     return checks
 
 
+def _has(requirement: str) -> bool:
+    """Whether a package is there, such as ``tokenizers`` or ``transformers>=5``."""
+    name, _, least = requirement.partition(">=")
+    version = installed(name)
+    return version is not None and release(version) >= release(least or "0")
+
+
 def _check_extras(needed: Iterable[str]) -> list[Check]:
     needed = set(needed)
     for extra in needed - set(EXTRAS):
         raise UsageError(f"there is no extra '{extra}'", "needs: extras", nearest(extra, EXTRAS))
     checks = []
     for extra, packages in EXTRAS.items():
-        missing = [x for x in packages if installed(x) is None]
+        missing = [x for x in packages if not _has(x)]
         detail = f"not installed: {', '.join(missing)}" if missing else ", ".join(packages)
         how = f"{_INSTALL}, or pip install 'espnet_ext[{extra}]'"
         checks.append(Check(f"extra {extra}", not missing, detail, how, extra in needed))

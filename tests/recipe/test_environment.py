@@ -167,6 +167,13 @@ def test_needs_decide_what_fails(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     assert "video" in error.value.how
 
 
+def test_a_package_of_an_extra_may_need_a_version(monkeypatch: pytest.MonkeyPatch):
+    assert named(check_environment(), "extra text").ok
+    monkeypatch.setattr(environment, "installed", lambda name: "4.57.1")
+    found = named(check_environment(), "extra text")
+    assert not found.ok and found.detail == "not installed: transformers>=5"
+
+
 @pytest.mark.parametrize("needs", [{"disk": 1}, {"extras": ["vidio"]}])
 def test_unknown_needs(needs: dict[str, object]):
     with pytest.raises(UsageError, match=r"disk_gb|video"):
