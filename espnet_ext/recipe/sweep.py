@@ -13,6 +13,7 @@ Run a grid of experiments of the recipe in this folder, then draw the curve. FIL
   base: {finetune.args.max_epoch: 5}   # optional: further keys, the same for every run
   set: dev                             # default: data.valid
   metric: wer                          # default: the first of score.metrics of recipe.yaml
+  also: [cer]                          # optional: further metrics, a picture each
   method: greedy_ctc                   # default: decode.method, or the inference model
   x_label: learning rate               # default: the key
   last_stage: score                    # default
@@ -29,6 +30,7 @@ from espnet_ext.recipe import experiments, options
 from espnet_ext.recipe.console import say
 from espnet_ext.recipe.sweep_grid import check, expand, load
 from espnet_ext.recipe.sweep_results import report
+from espnet_ext.scoring.results import write_results
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -56,5 +58,7 @@ def main(argv: list[str] | None = None) -> int:
     again = f"espnet-ext sweep {shlex.join(argv)}"
     if code := experiments.run_all(runs, passed_on, f"sweep {sweep.name}", again):
         return code
-    report(sweep, runs)
+    for metric in (sweep.metric, *sweep.also):
+        report(sweep, runs, metric)
+    say(f"results: {write_results(Path())}")  # the page shows the curves
     return 0

@@ -66,6 +66,7 @@ class Sweep(_Model):
     base: dict[str, Any] = {}
     set: str = ""
     metric: str = ""
+    also: list[str] = []
     method: str = ""
     x_label: str = ""
     last_stage: str = LAST_STAGE
@@ -182,7 +183,9 @@ def check(sweep: Sweep, runs: list[Run], path: Path) -> Sweep:
         raise UsageError("a sweep needs the sections decode and score", "recipe.yaml")
     sets = recipe.decode.sets or [recipe.data.valid, *recipe.data.test]
     set_name, method = sweep.set or recipe.data.valid, label(recipe.decode)
-    metric = _metric(sweep, recipe, path)
+    metric, *also = (_metric(m, recipe, path) for m in (sweep.metric, *sweep.also))
+    if len({metric, *also}) <= len(also):
+        raise UsageError("a metric stands twice", f"{path}: also")
     if metrics.find(metric).hyp_file == "prediction":  # of a classifier, decoded by its models
         model = recipe.decode.args.get("inference_model", "asr")
         method = sweep.method or ("asr" if model == "all" else model)
@@ -195,18 +198,21 @@ def check(sweep: Sweep, runs: list[Run], path: Path) -> Sweep:
             f"{path}: method",
             f"base: {{decode.method: {sweep.method}}}",
         )
-    filled = {"set": set_name, "method": method, "metric": metric}
+    filled = {"set": set_name, "method": method, "metric": metric, "also": also}
     return sweep.model_copy(update={**filled, "x_label": sweep.x_label or sweep.key})
 
 
-def _metric(sweep: Sweep, recipe: Recipe, path: Path) -> str:
-    """Return the metric as recipe.yaml names it, which is ``module:object`` for one of its own."""
-    if not sweep.metric and recipe.score.metrics:
+def _metric(name: str, recipe: Recipe, path: Path) -> str:
+    """Return the metric as recipe.yaml names it, which is ``module:object`` for one of its own.
+
+    An empty name is that of the first.
+    """
+    if not name and recipe.score.metrics:
         return recipe.score.metrics[0]
     scored = {metrics.find(m).name: m for m in recipe.score.metrics}
     if recipe.score.code:  # it may score by more
         scored |= {m: m for m in metrics.built_in()}
-    if sweep.metric in scored or sweep.metric in scored.values():
-        return scored.get(sweep.metric, sweep.metric)
-    how = f"{nearest(sweep.metric, scored)}; recipe.yaml: score.metrics"
-    raise UsageError(f"the recipe does not score by '{sweep.metric}'", f"{path}: metric", how)
+    if name in scored or name in scored.values():
+        return scored.get(name, name)
+    how = f"{nearest(name, scored)}; recipe.yaml: score.metrics"
+    raise UsageError(f"the recipe does not score by '{name}'", f"{path}: metric", how)

@@ -13,29 +13,29 @@ from espnet_ext.recipe.sweep_grid import Run, Sweep
 from espnet_ext.scoring.markdown import table
 from espnet_ext.scoring.metrics import Metric, find
 from espnet_ext.scoring.record import Decoded, load_record
-from espnet_ext.scoring.results import write_results
 from espnet_ext.scoring.scored import reference_of
 from espnet_ext.scoring.significance import interval as resampled_interval
 from espnet_ext.scoring.significance import resample
 from espnet_ext.scoring.sweep_plot import SweepPoint, plot_sweep
 
 
-def report(sweep: Sweep, runs: list[Run]) -> Path:
+def report(sweep: Sweep, runs: list[Run], by: str = "") -> Path:
     """Print the table of a sweep, draw its curve, and return the path of the picture.
 
     Args:
         sweep: With ``set``, ``method`` and ``x_label`` filled in.
         runs: All runs of the sweep, those that differ by their seed only next to each other.
+        by: The metric, as recipe.yaml names it; default: that of the sweep.
 
     Raises:
         DataError: A run has no record, none of this set and method, or another reference.
         SetupError: matplotlib is not installed.
     """
-    metric = find(sweep.metric)
+    metric = find(by or sweep.metric)
     rows, points, references, resampled = [], [], {}, True
     for _, same in groupby(runs, key=lambda run: run.group):
         seeds = list(same)
-        first, scores = seeds[0], [_scored(sweep, run) for run in seeds]
+        first, scores = seeds[0], [_scored(sweep, run, metric) for run in seeds]
         references.update({reference_of(d): r.record for d, r in zip(scores, seeds, strict=True)})
         if len(references) > 1:
             raise DataError(
@@ -57,22 +57,22 @@ def report(sweep: Sweep, runs: list[Run]) -> Path:
     for line in table(header, rows, {"curve", "seeds"}):
         say(line)
     y_label = f"{metric.title} (%) on {sweep.set}, {band}"
-    picture = Path("results") / f"sweep_{sweep.name}.png"
+    aside = f"_{metric.name}" if by not in ("", sweep.metric) else ""
+    picture = Path("results") / f"sweep_{sweep.name}{aside}.png"
     plot_sweep(points, sweep.x_label, y_label, picture)
     say(f"curve: {picture}")
-    write_results(Path())  # it shows the curve
     return picture
 
 
-def _scored(sweep: Sweep, run: Run) -> Decoded:
+def _scored(sweep: Sweep, run: Run, metric: Metric) -> Decoded:
     record = load_record(run.record)
     try:
         scored = record.sets[sweep.set][sweep.method]
-        scored.metrics[find(sweep.metric).name]
+        scored.metrics[metric.name]
         return scored
     except KeyError:
         raise DataError(
-            f"the run record has no {sweep.metric} of set '{sweep.set}' by '{sweep.method}'",
+            f"the run record has no {metric.name} of set '{sweep.set}' by '{sweep.method}'",
             run.record,
             f"./run.sh --name {run.name} --stage decode --force",
         ) from None

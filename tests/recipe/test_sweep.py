@@ -162,6 +162,16 @@ def test_without_a_metric_a_sweep_shows_the_first_of_the_recipe(fake, monkeypatc
     assert drawn[0][2].startswith("CER (%) on dev")
 
 
+def test_further_metrics_have_a_picture_each(fake, monkeypatch):
+    drawn = []
+    monkeypatch.setattr("espnet_ext.recipe.sweep_results.plot_sweep", lambda *a: drawn.append(a))
+    assert sweep.main([str(write(also=["cer"]))]) == 0
+    assert [(a[2][:3], a[3].name) for a in drawn] == [
+        ("WER", "sweep_lr.png"),
+        ("CER", "sweep_lr_cer.png"),
+    ]
+
+
 def test_a_number_that_yaml_takes_for_text_is_a_number(fake):
     write().write_text(Path("grid.yaml").read_text().replace("- 0.001", "- 1e-3"))
     assert sweep_grid.load(Path("grid.yaml")).values == [0.001, 0.002]
@@ -213,6 +223,8 @@ def test_a_dry_run_lists_the_runs_and_starts_none(fake, monkeypatch):
         ({"values": [1, 1.0]}, "a value stands twice"),
         ({"seeds": [1, 1]}, "two runs would be named 'sweep_lr_0.001_s1'"),
         ({"name": "../x"}, "'name' is not usable"),
+        ({"also": ["wer"]}, "a metric stands twice"),
+        ({"also": ["wor"]}, "does not score by 'wor'"),
         ({"x": [1, 2, 3]}, "'x'.*one number for each"),
         ({"x": [1, 1]}, "no number twice"),
         ({"curves": {"key": "a"}}, "give key and values, or systems"),
