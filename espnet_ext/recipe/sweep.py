@@ -30,7 +30,6 @@ from espnet_ext.recipe import experiments, options
 from espnet_ext.recipe.console import say
 from espnet_ext.recipe.sweep_grid import check, expand, load
 from espnet_ext.recipe.sweep_results import report
-from espnet_ext.scoring.results import write_results
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -58,7 +57,5 @@ def main(argv: list[str] | None = None) -> int:
     again = f"espnet-ext sweep {shlex.join(argv)}"
     if code := experiments.run_all(runs, passed_on, f"sweep {sweep.name}", again):
         return code
-    for metric in (sweep.metric, *sweep.also):
-        report(sweep, runs, metric)
-    say(f"results: {write_results(Path())}")  # the page shows the curves
+    report(sweep, runs)
     return 0

@@ -13,25 +13,33 @@ from espnet_ext.recipe.sweep_grid import Run, Sweep
 from espnet_ext.scoring.markdown import table
 from espnet_ext.scoring.metrics import Metric, find
 from espnet_ext.scoring.record import Decoded, load_record
+from espnet_ext.scoring.results import write_results
 from espnet_ext.scoring.scored import reference_of
 from espnet_ext.scoring.significance import interval as resampled_interval
 from espnet_ext.scoring.significance import resample
 from espnet_ext.scoring.sweep_plot import SweepPoint, plot_sweep
 
 
-def report(sweep: Sweep, runs: list[Run], by: str = "") -> Path:
-    """Print the table of a sweep, draw its curve, and return the path of the picture.
+def report(sweep: Sweep, runs: list[Run]) -> list[Path]:
+    """Print a table and draw a curve for each metric of a sweep; write the page, which shows them.
 
     Args:
         sweep: With ``set``, ``method`` and ``x_label`` filled in.
         runs: All runs of the sweep, those that differ by their seed only next to each other.
-        by: The metric, as recipe.yaml names it; default: that of the sweep.
+
+    Returns:
+        The pictures, in the order of the metrics.
 
     Raises:
         DataError: A run has no record, none of this set and method, or another reference.
         SetupError: matplotlib is not installed.
     """
-    metric = find(by or sweep.metric)
+    pictures = [_report(sweep, runs, find(name)) for name in (sweep.metric, *sweep.also)]
+    write_results(Path())
+    return pictures
+
+
+def _report(sweep: Sweep, runs: list[Run], metric: Metric) -> Path:
     rows, points, references, resampled = [], [], {}, True
     for _, same in groupby(runs, key=lambda run: run.group):
         seeds = list(same)
@@ -57,7 +65,7 @@ def report(sweep: Sweep, runs: list[Run], by: str = "") -> Path:
     for line in table(header, rows, {"curve", "seeds"}):
         say(line)
     y_label = f"{metric.title} (%) on {sweep.set}, {band}"
-    aside = f"_{metric.name}" if by not in ("", sweep.metric) else ""
+    aside = "" if metric.name == find(sweep.metric).name else f"_{metric.name}"
     picture = Path("results") / f"sweep_{sweep.name}{aside}.png"
     plot_sweep(points, sweep.x_label, y_label, picture)
     say(f"curve: {picture}")

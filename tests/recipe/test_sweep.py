@@ -313,8 +313,8 @@ def test_accuracy_of_the_inference_model_is_swept(folder):
         own = {"name": run.name, "group": run.group, "seed": run.seed}
         content = record(recipe) | own | {"sets": {"dev": {"clean": decoded}}}
         run.record.write_text(json.dumps(content))
-    picture = sweep_results.report(made, runs)
+    (picture,) = sweep_results.report(made, runs)
     assert picture.exists() and f"({picture})" in Path("RESULTS.md").read_text()
-    scored = sweep_results._scored(made, runs[0])
+    scored = sweep_results._scored(made, runs[0], find("accuracy"))
     expected = interval(resample(np.array([[[0, 1], [1, 1], [1, 1], [1, 1]]]), percent))
     assert sweep_results.interval(find("accuracy"), [scored]) == expected
