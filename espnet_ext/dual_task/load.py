@@ -16,7 +16,7 @@ from espnet_ext import yamlfile
 from espnet_ext.dual_task.options import SECTION, resolve
 from espnet_ext.errors import DataError, EspnetExtError, told
 from espnet_ext.espnet.archive import asr_files, read_yaml
-from espnet_ext.espnet.model_kind import PHASES, find_config
+from espnet_ext.espnet.model_kind import PHASES, find_config, method_of
 
 MAKES = "recipes egs2/*/dual_task1 make such a model: give exp/<name> or its archive"
 _AGAIN = "pack the model again, or copy the archive again"
@@ -50,6 +50,7 @@ def located(path: Path | str) -> Iterator[Files]:
     """
     path = Path(path)
     if path.is_file():
+        method_of(path, [SECTION])
         with asr_files(path) as (config, model, _):
             check_config(config, path)
             yield _of_base(config, model, _root(config))

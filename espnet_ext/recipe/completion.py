@@ -11,6 +11,7 @@ from espnet_ext.recipe.stages import STAGES
 SHELLS = ("bash", "zsh")
 # zsh takes bash's script through its own compatibility layer.
 _ZSH = "autoload -U +X compinit && compinit -u\nautoload -U +X bashcompinit && bashcompinit\n"
+_EMBED = "--model --out --retrieve --top --sentence-encoder --device --batch-s --longest-s --help"
 _SCRIPT = """\
 # Completion of run.sh and espnet-ext; load it with: eval "$(espnet-ext completion {shell})"
 {zsh}_espnet_ext_run() {{
@@ -40,6 +41,10 @@ _espnet_ext() {{
         sweep | evidence)
             if [ "${{cur#-}}" != "$cur" ]; then
                 COMPREPLY=($(compgen -W "{series}" -- "$cur")); return
+            fi ;;
+        embed)
+            if [ "${{cur#-}}" != "$cur" ]; then
+                COMPREPLY=($(compgen -W "{embed}" -- "$cur")); return
             fi ;;
         doctor)
             if [ "${{cur#-}}" != "$cur" ]; then
@@ -76,5 +81,6 @@ def script(shell: str, commands: Iterable[str]) -> str:
         options=" ".join(f"--{x}" for x in options),
         commands=" ".join(sorted(commands)),
         shells=" ".join(SHELLS),
+        embed=_EMBED,
         series="--dry-run --nj --ngpu --executor --debug --help",
     )

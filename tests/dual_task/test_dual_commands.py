@@ -2,6 +2,7 @@
 """espnet-ext decode and embed on audio by a dual-task model: what is printed, and misuse."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from speaking_model import ARGS, SpeakingModel, spell
 from espnet_ext import cli
 from espnet_ext.dual_task import decode_command, embed_command
 from espnet_ext.dual_task.understand import SpeechUnderstander
+from espnet_ext.recipe.completion import script
 
 SAID = {"u2": "<x> _ a b _ > _ c", "u1": "a", "u3": "b b - c"}
 
@@ -152,4 +154,6 @@ def test_help_of_both_methods_without_a_model(run):
     both = "\n".join(run("decode", "--model", "--help", model="")[1])
     assert "MODEL [FILE]" in both and "MODEL AUDIO" in both
     assert run("embed", model="")[0] == 2
-    assert {x for x in embed_command.__doc__.split() if x.startswith("--")} >= {"--retrieve"}
+    known = {x for x in embed_command.__doc__.split() if x.startswith("--")}
+    (offered,) = [x for x in script("bash", ["embed"]).splitlines() if "--retrieve" in x]
+    assert known | {"--help"} == set(re.findall(r"--[a-z][a-z-]*", offered))

@@ -155,9 +155,12 @@ def other_config(**values):
     [
         ({"../x": b""}, "not safe"),
         ({"/abs": b""}, "not safe"),
-        ({"meta.yaml": None}, "no meta.yaml"),
-        ({"meta.yaml": b"kind: ml_lmcl intent classifier\n"}, "but ml_lmcl intent classifier"),
-        ({"config.yaml": b"a: 1\n"}, "not trained by dual_task"),
+        ({"meta.yaml": None}, "holds no trained model"),
+        (
+            {"meta.yaml": b"kind: ml_lmcl intent classifier\n"},
+            "holds no trained model",
+        ),
+        ({"config.yaml": b"a: 1\n"}, "none of these methods: dual_task"),
         ({"config.yaml": b"dual_task: {blstm_layers: 1}\n"}, "lacks what the training read"),
         ({"config.yaml": other_config(encoder="none such")}, "cannot be built"),
         ({"epoch.pth": b"junk"}, "cannot be loaded"),
