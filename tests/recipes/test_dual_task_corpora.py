@@ -88,3 +88,12 @@ def test_the_papers_system_is_the_same_on_every_corpus():
     assert (tuned["batch_size"], tuned["valid_batch_size"], tuned["max_epoch"]) == (4, 2, 30)
     # sequential: half of the epochs each
     assert 2 * systems["media"]["midtrain"]["max_epoch"] == tuned["max_epoch"]
+
+
+def test_a_small_model_can_start_from_the_encoder_of_the_synthetic_recipe():
+    keys = ("frontend", "frontend_conf", "normalize", "encoder", "encoder_conf")
+    trained = yaml.safe_load((ROOT / "egs2/synth/dual_task1/conf/pretrain.yaml").read_text())
+    small = [config for name in CORPORA for _, path, config in phases(name) if "encoder" in config]
+    assert len(small) == 5
+    for config in small:
+        assert [config[key] for key in keys] == [trained[key] for key in keys]
