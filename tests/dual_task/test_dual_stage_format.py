@@ -11,7 +11,7 @@ from tiny_text import make_bert
 
 from espnet_ext.data.tables import read_table
 from espnet_ext.dual_task.stages import format as stage
-from espnet_ext.errors import DataError, UsageError
+from espnet_ext.errors import DataError, SetupError, UsageError
 from espnet_ext.recipe import config, options, preflight, records, stages
 from espnet_ext.recipe.stages import Context, find
 from espnet_ext.text.sentence_store import SentenceStore
@@ -193,6 +193,9 @@ def test_an_encoder_that_cannot_be_used_is_told_before_a_stage_runs(recipe, monk
         with pytest.raises(UsageError) as u:
             stage.plan(recipe(**wrong))
         assert words in str(u.value)
+    monkeypatch.setattr(stage.sentences, "find_spec", lambda name: None)
+    with pytest.raises(SetupError, match="need the package transformers"):
+        stage.plan(recipe())
 
 
 def test_code_that_calls_the_standard_stage_keeps_the_checks_of_audio(recipe):

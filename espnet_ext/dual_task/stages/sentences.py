@@ -3,11 +3,12 @@
 
 import os
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 from espnet_ext.data.tables import iter_table
 from espnet_ext.dual_task.stages.args import FormatArgs
-from espnet_ext.errors import DataError, UsageError
+from espnet_ext.errors import DataError, SetupError, UsageError
 from espnet_ext.recipe.console import Progress, say
 from espnet_ext.recipe.stages import Context, Plan
 from espnet_ext.recipe.steps.format import DUMP
@@ -44,7 +45,11 @@ def plan(ctx: Context, args: FormatArgs) -> Plan:
 
     Raises:
         DataError: The encoder that the user gives lacks a file.
+        SetupError: The package that reads encoders is not installed.
     """
+    if find_spec("transformers") is None:
+        how = "make env, or pip install 'espnet_ext[text]'"
+        raise SetupError("sentence embeddings need the package transformers", None, how)
     name, folder = source(args), None
     if is_folder(name):
         folder = Path(os.path.expanduser(name))
