@@ -8,10 +8,12 @@ import yaml
 
 from espnet_ext.bl_just import options as bl_just
 from espnet_ext.bl_just.schedule import make_schedule
+from espnet_ext.dual_task import options as dual_task
 from espnet_ext.ml_lmcl import options as ml_lmcl
 from espnet_ext.recipe import config, evidence, experiments, stages, sweep
 from espnet_ext.recipe.options import Options
 from espnet_ext.recipe.stages import Context
+from espnet_ext.recipe.steps import train
 from espnet_ext.recipe.steps.train import training_config
 from espnet_ext.weak_align.model import stream_of
 from espnet_ext.weak_align.presets import resolve
@@ -81,12 +83,15 @@ def test_there_is_evidence():
 def check_training(ctx):
     ctx.stage = stages.find("finetune")
     settings = training_config(ctx)
-    assert len(settings.keys() & {"aux", "bl_just", "ml_lmcl"}) == 1
+    assert len(settings.keys() & {"aux", "bl_just", "ml_lmcl", "dual_task"}) == 1
     if "aux" in settings:
         check_weak_align(ctx.recipe, settings)
     elif "ml_lmcl" in settings:
         conf = ml_lmcl.resolve(settings["ml_lmcl"])
         assert conf.train_samples is None or conf.train_samples < SMALLEST_TRAINING_SET
+    elif "dual_task" in settings:
+        dual_task.check(dual_task.resolve(settings["dual_task"]), "finetune")
+        assert train.init_params(ctx)  # no system learns to hear from nothing
     else:
         assert make_schedule(bl_just.resolve(settings["bl_just"]), 40, 120).total.labelled
         assert set(ctx.recipe.finetune.extra_data) == {"u"}
