@@ -102,7 +102,7 @@ class Media:
             if path is None:
                 how = f"complete the copy of ELRA-S0272: it lacks {dialogue}.wav"
                 raise DataError(f"the audio of dialogue {dialogue} is missing", where, how)
-            side = re.search(r"\.([lr])$", named, re.IGNORECASE)
+            side = re.search(r"\.([lr])(?:\.[^./]*)?$", named, re.IGNORECASE)
             by_turn = "lr".index(side[1].lower()) if side else None
             channel = self.channels.get(dialogue, by_turn)
             self.contradictions += by_turn is not None and channel != by_turn

@@ -65,7 +65,9 @@ LOT2 = dialogue("200", "speaker_8730_37",
                 turn(1, 0.5, 2.0, sem("null", "c'est d'un parking", mode="null"),
                      audio="200.r"))  # fmt: skip
 DEV = dialogue("300", "x y", turn(1, 0.0, 2.0, sem("response", "non"), audio="300.r"))
-TEST = dialogue("400", "087301123", turn(1, 0.0, 2.0, sem("response", "d'accord"), audio="400.l"))
+TEST = dialogue(
+    "400", "087301123", turn(1, 0.0, 2.0, sem("response", "d'accord"), audio="400.l.wav")
+)
 TEST2 = """<!DOCTYPE Trans SYSTEM "trans-14.dtd">
 <Trans audio_filename="70"><Speakers>
 <Speaker id="spk1" name="compère"/><Speaker id="spk2" name="speaker_1_08730_70"/>
