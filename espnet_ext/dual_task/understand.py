@@ -214,32 +214,39 @@ class SpeechUnderstander:
             raise UsageError("a list of arrays is understood", "SpeechUnderstander", "[speech]")
         out = [np.asarray(x, dtype=np.float32) for x in speech]
         for i, x in enumerate(out):
-            if x.ndim != 1 or not np.isfinite(x).all():
-                what = f"audio must be (N,) finite samples, not of shape {x.shape}"
+            if x.ndim != 1:
+                what = f"audio must be samples (N,) of one channel, not of shape {x.shape}"
                 raise DataError(what, f"utterance {i}", "give one channel")
+            if not np.isfinite(x).all():
+                raise DataError("the audio has samples that are not finite", f"utterance {i}")
         return out
 
     def _batch(self, speech: list[np.ndarray]) -> Iterator[Understood]:
         """Yield the results of a batch, in its order."""
+        usable = [x for x in speech if len(x) >= self._shortest]
+        results = iter(self._results(usable) if usable else ())
+        for x in speech:
+            short = len(x) < self._shortest
+            yield Understood("", "", (), None, too_short=True) if short else next(results)
+
+    def _results(self, speech: list[np.ndarray]) -> list[Understood]:
+        """Return the results of audio that is not too short."""
         import torch
 
-        usable = [i for i, x in enumerate(speech) if len(x) >= self._shortest]
         with torch.inference_mode():
-            encoded = self._encode([speech[i] for i in usable])
-            if encoded:
-                hidden = torch.nn.utils.rnn.pad_sequence([e.hidden for e in encoded], True)
-                lengths = torch.tensor([len(e.hidden) for e in encoded], device=hidden.device)
-                paths = self._paths(hidden, lengths)
-                vectors = self.model.embed(hidden, lengths).float().cpu() if self.embeds else None
-        done = {}
-        for row, (i, e) in enumerate(zip(usable, encoded, strict=True)):
+            encoded = self._encode(speech)
+            hidden = torch.nn.utils.rnn.pad_sequence([e.hidden for e in encoded], True)
+            lengths = torch.tensor([len(e.hidden) for e in encoded], device=hidden.device)
+            paths = self._paths(hidden, lengths)
+            vectors = self.model.embed(hidden, lengths).float().cpu() if self.embeds else None
+        out = []
+        for row, (x, e) in enumerate(zip(speech, encoded, strict=True)):
             path = paths[row][: len(e.hidden)] if self.hears else ()
             found = read(path, self._pieces, e.starts_s, self.shift_s, self.model.blank_id)
             vector = None if vectors is None else vectors[row].numpy()
-            long = len(speech[i]) > self._longest
-            done[i] = Understood(found.tagged, found.words, found.concepts, vector, False, long)
-        for i in range(len(speech)):
-            yield done.get(i) or Understood("", "", (), None, too_short=True)
+            long = len(x) > self._longest
+            out.append(Understood(found.tagged, found.words, found.concepts, vector, long=long))
+        return out
 
     def _paths(self, hidden: Any, lengths: Any) -> list[list[int]]:
         """Return the best symbol of each frame, ``(B, T)``."""

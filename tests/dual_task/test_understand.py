@@ -100,7 +100,7 @@ def test_retrieval_among_texts():
     ("speech", "fs", "says"),
     [
         ([np.zeros((2, 800))], None, r"not of shape \(2, 800\)"),
-        ([np.array([0.0, np.nan] * 400)], None, "finite samples"),
+        ([np.array([0.0, np.nan] * 400)], None, "not finite"),
         ([np.zeros(800)], 8000, "the model takes 16000 Hz and the audio has 8000 Hz"),
     ],
 )
