@@ -3,7 +3,7 @@
 
 usage: python local/media.py OUT [--tags full|relax] [--segmentation sync|turn]
                                  [--value words|normalised] [--channels FILE] [--concepts FILE]
-                                 [--test2] [--callers DIR] [--set NAME=SET]...
+                                 [--test2] [--callers DIR] [--set NAME=SET...]
 
 MEDIA=/path holds ELRA-S0272 (audio) and ELRA-E0024 (annotation), each unpacked somewhere below.
 train is media_lot1 to 4, dev media_testHC_a_blanc, test media_testHC; --test2 adds the dialogues

@@ -2,7 +2,7 @@
 """PortMEDIA as a manifest of tagged speech, and its sets: PM-LANG (Italian) or PM-DOM (French).
 
 usage: python local/portmedia.py OUT [--part lang|dom] [--segmentation turn|sync]
-                                     [--value words|normalised] [--split N N N] [--set NAME=SET]...
+                                     [--value words|normalised] [--split N N N] [--set NAME=SET...]
 
 PORTMEDIA=/path holds ELRA-S0371: PMLANG3IT_00/PMLANG3IT/BLOCK*/<dialogue>.xml with the .wav beside
 (hotels, as in MEDIA) and PMDOM2FR_00/PMDOM2FR/BLOCK* (theatre tickets). Sets by the sorted list of

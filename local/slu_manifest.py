@@ -2,7 +2,7 @@
 """Tagged speech of a manifest into Kaldi-style folders, one for each set.
 
 usage: python local/slu_manifest.py OUT [--env VARIABLE] [--more PATH...] [--languages LANG...]
-                                    [--set NAME=SET[:LANG,LANG]]... [--symbols FILE]
+                                    [--set NAME=SET[:LANG,LANG]...] [--symbols FILE]
                                     [--values words|other] [--train-encoder SET]
 
 The manifest is a file, or a folder with manifest.tsv or with train.tsv, dev.tsv and test.tsv; the
@@ -32,7 +32,9 @@ VALUES = ("words", "other")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options that choose sets; readers of corpora have them too."""
-    parser.add_argument("--set", action="append", default=[], dest="sets", metavar="NAME=SET:LANG")
+    parser.add_argument(
+        "--set", action="extend", nargs="+", default=[], dest="sets", metavar="NAME=SET:LANG"
+    )
     parser.add_argument("--train-encoder", metavar="SET",
                         help="train a small sentence encoder on the texts of this set")  # fmt: skip
     parser.add_argument("--encoder-steps", type=int, default=ParallelArgs().steps)
