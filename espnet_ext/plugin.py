@@ -3,6 +3,7 @@
 
 import importlib
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from espnet_ext.errors import UsageError
@@ -37,6 +38,19 @@ def load_object(name: str, where: str) -> Any:
 def config_check(task: str) -> Callable[[dict[str, Any]], None]:
     """Return ``check_config(config)`` of the package that holds a task; it raises what is wrong."""
     return _of_package(task, "check_config") or (lambda config: None)
+
+
+def complete_config(task: str) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    """Return ``complete_config(config)`` of the package that holds a task.
+
+    It adds to a training configuration what the task will settle by itself.
+    """
+    return _of_package(task, "complete_config") or (lambda config: config)
+
+
+def further_needs(task: str) -> Callable[[dict[str, Any]], list[Path]]:
+    """Return ``needs(config)`` of the package that holds a task: files that a training reads."""
+    return _of_package(task, "needs") or (lambda config: [])
 
 
 def phase_off(task: str) -> Callable[[str, dict[str, Any]], str]:

@@ -17,6 +17,24 @@ def check_config(config: dict[str, Any]) -> None:
     resolve(config.get("dual_task"))
 
 
+def complete_config(config: dict[str, Any]) -> dict[str, Any]:
+    """Return a training configuration with what a converted speech encoder settles.
+
+    Raises:
+        UsageError: They do not go together.
+    """
+    from espnet_ext.dual_task import options, speech_encoder
+
+    return speech_encoder.complete(config, options.resolve(config.get(options.SECTION)))
+
+
+def needs(config: dict[str, Any]) -> list:
+    """Return the files that a training of a configuration depends on, besides its data."""
+    from espnet_ext.dual_task import options, speech_encoder
+
+    return speech_encoder.files(options.resolve(config.get(options.SECTION)))[:1]
+
+
 def phase_off(task: str, config: dict[str, Any]) -> str:
     """Tell why a training phase has nothing to do, or return an empty text.
 

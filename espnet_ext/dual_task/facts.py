@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from espnet_ext.dual_task import speech_encoder
 from espnet_ext.dual_task.options import PHONES, SAMU, DualTaskConf, check, resolve
 from espnet_ext.errors import DataError, UsageError
 from espnet_ext.frames import Encoder, encoder_of_config
@@ -48,6 +49,9 @@ def gather(args: Any, role: str, stand_in: bool = False) -> tuple[DualTaskConf, 
     conf = resolve(section)
     if known is None:
         check(conf, role)
+        if stand_in and speech_encoder.waits(conf):  # building the model will tell
+            return conf, Facts(role, 0, (), None)
+        speech_encoder.apply(args, conf)
         losses = conf.losses(role)
         known = {
             "role": role,

@@ -11,16 +11,19 @@ are imported where weights are read; a configuration is read without them.
 """
 
 import json
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from espnet_ext.dual_task.speech_encoder import ABOUT, SECTIONS, WEIGHTS
 from espnet_ext.errors import DataError, SetupError
 from espnet_ext.files import atomic_dir, sha256_file, sha256_json, write_json
 
 VARIABLE = "SPEECH_ENCODER"
-WEIGHTS, SECTIONS, ABOUT = "encoder.pth", "encoder.yaml", "about.json"
 TYPES = ("wav2vec2", "hubert")  # XLS-R is a wav2vec2
 RATE_HZ = 16000
 PREFIX = "encoder.hubert_pretrain_model."
@@ -73,7 +76,8 @@ def check_folder(folder: Path) -> None:
     if not folder.is_dir():
         how = f"{VARIABLE}=/path/to/folder ./run.sh: XLS-R, wav2vec 2.0 or HuBERT"
         raise DataError("there is no such folder of a speech encoder", folder, how)
-    _config(folder)
+    _given(folder)
+    _normalised(folder)
     if not list(folder.glob("*.safetensors")):
         pickled = sorted(p.name for p in (*folder.glob("*.bin"), *folder.glob("*.pt")))
         how = _SAFE if pickled else f"{VARIABLE} names a folder with model.safetensors"
@@ -142,13 +146,13 @@ def convert(folder: Path) -> dict[str, Any]:
     import torch
     from torchaudio.models.wav2vec2.utils import import_huggingface_model
     from transformers import AutoModel
-    from transformers.utils import logging
+    from transformers.utils import logging as hf_logging
 
     check_folder(folder)
     describe(folder)
-    before = logging.get_verbosity()
-    logging.set_verbosity_error()  # its table of keys says the same as the error below, at length
-    logging.disable_progress_bar()
+    before = hf_logging.get_verbosity()
+    hf_logging.set_verbosity_error()  # the error below says the same in short
+    hf_logging.disable_progress_bar()
     try:
         model, told = AutoModel.from_pretrained(
             str(folder), local_files_only=True, use_safetensors=True, trust_remote_code=False,
@@ -158,7 +162,7 @@ def convert(folder: Path) -> dict[str, Any]:
         first = next(iter(str(e).strip().splitlines()), type(e).__name__)
         raise DataError(f"transformers cannot load the speech encoder: {first}", folder) from None
     finally:
-        logging.set_verbosity(before)
+        hf_logging.set_verbosity(before)
     masked = "masked_spec_embed"  # only pre-training needs it
     lost = sorted({str(k) for k in told["missing_keys"]} - {masked})
     lost += sorted(str(k[0] if isinstance(k, tuple) else k) for k in told["mismatched_keys"])
@@ -176,8 +180,12 @@ def convert(folder: Path) -> dict[str, Any]:
 
 def fingerprint(folder: Path) -> str:
     """Return what tells this encoder from others: of its configuration and its weights."""
-    files = sorted(p for pattern in _FILES for p in folder.glob(pattern))
-    return sha256_json({p.name: sha256_file(p) for p in files})
+    return sha256_json({p.name: sha256_file(p) for p in files(folder)})
+
+
+def files(folder: Path) -> list[Path]:
+    """Return the files of an encoder's folder that count."""
+    return sorted(p for pattern in _FILES for p in folder.glob(pattern))
 
 
 def prepare(source: str, out: Path) -> dict[str, Any]:
@@ -228,15 +236,8 @@ def _config(folder: Path) -> dict[str, Any]:
     Raises:
         DataError: It is missing, of an unknown type, or of a kind that ESPnet's cannot compute.
     """
-    path = folder / "config.json"
-    given = _read(path)
-    if given is None:
-        raise DataError("there is no configuration of a speech encoder", path, f"{VARIABLE}=FOLDER")
-    kind = str(given.get("model_type"))
-    if kind not in TYPES:
-        how = f"known are {', '.join(TYPES)} (XLS-R is a wav2vec2)"
-        raise DataError(f"the type of the speech encoder, '{kind}', is not known", path, how)
-    config = {**_defaults(kind), **given}
+    path, given = folder / "config.json", _given(folder)
+    config = {**_defaults(given["model_type"]), **given}
     for key, value in ONLY.items():
         if key in config and config[key] != value:
             what = f"{key} is {config[key]}, and ESPnet's encoder can only compute {value}"
@@ -244,6 +245,22 @@ def _config(folder: Path) -> dict[str, Any]:
     if config["feat_extract_norm"] not in ("group", "layer"):
         raise DataError(f"feat_extract_norm is {config['feat_extract_norm']}", path, "group, layer")
     return config
+
+
+def _given(folder: Path) -> dict[str, Any]:
+    """Return the configuration as it is written, of a known type.
+
+    Raises:
+        DataError: It is missing, or of another type.
+    """
+    path = folder / "config.json"
+    given = _read(path)
+    if given is None:
+        raise DataError("there is no configuration of a speech encoder", path, f"{VARIABLE}=FOLDER")
+    if given.get("model_type") not in TYPES:
+        what = f"the type of the speech encoder, '{given.get('model_type')}', is not known"
+        raise DataError(what, path, f"known are {', '.join(TYPES)} (XLS-R is a wav2vec2)")
+    return given
 
 
 def _defaults(kind: str) -> dict[str, Any]:
@@ -265,6 +282,17 @@ def _normalised(folder: Path) -> bool:
         what = f"the speech encoder is for audio of {rate} Hz, and recipes make {RATE_HZ} Hz"
         raise DataError(what, path, f"an encoder for {RATE_HZ} Hz")
     return bool(given.get("do_normalize", True))  # transformers' default
+
+
+@contextmanager
+def _quiet(name: str) -> Iterator[None]:
+    log = logging.getLogger(name)
+    before = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        log.setLevel(before)
 
 
 def _read(path: Path) -> dict[str, Any] | None:

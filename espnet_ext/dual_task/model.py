@@ -25,6 +25,7 @@ from espnet_ext.dual_task.phone_loss import at_centres, phone_loss
 from espnet_ext.dual_task.pooling import AttentivePooling
 from espnet_ext.dual_task.samu_loss import samu_loss
 from espnet_ext.dual_task.slu_head import SluHead
+from espnet_ext.dual_task.tuning import tune
 from espnet_ext.errors import DataError, UsageError
 from espnet_ext.frames import Encoder
 
@@ -52,6 +53,9 @@ class DualTaskModel(ESPnetASRModel):
         """
         self.dual_conf, self.losses = conf, conf.losses(facts.role)
         self.frames: Encoder | None = facts.frames
+        tune(
+            self.encoder, conf.freeze_layers, conf.train_cnn, conf.gradient_checkpointing, conf.bf16
+        )
         width = self.encoder.output_size()
         self.pooling = self.slu = self.phone_head = None
         with torch.random.fork_rng(devices=[]):

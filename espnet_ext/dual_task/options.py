@@ -53,6 +53,7 @@ class DualTaskConf:
         freeze_layers: The front part of the encoder and so many of its lowest blocks stand still.
         train_cnn: Train the convolutions of a wav2vec2-type encoder, too.
         gradient_checkpointing: Compute the encoder's blocks again in the backward pass.
+        bf16: Train the encoder in bfloat16, on a CPU as well; all else stays in float32.
         speech_encoder: Folder of a converted encoder; empty: the encoder of this configuration.
         retain: Against forgetting: elastic weight consolidation, or distillation from the encoder
             that the phase starts from.
@@ -79,6 +80,7 @@ class DualTaskConf:
     freeze_layers: int = 0
     train_cnn: bool = False
     gradient_checkpointing: bool = False
+    bf16: bool = False
     speech_encoder: str = ""
     retain: str = "none"
     retain_weight: float = 1.0

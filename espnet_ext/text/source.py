@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where a pre-trained encoder comes from: $TEXT_ENCODER, $SENTENCE_ENCODER, or nowhere."""
+"""Where a pre-trained encoder comes from: $TEXT_ENCODER, $SENTENCE_ENCODER, $SPEECH_ENCODER."""
 
 import json
 import os
@@ -24,6 +24,7 @@ class Source:
 
 TEXT = Source("TEXT_ENCODER", Path(".stages/tokens.json"), "source")
 SENTENCE = Source("SENTENCE_ENCODER", Path(".stages/format.json"), "sentence_encoder")
+SPEECH = Source("SPEECH_ENCODER", Path(".stages/format.json"), "speech_encoder")
 VARIABLE, RECORD = TEXT.variable, TEXT.record
 
 

@@ -159,6 +159,7 @@ def test_what_is_missing_is_told(tmp_path):
     tiny.write(folder, preprocessor={"sampling_rate": 8000})
     with pytest.raises(DataError, match="audio of 8000 Hz"):
         hf_encoder.describe(folder)
+    tiny.write(folder)
     (folder / "model.safetensors").unlink()
     with pytest.raises(DataError, match="there are no weights"):
         hf_encoder.locate(str(folder))

@@ -16,12 +16,15 @@ class FormatArgs:
     Attributes:
         sentence_encoder: Folder (from the recipe's folder) or name on the hub of the sentence
             encoder; $SENTENCE_ENCODER goes before it.
+        speech_encoder: The same of a wav2vec2-type speech encoder, for trainings with
+            ``dual_task.speech_encoder``; empty for none, $SPEECH_ENCODER goes before it.
         pooling: ``auto`` (what the folder says, else its pooler), ``pooled``, ``mean`` or ``cls``.
         candidates: Table ``meaning language text``, if there is one: further texts that decoding
             ranks, and translations by which the encoder is judged.
     """
 
     sentence_encoder: str = "data/sentence_encoder"
+    speech_encoder: str = ""
     pooling: Annotated[str, Limits(POOLINGS)] = "auto"
     candidates: str = "data/candidates.tsv"
 

@@ -10,7 +10,7 @@ from collections import Counter
 from types import ModuleType
 
 from espnet_ext.data.tables import iter_table
-from espnet_ext.dual_task.stages import sentences
+from espnet_ext.dual_task.stages import sentences, speech
 from espnet_ext.dual_task.stages.args import format_args
 from espnet_ext.errors import DataError
 from espnet_ext.recipe.console import say
@@ -23,7 +23,7 @@ from espnet_ext.text import tagged
 FORMATS_AUDIO = standard.FORMATS_AUDIO
 TEXT, PLAIN = "text", "plain"
 # What is made after the sets: modules with plan(ctx, args) -> Plan and run(ctx, args).
-PARTS: tuple[ModuleType, ...] = (sentences,)
+PARTS: tuple[ModuleType, ...] = (sentences, speech)
 
 
 def plan(ctx: Context) -> Plan:

@@ -13,7 +13,7 @@ from espnet_ext.data.streams import AUDIO, find_stream
 from espnet_ext.data.tables import iter_table
 from espnet_ext.errors import UsageError
 from espnet_ext.files import atomic_path, sha256_json, write_json
-from espnet_ext.plugin import config_check, phase_off
+from espnet_ext.plugin import complete_config, config_check, further_needs, phase_off
 from espnet_ext.recipe import records
 from espnet_ext.recipe.console import say
 from espnet_ext.recipe.environment import git_state
@@ -109,7 +109,8 @@ def plan(ctx: Context) -> Plan:
     config_check(phase.task)(config)
     if why := why_off(ctx):
         return Plan(off=why)
-    needs = [Path(phase.config), *map(Path, phase.needs)]
+    needs = [Path(phase.config), *map(Path, phase.needs), *further_needs(phase.task)(config)]
+    config = complete_config(phase.task)(config)
     for name, streams in _sources(ctx):
         needs += [DUMP / name / s.file for s in streams]
     if ctx.recipe.tokens is not None and not ctx.recipe.tokens.code:
