@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Recipes of the dual task: which phases a schedule switches on, and what the last one starts from."""
+"""Which phases a schedule of the dual task switches on, and what the last one starts from."""
 
 from pathlib import Path
 
