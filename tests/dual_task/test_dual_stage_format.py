@@ -39,12 +39,13 @@ def recipe(tmp_path, monkeypatch):
     for module in (stage, stage.sentences, stage.standard):
         monkeypatch.setattr(module, "say", told.append)
 
-    def context(train="train", fs=16000, tokens=(), **args):
+    def context(train="train", fs=16000, tokens=(), pretrain=None, **args):
         sections = {
             "data": {"train": "train", "valid": "dev", "test": ["dev"], "also": ["also"],
                      "files": ["wav.scp", "text", "utt2spk", "plain"]},
             "format": {"code": stage.__name__, "ctc_stride": 4, "args": args, "fs": fs},
             "tokens": {"type": "char", "tagged": True, "also": True, **dict(tokens)},
+            "pretrain": pretrain,
             "finetune": {"config": "c.yaml", "train": train, "streams": STREAMS},
         }  # fmt: skip
         Path("recipe.yaml").write_text(yaml.safe_dump(sections))
@@ -115,6 +116,14 @@ def test_another_encoder_makes_the_vectors_again_another_training_set_does_not(r
     run(recipe())
     first = SentenceStore("dump/sentences")
     assert run(recipe(train="also")) == ""  # the sets are the same, whichever a phase reads
+    for file in ("train", "also", "dev"):
+        table = "".join(f"{u} 1 2\n" for u in read_table(f"data/{file}/plain"))
+        Path(f"data/{file}/phones").write_text(table)
+    phones = {"name": "phones", "file": "phones", "type": "text_int", "batch": False}
+    pretrain = {"config": "c.yaml", "streams": [*STREAMS, phones]}
+    assert "changed" in run(recipe())  # there are new files
+    assert run(recipe(pretrain=pretrain)) == ""  # which are in dump/ whether a phase reads them
+    assert read_table("dump/train/phones") == read_table("data/train/phones")
     make_bert(Path("other"), seed=4, width=8)
     monkeypatch.setenv("SENTENCE_ENCODER", "other")
     assert "changed" in run(recipe())

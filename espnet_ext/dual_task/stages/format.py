@@ -32,6 +32,7 @@ def plan(ctx: Context) -> Plan:
     for name in sets(ctx):
         whole.needs.append(DATA / name / PLAIN)
         whole.makes.append(standard.DUMP / name / PLAIN)
+    _settle_streams(ctx, whole)
     for part in (module.plan(ctx, args) for module in PARTS):
         whole.needs += part.needs
         whole.inputs += part.inputs or []
@@ -39,6 +40,17 @@ def plan(ctx: Context) -> Plan:
         whole.settings |= part.settings
         whole.disk_mb += part.disk_mb
     return whole
+
+
+def _settle_streams(ctx: Context, whole: Plan) -> None:
+    """Depend on the streams that all sets have; others, such as phones, are copied in any case.
+
+    Else a system that leaves the pretraining out would format all sets again, and the next one too.
+    """
+    listed = ctx.recipe.data.files
+    streams = whole.settings.pop("streams", {})
+    own = {n: {f: kind for f, kind in s.items() if f in listed} for n, s in streams.items()}
+    whole.settings["streams"] = {name: s for name, s in own.items() if s}
 
 
 def run(ctx: Context, plan: Plan) -> None:
