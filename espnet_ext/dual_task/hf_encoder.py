@@ -47,7 +47,7 @@ def locate(source: str) -> Path:
         source: An absolute path, or a name such as ``facebook/hubert-large-ll60k``.
 
     Raises:
-        SetupError: The name is not available.
+        SetupError: The name is not available, or not as safetensors.
         DataError: There is no such folder, or a file in it is missing.
     """
     if Path(source).is_absolute():
@@ -63,6 +63,8 @@ def locate(source: str) -> Path:
                 f"give a local folder: {VARIABLE}=/path/to/folder (config.json, model.safetensors)"
             )
             raise SetupError(what, VARIABLE, how) from None
+        if not list(folder.glob("*.safetensors")):
+            raise SetupError(f"the hub has no safetensors of '{source}'", VARIABLE, _SAFE)
     check_folder(folder)
     return folder
 

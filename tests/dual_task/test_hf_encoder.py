@@ -171,7 +171,7 @@ def test_what_is_missing_is_told(tmp_path):
         hf_encoder.locate(str(folder))
 
 
-def test_a_name_that_is_not_available_is_told(monkeypatch):
+def test_a_name_that_is_not_available_is_told(monkeypatch, tmp_path):
     import huggingface_hub
 
     def refuse(*args, **kwargs):
@@ -179,4 +179,8 @@ def test_a_name_that_is_not_available_is_told(monkeypatch):
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", refuse)
     with pytest.raises(SetupError, match="cannot be downloaded"):
+        hf_encoder.locate("someone/some-encoder")
+    # Only configurations and safetensors are downloaded, so a pickle is not even here.
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda *a, **k: str(tmp_path))
+    with pytest.raises(SetupError, match=r"no safetensors of(.|\n)*save_pretrained"):
         hf_encoder.locate("someone/some-encoder")

@@ -15,7 +15,7 @@ import tiny_speech_encoder as tiny
 import torch
 import yaml
 
-from espnet_ext.dual_task import complete_config, hf_encoder, needs, speech_encoder
+from espnet_ext.dual_task import complete_config, needs, speech_encoder
 from espnet_ext.dual_task.facts import gather
 from espnet_ext.dual_task.options import resolve
 from espnet_ext.dual_task.stages import pack
@@ -25,25 +25,19 @@ from espnet_ext.espnet import checkpoint, train
 from espnet_ext.frames import encoder_of_config
 
 TASK = "espnet_ext.dual_task.task:DualTask"
-OF_ENCODER = ("--frontend", "--specaug", "--normalize", "--encoder")
 CNN = "encoder.hubert_pretrain_model.wav2vec2.feature_extractor"
 BLOCK = "encoder.hubert_pretrain_model.wav2vec2.encoder.transformer.layers"
 
 
 @pytest.fixture(scope="module")
-def converted(tmp_path_factory):
-    root = tmp_path_factory.mktemp("converted")
-    tiny.write(root / "encoder")
-    hf_encoder.prepare(str(root / "encoder"), root / "dump/speech_encoder")
-    return root / "dump/speech_encoder"
+def raw_argv(dual_argv, tmp_path_factory):
+    """Options without an encoder of their own, as the recipes of large corpora have them."""
+    return tiny.training(dual_argv, tmp_path_factory.mktemp("converted"))
 
 
 @pytest.fixture(scope="module")
-def raw_argv(dual_argv, converted):
-    """Options without an encoder of their own, as the recipes of large corpora have them."""
-    pairs = [(k, v) for k, v in zip(dual_argv[::2], dual_argv[1::2], strict=True)
-             if not k.startswith(OF_ENCODER)]  # fmt: skip
-    return [*(x for p in pairs for x in p), "--dual_task", f"speech_encoder={converted}"]
+def converted(raw_argv):
+    return Path(raw_argv[-1].removeprefix("speech_encoder="))
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,7 @@ SMALL = {
     "conv_dim": (16, 16, 16), "conv_kernel": (10, 8, 4), "conv_stride": (5, 8, 8),
     "num_feat_extract_layers": 3, "num_conv_pos_embeddings": 16, "num_conv_pos_embedding_groups": 2,
 }  # fmt: skip
+OF_ENCODER = ("--frontend", "--specaug", "--normalize", "--encoder")
 XLSR = {"feat_extract_norm": "layer", "do_stable_layer_norm": True, "conv_bias": True}
 
 
@@ -30,6 +31,22 @@ def write(folder, kind="wav2vec2", preprocessor=None, **changes):
     about = {"do_normalize": True, "sampling_rate": 16000, **(preprocessor or {})}
     (folder / "preprocessor_config.json").write_text(json.dumps(about))
     return made
+
+
+def training(argv, folder):
+    """Return options of a training on a new speech encoder, converted below ``folder``.
+
+    Args:
+        argv: Of a training with an encoder of its own.
+        folder: To write to.
+    """
+    from espnet_ext.dual_task import hf_encoder
+
+    write(folder / "encoder")
+    hf_encoder.prepare(str(folder / "encoder"), folder / "dump/speech_encoder")
+    pairs = [p for p in zip(argv[::2], argv[1::2], strict=True) if not p[0].startswith(OF_ENCODER)]
+    own = ["--dual_task", f"speech_encoder={folder / 'dump/speech_encoder'}"]
+    return [*(x for p in pairs for x in p), *own]
 
 
 def espnet_encoder(sections, state):

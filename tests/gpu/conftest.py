@@ -23,15 +23,28 @@ def pytest_collection_modifyitems(items):
 
 
 def _fixtures(folder):
-    spec = importlib.util.spec_from_file_location(
-        f"{folder}_fixtures", TESTS / folder / "conftest.py"
-    )
+    return _module(f"{folder}/conftest.py")
+
+
+def _module(path):
+    name = path.removesuffix(".py").replace("/", "_")
+    spec = importlib.util.spec_from_file_location(f"{name}_of_tests", TESTS / path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
 
 
-_bl_just, _weak_align, _ml_lmcl = (_fixtures(x) for x in ("bl_just", "weak_align", "ml_lmcl"))
+METHODS = ("bl_just", "weak_align", "ml_lmcl", "dual_task")
+_bl_just, _weak_align, _ml_lmcl, _dual_task = map(_fixtures, METHODS)
 unlabelled_dir, bl_argv = _bl_just.unlabelled_dir, _bl_just.bl_argv
 tiny_alignment, align_argv = _weak_align.tiny_alignment, _weak_align.align_argv
 text_corpus = _ml_lmcl.text_corpus
+dual_data, dual_argv = _dual_task.dual_data, _dual_task.dual_argv
+
+
+@pytest.fixture(scope="session")
+def dual_raw_argv(dual_argv, tmp_path_factory):
+    """Options of a training on a converted speech encoder."""
+    tiny = _module("dual_task/tiny_speech_encoder.py")
+    folder = tmp_path_factory.mktemp("speech_encoder")
+    return tiny.training(dual_argv, folder)

@@ -15,6 +15,7 @@ from espnet_ext.espnet import train
 ON_CPU = os.environ.get("GPU_TESTS_ON") == "cpu"
 WEAK, BL = "espnet_ext.weak_align.task:WeakAlignTask", "espnet_ext.bl_just.task:BLJustTask"
 LMCL = "espnet_ext.ml_lmcl.task:"
+DUAL = "espnet_ext.dual_task.task:"
 CASES = {
     "asr": ("asr", "tiny_argv", []),
     "weak_tri": (WEAK, "align_argv", ["--aux", "preset=weak_tri"]),
@@ -29,6 +30,16 @@ CASES = {
     "pseudo_label": (BL, "bl_argv", ["--bl_just", "schedule=pseudo_label"]),
     "lmcl_stage_1": (f"{LMCL}ContrastiveTask", "text_corpus", []),
     "lmcl_stage_2": (f"{LMCL}ClassifyTask", "text_corpus", []),
+    "dual_pretrain": (f"{DUAL}PretrainTask", "dual_argv", []),
+    "dual": (f"{DUAL}DualTask", "dual_argv", ["--dual_task", "bf16=true"]),
+    "dual_ewc": (
+        f"{DUAL}DualTask", "dual_argv",
+        ["--dual_task", "schedule=sequential", "--dual_task", "retain=ewc"],
+    ),
+    "dual_raw": (
+        f"{DUAL}DualTask", "dual_raw_argv",
+        ["--dual_task", "train_cnn=true", "--dual_task", "gradient_checkpointing=true"],
+    ),
 }  # fmt: skip
 LARGEST_MB = 2000  # of models with some ten thousand parameters: nothing may pile up
 
@@ -69,15 +80,19 @@ def test_a_training(case, precision, request, tmp_path, monkeypatch, record_prop
 @pytest.mark.skipif(
     not ON_CPU and torch.cuda.device_count() < 2, reason="one GPU: nothing to share the work with"
 )
-def test_two_processes(bl_argv, tmp_path):
-    """One GPU each, started as the runner starts them."""
+@pytest.mark.parametrize(
+    ("task", "fixture"), [(BL, "bl_argv"), (f"{DUAL}DualTask", "dual_raw_argv")]
+)
+def test_two_processes(task, fixture, request, tmp_path):
+    """One GPU each, started as the runner starts them; no parameter is left without a gradient."""
     import subprocess
 
     from espnet_ext.recipe.options import Options
     from espnet_ext.recipe.steps.launch import torchrun_command
 
-    argv = [*bl_argv, "--output_dir", str(tmp_path / "exp"), "--use_amp", str(not ON_CPU).lower()]
+    argv = [*request.getfixturevalue(fixture), "--output_dir", str(tmp_path / "exp")]
+    argv += ["--use_amp", str(not ON_CPU).lower()]
     where = (Options(num_procs=2), 0) if ON_CPU else (Options(ngpu=2), 2)
-    done = subprocess.run(torchrun_command(*where, BL, argv), capture_output=True, text=True)
+    done = subprocess.run(torchrun_command(*where, task, argv), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
     assert json.loads((tmp_path / "exp/phase.json").read_text())["processes"] == 2
