@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Dual-task fine-tuning of a semantic speech encoder for SLU (arXiv 2406.12141)."""
 
+from pathlib import Path
 from typing import Any
 
 ROLE_OF = {"PretrainTask": "pretrain", "SpecialiseTask": "midtrain"}  # others: finetune
@@ -29,10 +30,16 @@ def complete_config(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def needs(config: dict[str, Any]) -> list:
-    """Return the files that a training of a configuration depends on, besides its data."""
+    """Return the files that a training of a configuration depends on, besides its data.
+
+    Another sentence encoder is another training; further texts of the same one are not.
+    """
     from espnet_ext.dual_task import options, speech_encoder
 
-    return speech_encoder.files(options.resolve(config.get(options.SECTION)))[:1]
+    conf = options.resolve(config.get(options.SECTION))
+    with_sentences = conf.schedule != "slu" or options.SAMU in conf.losses("pretrain")
+    sentences = [Path(conf.sentences) / "about.json"] if with_sentences else []
+    return [*speech_encoder.files(conf)[:1], *sentences]
 
 
 def phase_off(task: str, config: dict[str, Any]) -> str:

@@ -147,8 +147,10 @@ def test_what_the_recipe_sees(converted, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     section = {"dual_task": {"speech_encoder": "dump/speech_encoder"}, "max_epoch": 3}
     assert encoder_of_config(complete_config(section)).frames(400) == 1
-    assert needs(section) == [Path("dump/speech_encoder/about.json")]
-    assert needs({"dual_task": {}}) == []
+    sentences = Path("dump/sentences/about.json")
+    assert needs(section) == [Path("dump/speech_encoder/about.json"), sentences]
+    assert needs({"dual_task": {}}) == [sentences]
+    assert needs({"dual_task": {"schedule": "slu", "pretrain": "phones"}}) == []
     assert complete_config({"encoder": "rnn"}) == {"encoder": "rnn"}
     with pytest.raises(DataError, match=r"not been converted(.|\n)*SPEECH_ENCODER="):
         speech_encoder.apply(Namespace(), resolve(section["dual_task"]))
