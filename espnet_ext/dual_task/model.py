@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from espnet2.asr.ctc import CTC
 from espnet2.asr.espnet_model import ESPnetASRModel
+from espnet2.layers.utterance_mvn import UtteranceMVN
 from espnet2.torch_utils.device_funcs import force_gatherable
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -30,6 +31,19 @@ from espnet_ext.errors import DataError, UsageError
 from espnet_ext.frames import Encoder
 
 Returned = tuple[Tensor, dict[str, Tensor], Tensor]
+
+
+class WaveMVN(UtteranceMVN):
+    """ESPnet's normalisation by utterance, of samples.
+
+    Its mask of two- and three-dimensional input takes T x T bytes several times over: 25 GB each
+    for 10 s of samples. That of four dimensions takes B x T, and the arithmetic is the same.
+    """
+
+    def forward(self, x: Tensor, ilens: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Normalise ``(B, T)`` of ``(B,)`` samples; see ESPnet."""
+        x, ilens = super().forward(x[..., None, None], ilens)
+        return x[..., 0, 0], ilens
 
 
 class DualTaskModel(ESPnetASRModel):
@@ -53,6 +67,8 @@ class DualTaskModel(ESPnetASRModel):
         """
         self.dual_conf, self.losses = conf, conf.losses(facts.role)
         self.frames: Encoder | None = facts.frames
+        if self.frontend is None and type(self.normalize) is UtteranceMVN:
+            self.normalize.__class__ = WaveMVN
         tune(
             self.encoder, conf.freeze_layers, conf.train_cnn, conf.gradient_checkpointing, conf.bf16
         )

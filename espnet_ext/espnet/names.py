@@ -197,6 +197,7 @@ _METHODS = (
         "speech speech_lengths text text_lengths kwargs",
     ),
     Name("espnet2.asr.espnet_model", "autocast_type", "precision of the features"),
+    Name("espnet2.layers.utterance_mvn", "UtteranceMVN.forward", "of samples", "x ilens"),
     Name("espnet2.utils.nested_dict_action", "NestedDictAction", "options of a method"),
     Name("espnet2.torch_utils.device_funcs", "force_gatherable", "called", "data device"),
 )
