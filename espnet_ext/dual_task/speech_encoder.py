@@ -19,6 +19,8 @@ WEIGHTS, SECTIONS, ABOUT = "encoder.pth", "encoder.yaml", "about.json"
 MAKE = "SPEECH_ENCODER=/path/to/folder ./run.sh --stage format --stop-stage format"
 # Keys of encoder_conf that a configuration may set: they change the training, not the weights.
 FREE = ("mask_", "no_mask_", "encoder_layer_drop")
+# Of every such encoder, known before stage 2.
+USUAL: dict[str, Any] = {"encoder": RAW_ENCODER, "frontend": None, "input_size": 1}
 
 
 def files(conf: DualTaskConf) -> list[Path]:
@@ -58,8 +60,7 @@ def complete(config: dict[str, Any], conf: DualTaskConf) -> dict[str, Any]:
     """
     if not conf.speech_encoder:
         return config
-    usual = {"encoder": RAW_ENCODER, "frontend": None, "input_size": 1}
-    found = usual if waits(conf) else sections(conf)
+    found = USUAL if waits(conf) else sections(conf)
     own = config.get("encoder_conf") or {}
     for key in sorted((found.keys() | {"specaug", "normalize"}) & config.keys()):
         if key != "encoder_conf" and config[key] not in (None, {}, found.get(key)):
@@ -72,6 +73,20 @@ def complete(config: dict[str, Any], conf: DualTaskConf) -> dict[str, Any]:
     return {**config, **found, "encoder_conf": {**found.get("encoder_conf", {}), **own}}
 
 
+def settle(args: argparse.Namespace, conf: DualTaskConf) -> None:
+    """Put the encoder into the options of a training, as far as it is known.
+
+    Raises:
+        DataError: The folder is damaged.
+    """
+    if not conf.speech_encoder:
+        return
+    found = USUAL if waits(conf) else sections(conf)
+    own = getattr(args, "encoder_conf", None) or {}
+    for key, value in {**found, "encoder_conf": {**found.get("encoder_conf", {}), **own}}.items():
+        setattr(args, key, value)
+
+
 def apply(args: argparse.Namespace, conf: DualTaskConf) -> None:
     """Put the encoder into the options of a training, and its weights at the start.
 
@@ -80,10 +95,8 @@ def apply(args: argparse.Namespace, conf: DualTaskConf) -> None:
     """
     if not conf.speech_encoder:
         return
-    found = sections(conf)
-    own = getattr(args, "encoder_conf", None) or {}
-    for key, value in {**found, "encoder_conf": {**found["encoder_conf"], **own}}.items():
-        setattr(args, key, value)
+    sections(conf)
+    settle(args, conf)
     start = f"{files(conf)[2]}:encoder:encoder"
     given = list(getattr(args, "init_param", None) or [])
     if start not in given:  # weights of an earlier phase come after it

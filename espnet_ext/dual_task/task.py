@@ -16,13 +16,13 @@ from espnet2.tasks.abs_task import optim_classes, scheduler_classes
 from espnet2.tasks.asr import ASRTask
 from espnet2.utils.nested_dict_action import NestedDictAction
 
-from espnet_ext.dual_task import batches
+from espnet_ext.dual_task import batches, speech_encoder
 from espnet_ext.dual_task.checks import check_sentences
 from espnet_ext.dual_task.facts import gather
 from espnet_ext.dual_task.groups import check_optimizers, parameter_groups
 from espnet_ext.dual_task.model import DualTaskModel
 from espnet_ext.dual_task.newbob import NewBob
-from espnet_ext.dual_task.options import PHONES, SAMU
+from espnet_ext.dual_task.options import PHONES, SAMU, resolve
 from espnet_ext.dual_task.preprocess import DualPreprocess
 from espnet_ext.dual_task.trainer import DualTaskTrainer
 from espnet_ext.errors import UsageError
@@ -101,6 +101,11 @@ class DualTask(ExtTask, ASRTask):
     def updates(cls, args: argparse.Namespace) -> list[int]:
         """See :class:`ExtTask`; both optimisers step after each batch."""
         return super().updates(args) * cls.num_optimizers
+
+    @classmethod
+    def settle(cls, args: argparse.Namespace) -> None:
+        """See :mod:`espnet_ext.espnet.trial`: the sections of a converted speech encoder."""
+        speech_encoder.settle(args, resolve(args.dual_task))
 
     @classmethod
     def stand_in(cls, args: argparse.Namespace) -> None:

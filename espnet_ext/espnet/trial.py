@@ -3,7 +3,8 @@
 
 What only earlier stages can know has a stand-in: a token list of the size that is asked for, no
 global normalisation, and what a task's own ``stand_in(args)`` gives. A model with further streams
-makes some up for the loss: ``trial_streams()``, of two utterances.
+makes some up for the loss: ``trial_streams()``, of two utterances. Before all that,
+``settle(args)`` of a task puts in the sections that the task itself settles.
 """
 
 import argparse
@@ -68,6 +69,10 @@ def build(
         UsageError: An option is not possible; ``where`` is its dotted name.
     """
     check_numbers(args)
+    settle = getattr(task, "settle", None)
+    if settle is not None:
+        with _told("the configuration cannot be used"):
+            settle(args)
     check_sections(task, args)
     tokens = tokens_of(getattr(args, "token_list", None))  # the model puts its own list there
     if tokens is None and isinstance(vocabulary, list):

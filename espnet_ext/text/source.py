@@ -36,14 +36,26 @@ def encoder_source(kind: Source = TEXT) -> str:
     """
     given = os.environ.get(kind.variable)
     if given is None:
-        try:
-            known = json.loads(kind.record.read_text(encoding="utf-8"))["settings"][kind.key]
-        except (OSError, ValueError, KeyError, TypeError):
-            return ""
-        return known if isinstance(known, str) else ""
+        return _remembered(kind)
     if given in ("", "none"):
         return ""
     called_from = os.environ.get("ESPNET_EXT_CALLED_FROM") or os.getcwd()
     folder = Path(called_from, os.path.expanduser(given))
     looks_like_path = given.startswith((".", "/", "~")) or folder.is_dir()
     return os.path.abspath(folder) if looks_like_path else given
+
+
+_read: dict[tuple[Path, str], str] = {}
+
+
+def _remembered(kind: Source) -> str:
+    """Return what the record says; a stage that runs again has removed it, but read it before."""
+    path = kind.record.absolute()
+    try:
+        known = json.loads(path.read_text(encoding="utf-8"))["settings"][kind.key]
+    except FileNotFoundError:
+        return _read.get((path, kind.key), "")
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
+    _read[path, kind.key] = known if isinstance(known, str) else ""
+    return _read[path, kind.key]
