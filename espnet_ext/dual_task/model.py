@@ -141,6 +141,7 @@ class DualTaskModel(ESPnetASRModel):
             phones_lengths: ``(B,)``.
             kwargs: Utterance ids ``utt_id``, lengths that are not used.
         """
+        self._check_long_enough(speech_lengths, kwargs.get("utt_id"))
         encoded, lengths = self.encode(speech, speech_lengths)
         if isinstance(encoded, tuple):  # intermediate CTC
             encoded = encoded[0]
@@ -233,6 +234,16 @@ class DualTaskModel(ESPnetASRModel):
         loss, acc = phone_loss(self.phone_head(encoded), targets)
         stats |= {"phone_ce": loss.detach(), "acc": acc.detach()}
         return loss
+
+    def _check_long_enough(self, samples: Tensor, utts: Any) -> None:
+        """Recipes leave such utterances out; a training without one is told which it is."""
+        for i, n in enumerate([] if self.frames is None else samples.tolist()):
+            if self.frames.frames(n) < 1:
+                raise DataError(
+                    f"{n} samples are less than one frame of the encoder",
+                    f"utterance {utts[i]}" if utts else f"utterance {i} of the batch, from 0",
+                    "leave such utterances out",
+                )
 
     def _check_frames(self, lengths: Tensor, samples: Tensor, utts: Any) -> None:
         """Labels follow the frames of the configuration: the encoder must have as many."""

@@ -112,16 +112,21 @@ def test_a_folder_is_converted_once_and_again_when_it_changes(tmp_path):
     assert other["fingerprint"] != about["fingerprint"] and other["width"] == 48
 
 
-def test_sizes_of_xls_r_300m():
-    """On the meta device: the converted names hold as many numbers as the published model."""
-    from transformers import Wav2Vec2Config, Wav2Vec2Model
+def test_sizes_of_xls_r_300m(tmp_path):
+    """ESPnet's encoder of its configuration, on the meta device, has the published size."""
+    from torchaudio.models import wav2vec2_model
+    from transformers import Wav2Vec2Config
 
     from espnet_ext.dual_task.counts import XLSR_300M
 
-    config = Wav2Vec2Config(**XLSR_300M)
+    Wav2Vec2Config(**XLSR_300M).save_pretrained(tmp_path)
+    conf = hf_encoder.describe(tmp_path)["encoder_conf"]
+    own = {k: v for k, v in conf.items() if k.startswith(("extractor_", "encoder_"))}
     with torch.device("meta"):
-        theirs = Wav2Vec2Model(config)
-    assert sum(p.numel() for p in theirs.parameters()) == 315_438_720
+        model = wav2vec2_model(**own, aux_num_out=None)
+    mask_embedding = conf["encoder_embed_dim"]  # of the class around it
+    assert sum(p.numel() for p in model.parameters()) + mask_embedding == 315_438_720
+    assert conf["mask_prob"] == conf["encoder_layer_drop"] == 0 and conf["finetuning"]
 
 
 def _broken(folder, change):

@@ -17,6 +17,7 @@ import yaml
 
 from espnet_ext.dual_task import complete_config, needs, speech_encoder
 from espnet_ext.dual_task.facts import gather
+from espnet_ext.dual_task.load import load_model
 from espnet_ext.dual_task.options import resolve
 from espnet_ext.dual_task.stages import pack
 from espnet_ext.dual_task.understand import SpeechUnderstander
@@ -173,3 +174,17 @@ def test_what_the_recipe_sees(converted, monkeypatch, tmp_path):
             complete_config({**section, key: value})
     with pytest.raises(UsageError, match="settled by the weights"):
         complete_config({**section, "encoder_conf": {"encoder_num_layers": 3}})
+
+
+def test_an_utterance_without_a_frame_is_named(recipe):
+    config = recipe / "exp/stock/finetune/config.yaml"
+    model, _ = load_model(config, (recipe / "exp/stock/finetune" / toy.MODEL).resolve())
+    first = next(n for n in range(1, 1000) if model.frames.frames(n))
+    short = {"speech": torch.randn(2, 4000), "text": torch.tensor([[2, 6]] * 2)}
+    two = torch.tensor([2, 2])
+    lengths = {"speech_lengths": torch.tensor([4000, first - 1]), "text_lengths": two}
+    model.train()
+    with pytest.raises(DataError, match="utterance b"):
+        model(**short, **lengths, sentence=torch.randn(2, 6), utt_id=["a", "b"])
+    lengths["speech_lengths"][1] = first
+    assert model(**short, **lengths, sentence=torch.randn(2, 6), utt_id=["a", "b"])[0].isfinite()
