@@ -171,9 +171,9 @@ def convert(folder: Path) -> dict[str, Any]:
     if lost:
         what = f"{len(lost)} weights are missing or of another size than config.json says"
         raise DataError(f"{what}: {', '.join(lost[:3])}", folder, "copy the folder again")
-    state = {
-        f"{PREFIX}wav2vec2.{k}": v for k, v in import_huggingface_model(model).state_dict().items()
-    }
+    with _quiet("torchaudio.models.wav2vec2.utils.import_huggingface"):
+        converted = import_huggingface_model(model).state_dict()
+    state = {f"{PREFIX}wav2vec2.{k}": v for k, v in converted.items()}
     own = getattr(model, masked, None)
     if own is not None and masked not in told["missing_keys"]:
         state[f"{PREFIX}mask_generator.mask_embedding"] = own

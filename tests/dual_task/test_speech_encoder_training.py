@@ -188,3 +188,13 @@ def test_an_utterance_without_a_frame_is_named(recipe):
         model(**short, **lengths, sentence=torch.randn(2, 6), utt_id=["a", "b"])
     lengths["speech_lengths"][1] = first
     assert model(**short, **lengths, sentence=torch.randn(2, 6), utt_id=["a", "b"])[0].isfinite()
+
+
+def test_a_resumed_training_has_the_same_bits(raw_argv, tmp_path):
+    options = [x for o in ("train_cnn=true", "gradient_checkpointing=true") for x in
+               ("--dual_task", o)]  # fmt: skip
+    for name, epochs in (("whole", "2"), ("parts", "1"), ("parts", "2")):
+        out = ["--max_epoch", epochs, "--output_dir", str(tmp_path / name)]
+        train.run(TASK, [*raw_argv, *options, *out])
+    whole, parts = (checkpoint.load(tmp_path / x / "2epoch.pth") for x in ("whole", "parts"))
+    assert all(torch.equal(v, parts[k]) for k, v in whole.items())
