@@ -271,7 +271,7 @@ def memory_case(size: str, checkpointing: bool, seconds: float, batch: int, repe
     width = SIZES[size][1]
     training.step(make_batch([0.5], width))  # gradients and the optimisers' states
     resting = memory_mb("VmRSS")
-    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # the peak begins anew
+    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # the peak starts again
     long = make_batch([seconds] * batch, width)
     times = [process_seconds(lambda: training.step(long)) for _ in range(repeat)]
     return resting - before, memory_mb("VmHWM") - resting, times

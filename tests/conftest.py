@@ -31,6 +31,12 @@ def fixed_seeds():
         sys.modules["torch"].manual_seed(0)
 
 
+@pytest.fixture(autouse=True)
+def called_from_nowhere(monkeypatch):
+    """Forget from where a test before said that run.sh was called: evidence and sweeps set it."""
+    monkeypatch.delenv("ESPNET_EXT_CALLED_FROM", raising=False)
+
+
 @pytest.fixture(scope="session")
 def tiny_data(tmp_path_factory):
     """Kaldi-style folders train (12) and valid (4) of short noises with letters as text."""
