@@ -15,8 +15,8 @@ Source: arXiv 2406.12141. Letters: B utterances, T frames, D width of the encode
 """
 
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
+from espnet_ext.blstm import run_blstm
 from espnet_ext.dual_task.masks import check_lengths
 
 
@@ -74,11 +74,6 @@ class SluHead(nn.Module):
         """
         if self.blstm is not None:
             check_lengths(hidden, lengths)
-            # Packed, the backward direction begins at each utterance's own last frame.
-            packed = pack_padded_sequence(
-                hidden, lengths.cpu(), batch_first=True, enforce_sorted=False
-            )
-            packed = self.blstm(packed)[0]
-            hidden = pad_packed_sequence(packed, True, total_length=hidden.shape[1])[0]
+            hidden = run_blstm(self.blstm, hidden, lengths)
             hidden = self.dropout(hidden)
         return self.blocks(hidden)

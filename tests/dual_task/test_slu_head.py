@@ -5,7 +5,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
+from espnet_ext.blstm import run_blstm
 from espnet_ext.dual_task.slu_head import SluHead
 from espnet_ext.errors import DataError
 
@@ -37,6 +39,20 @@ def test_the_backward_direction_starts_at_the_last_valid_frame_and_gradients_sta
     out[0, :2].sum().backward()
     assert hidden.grad[0, :2].ne(0).all() and hidden.grad[0, 2:].eq(0).all()
     assert torch.autograd.gradcheck(lambda x: head(x, lengths)[1], hidden)
+
+
+@pytest.mark.parametrize("layers", [1, 3])
+def test_a_padded_bi_lstm_is_that_of_torch_on_packed_sequences(layers):
+    torch.manual_seed(layers)
+    lstm = torch.nn.LSTM(3, 4, layers, batch_first=True, bidirectional=True).double()
+    hidden, lengths = torch.randn(3, 7, 3).double().requires_grad_(), torch.tensor([4, 7, 1])
+    packed = pack_padded_sequence(hidden, lengths, batch_first=True, enforce_sorted=False)
+    theirs = pad_packed_sequence(lstm(packed)[0], True, total_length=7)[0]
+    ours, weights = run_blstm(lstm, hidden, lengths), torch.randn(3, 7, 8).double()
+    assert torch.allclose(ours, theirs, atol=1e-14)
+    parts = [hidden, *lstm.parameters()]
+    slopes = [torch.autograd.grad((out * weights).sum(), parts) for out in (ours, theirs)]
+    assert all(torch.allclose(a, b, atol=1e-13) for a, b in zip(*slopes, strict=True))
 
 
 def test_blocks_are_linear_with_leaky_relu():

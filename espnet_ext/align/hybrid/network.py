@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from espnet_ext.align.formats.arrays import save_arrays
+from espnet_ext.blstm import run_blstm
 from espnet_ext.errors import DataError
 
 
@@ -32,14 +33,13 @@ class Blstm(nn.Module):
 
         Args:
             x: Features, longest first.
-            lengths: Keeps padding out of the result, at five times the cost on a CPU; without,
-                the frames next to padding see some of it.
+            lengths: Keeps padding out of the result; without, the frames next to padding see
+                some of it.
         """
         if lengths is None:
             h, _ = self.lstm(x)
         else:
-            packed = nn.utils.rnn.pack_padded_sequence(x, lengths.cpu(), batch_first=True)
-            h, _ = nn.utils.rnn.pad_packed_sequence(self.lstm(packed)[0], batch_first=True)
+            h = run_blstm(self.lstm, x, lengths)
         return self.output(self.dropout(h)).log_softmax(-1)
 
     @torch.no_grad()
