@@ -63,6 +63,7 @@ def test_sets_have_the_names_that_recipes_use():
         "pool", "pool_dev", *(f"{part}_{group}" for part in ("train", "dev", "test")
                               for group in ("fr", "it", "ar", "fr_it")),
         "train_ar_05", "train_ar_10", "train_ar_25", "train_ar_50",
+        *(f"train_{group}_{share}" for group in ("fr", "it", "fr_it") for share in (25, 50)),
     }  # fmt: skip
 
 
@@ -135,6 +136,10 @@ def test_shares_are_nested_and_of_the_named_size():
     assert orders[:4] == [set(range(n)) for n in (10, 20, 50, 100)] and len(taken[4]) == 200
     assert len(Choice("train", ("ar",), 5).take(rows[:3])) == 1
     assert not Choice("train", ("fr",), 5).take(rows)
+    rows += [{"split": "train", "language": "it", "order": i} for i in range(40)]
+    both = Choice("train", ("ar", "it"), 25).take(rows)
+    assert [r for r in both if r["language"] == "ar"] == taken[2]
+    assert [r for r in both if r["language"] == "it"] == Choice("train", ("it",), 25).take(rows)
 
 
 def test_phones_tile_each_utterance_and_fit_its_sound(corpus):

@@ -31,8 +31,8 @@ class ParallelRequest:
         pool: Languages of ``pool`` and of the two tables of texts.
         languages: Languages with ``train_<l>``, ``dev_<l>`` and ``test_<l>``.
         joint: Groups of languages that are also sets together: ``train_fr_it``.
-        shares: Language and the percentages of its training set that are sets: ``train_ar_05``; a
-            smaller share is part of a larger one.
+        shares: Language, or languages as in ``fr_it``, and the percentages of its training set that
+            are sets: ``train_ar_05``; a smaller share is part of a larger one.
         minutes: Training speech of each language, in minutes.
         pool_minutes: Speech of ``pool``, all languages together, in minutes.
         dev_utts, test_utts, pool_dev_utts: Utterances of each language.
@@ -42,7 +42,12 @@ class ParallelRequest:
     pool: tuple[str, ...] = ("en", "fr", "it", "ar")
     languages: tuple[str, ...] = ("fr", "it", "ar")
     joint: tuple[tuple[str, ...], ...] = (("fr", "it"),)
-    shares: tuple[tuple[str, tuple[int, ...]], ...] = (("ar", (5, 10, 25, 50)),)
+    shares: tuple[tuple[str, tuple[int, ...]], ...] = (
+        ("fr", (25, 50)),
+        ("it", (25, 50)),
+        ("fr_it", (25, 50)),
+        ("ar", (5, 10, 25, 50)),
+    )
     minutes: float = 12.0
     pool_minutes: float = 20.0
     dev_utts: int = 70
@@ -70,12 +75,16 @@ class Choice(NamedTuple):
     percent: int = 100
 
     def take(self, rows: Iterable[dict]) -> list[dict]:
-        """Return the rows of the set; a share has one at least."""
+        """Return the rows of the set; a share has one of each language at least."""
         mine = [r for r in rows if r["split"] == self.part and r["language"] in self.languages]
         if self.percent == 100:
             return mine
-        mine.sort(key=lambda row: row["order"])
-        return mine[: max(1, round(len(mine) * self.percent / 100))]
+        taken = []
+        for language in self.languages:
+            spoken = [row for row in mine if row["language"] == language]
+            spoken.sort(key=lambda row: row["order"])
+            taken += spoken[: max(1, round(len(spoken) * self.percent / 100))]
+        return taken
 
 
 def sets_of(request: ParallelRequest) -> dict[str, Choice]:
@@ -84,9 +93,10 @@ def sets_of(request: ParallelRequest) -> dict[str, Choice]:
     for group in (*((language,) for language in request.languages), *request.joint):
         for part in (TRAIN, DEV, TEST):
             sets["_".join((part, *group))] = Choice(part, group)
-    for language, shares in request.shares:
+    for group, shares in request.shares:
         for percent in shares:
-            sets[f"{TRAIN}_{language}_{percent:02d}"] = Choice(TRAIN, (language,), percent)
+            name = f"{TRAIN}_{group}_{percent:02d}"
+            sets[name] = Choice(TRAIN, tuple(group.split("_")), percent)
     return sets
 
 
