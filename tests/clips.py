@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Real video files for tests: frames whose brightness tells their number, with or without sound."""
+
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+
+STEP = 3  # of brightness from one frame to the next
+
+
+def brightness(number: int) -> int:
+    """Return the grey of a frame."""
+    return 10 + STEP * number
+
+
+def numbers(frames: np.ndarray) -> list[int]:
+    """Return the numbers of frames ``(T, H, W, 3)`` that were read back."""
+    return [round((float(np.median(f)) - 10) / STEP) for f in frames]
+
+
+def write_clip(
+    path: Path,
+    frames: int = 75,
+    *,
+    size: tuple[int, int] = (32, 24),
+    fps: int = 25,
+    times: list[int] | None = None,
+    codec: str = "libx264",
+    pix_fmt: str = "yuv420p",
+    rotation: int = 0,
+    sound_s: float | None = None,
+    rate: int = 16000,
+    options: dict[str, str] | None = None,
+) -> Path:
+    """Write a video file.
+
+    Args:
+        path: Its ending is the kind of container.
+        frames: How many; frame ``i`` has the brightness ``10 + 3 i``, its left third is darker.
+        size: Width and height in pixels.
+        fps: Frames a second.
+        times: Time of each frame in units of ``1 / fps``; None: one after the other.
+        codec: Name of ffmpeg's encoder.
+        pix_fmt: ``gray``, ``yuv420p``, ...
+        rotation: Degrees counter-clockwise by which players turn the picture.
+        sound_s: Seconds of a 440 Hz tone in two channels; None for no sound track.
+        rate: Of the sound, in Hz.
+        options: Of the container, e.g. ``{"movflags": "faststart"}``.
+    """
+    import av
+
+    width, height = size
+    with av.open(str(path), "w", options=options or {}) as out:
+        video = out.add_stream(codec, rate=fps)
+        video.width, video.height, video.pix_fmt = width, height, pix_fmt
+        video.time_base = Fraction(1, fps)
+        # Keyframes in the middle, and frames that are not stored in the order in which they show.
+        video.options = {"g": "12", "bf": "2", "crf": "4"} if codec == "libx264" else {}
+        if rotation:
+            video.set_display_rotation(rotation)
+        sound = out.add_stream("aac", rate=rate, layout="stereo") if sound_s is not None else None
+        for i in range(frames):
+            picture = np.full((height, width, 3), brightness(i), np.uint8)
+            picture[:, : width // 3] = picture[:, : width // 3] // 2
+            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+            frame.pts = times[i] if times else i
+            frame.time_base = Fraction(
+                1, fps
+            )  # the stream takes another when its header is written
+            out.mux(video.encode(frame))
+        out.mux(video.encode())
+        if sound is not None:
+            t = np.arange(round(sound_s * rate)) / rate
+            tone = np.float32(0.5) * np.sin(2 * np.pi * 440 * t).astype(np.float32)
+            frame = av.AudioFrame.from_ndarray(
+                np.ascontiguousarray(np.stack([tone, tone])), format="fltp", layout="stereo"
+            )
+            frame.sample_rate, frame.pts, frame.time_base = rate, 0, Fraction(1, rate)
+            fifo = av.AudioFifo()
+            fifo.write(frame)
+            for part in fifo.read_many(1024, partial=True):
+                out.mux(sound.encode(part))
+            out.mux(sound.encode())
+    return path
+
+
+def write_array(path: Path, frames: int = 75, size: tuple[int, int] = (32, 24)) -> Path:
+    """Write such frames as an array ``(T, H, W, 3)``."""
+    width, height = size
+    array = np.empty((frames, height, width, 3), np.uint8)
+    array[:] = np.array([brightness(i) % 256 for i in range(frames)], np.uint8)[:, None, None, None]
+    np.save(path, array)
+    return path
