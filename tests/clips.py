@@ -19,6 +19,13 @@ def numbers(frames: np.ndarray) -> list[int]:
     return [round((float(np.median(f)) - 10) / STEP) for f in frames]
 
 
+def picture(number: int, width: int, height: int) -> np.ndarray:
+    """Return a frame ``(H, W, 3)`` uint8."""
+    out = np.full((height, width, 3), brightness(number), np.uint8)
+    out[:, : width // 3] //= 2
+    return out
+
+
 def write_clip(
     path: Path,
     frames: int = 75,
@@ -41,19 +48,17 @@ def write_clip(
         size: Width and height in pixels.
         fps: Frames a second.
         times: Time of each frame in units of ``1 / fps``; None: one after the other.
-        codec: Name of ffmpeg's encoder.
-        pix_fmt: ``gray``, ``yuv420p``, ...
-        rotation: Degrees counter-clockwise by which players turn the picture.
+        codec: Name of ffmpeg's encoder; ``pix_fmt`` likewise.
+        rotation: Degrees counter-clockwise by which players turn it.
         sound_s: Seconds of a 440 Hz tone in two channels; None for no sound track.
         rate: Of the sound, in Hz.
         options: Of the container, e.g. ``{"movflags": "faststart"}``.
     """
     import av
 
-    width, height = size
     with av.open(str(path), "w", options=options or {}) as out:
         video = out.add_stream(codec, rate=fps)
-        video.width, video.height, video.pix_fmt = width, height, pix_fmt
+        video.width, video.height, video.pix_fmt = *size, pix_fmt
         video.time_base = Fraction(1, fps)
         # Keyframes in the middle, and frames that are not stored in the order in which they show.
         video.options = {"g": "12", "bf": "2", "crf": "4"} if codec == "libx264" else {}
@@ -61,9 +66,7 @@ def write_clip(
             video.set_display_rotation(rotation)
         sound = out.add_stream("aac", rate=rate, layout="stereo") if sound_s is not None else None
         for i in range(frames):
-            picture = np.full((height, width, 3), brightness(i), np.uint8)
-            picture[:, : width // 3] = picture[:, : width // 3] // 2
-            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+            frame = av.VideoFrame.from_ndarray(picture(i, *size), format="rgb24")
             frame.pts = times[i] if times else i
             frame.time_base = Fraction(
                 1, fps
@@ -71,18 +74,23 @@ def write_clip(
             out.mux(video.encode(frame))
         out.mux(video.encode())
         if sound is not None:
-            t = np.arange(round(sound_s * rate)) / rate
-            tone = np.float32(0.5) * np.sin(2 * np.pi * 440 * t).astype(np.float32)
-            frame = av.AudioFrame.from_ndarray(
-                np.ascontiguousarray(np.stack([tone, tone])), format="fltp", layout="stereo"
-            )
-            frame.sample_rate, frame.pts, frame.time_base = rate, 0, Fraction(1, rate)
-            fifo = av.AudioFifo()
-            fifo.write(frame)
-            for part in fifo.read_many(1024, partial=True):
-                out.mux(sound.encode(part))
-            out.mux(sound.encode())
+            write_tone(out, sound, sound_s, rate)
     return path
+
+
+def write_tone(out, stream, seconds: float, rate: int) -> None:
+    """Write a tone in two channels."""
+    import av
+
+    t = np.arange(round(seconds * rate)) / rate
+    tone = 0.5 * np.sin(2 * np.pi * 440 * t).astype(np.float32)
+    frame = av.AudioFrame.from_ndarray(np.stack([tone, tone]), format="fltp", layout="stereo")
+    frame.sample_rate, frame.pts, frame.time_base = rate, 0, Fraction(1, rate)
+    fifo = av.AudioFifo()
+    fifo.write(frame)
+    for part in fifo.read_many(1024, partial=True):
+        out.mux(stream.encode(part))
+    out.mux(stream.encode())
 
 
 def write_array(path: Path, frames: int = 75, size: tuple[int, int] = (32, 24)) -> Path:
