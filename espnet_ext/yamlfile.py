@@ -116,3 +116,39 @@ def read_section(
     if not isinstance(value, dict):
         raise error(f"{what} must hold key: value lines", path)
     return value
+
+
+def read_extended(
+    path: Path | str, what: str, error: type[EspnetExtError] = UsageError, empty: bool = True
+) -> dict[str, Any]:
+    """Return the lines of a YAML file over those of the file that its key ``extends`` names.
+
+    That file is found from the folder of the first, and may extend another one. Sections are
+    merged key by key; any other value, a list or null too, replaces the one it stands over.
+
+    Raises:
+        EspnetExtError: Of class ``error``: see :func:`read_section`; ``extends`` names no file, or
+            files extend one another in a circle.
+    """
+    value, chain = read_section(path, what, error, empty), [Path(path).resolve()]
+    first = value.get("extends")
+    name, where = first, Path(path)
+    while name:
+        if not isinstance(name, str):
+            raise error(f"'extends' must be the path of a file, not {name!r}", where)
+        where = where.parent / name
+        if where.resolve() in chain:
+            raise error(f"{what} extends itself", where, "take one 'extends' out")
+        chain.append(where.resolve())
+        below = read_section(where, what, error, empty)
+        name = below.get("extends")
+        value = _merged(below, value)
+    return {**value, "extends": first} if first else value
+
+
+def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    out = dict(below)
+    for key, value in above.items():
+        both = isinstance(value, dict) and isinstance(below.get(key), dict)
+        out[key] = _merged(below[key], value) if both else value
+    return out

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from espnet_ext.errors import DataError, UsageError
-from espnet_ext.yamlfile import MAX_DEPTH, parse, read, read_section
+from espnet_ext.yamlfile import MAX_DEPTH, parse, read, read_extended, read_section
 
 ROOT = Path(__file__).resolve().parents[1]
 DEEP = "[" * (MAX_DEPTH + 1) + "]" * (MAX_DEPTH + 1)
@@ -85,3 +85,31 @@ def test_every_file_of_the_project_is_accepted():
     assert len(files) > 20
     for path in files:
         assert read(path) == yaml.safe_load(path.read_text(encoding="utf-8")), path
+
+
+def test_a_file_stands_over_the_one_it_extends(tmp_path):
+    (tmp_path / "shared").mkdir()
+    (tmp_path / "shared/a.yaml").write_text("a: {x: 1, y: [1, 2], z: {u: 1}}\nb: 1\nc: {x: 1}\n")
+    (tmp_path / "shared/b.yaml").write_text("extends: a.yaml\na: {x: 2, z: {v: 2}}\nd: 4\n")
+    path = tmp_path / "c.yaml"
+    path.write_text("extends: shared/b.yaml\na: {y: [3]}\nc: null\n")
+    assert read_extended(path, "x") == {
+        "extends": "shared/b.yaml",
+        "a": {"x": 2, "y": [3], "z": {"u": 1, "v": 2}}, "b": 1, "c": None, "d": 4,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("extends: c.yaml", "x extends itself"),
+        ("extends: d.yaml", "x extends itself"),
+        ("extends: nowhere.yaml", "the file cannot be read"),
+        ("extends: [d.yaml]", "must be the path of a file"),
+    ],
+)
+def test_what_cannot_be_extended(text, says, tmp_path):
+    (tmp_path / "d.yaml").write_text("extends: c.yaml\n")
+    (tmp_path / "c.yaml").write_text(text)
+    with pytest.raises(DataError, match=says):
+        read_extended(tmp_path / "c.yaml", "x", DataError)

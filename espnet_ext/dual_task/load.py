@@ -114,7 +114,7 @@ def find_model(config: Path, values: dict[str, Any]) -> Path:
              for part, key, *_ in values.get("best_model_criterion") or ()]  # fmt: skip
     recipe = folder.resolve().parents[2] / "recipe.yaml"  # exp/<name>/<phase>
     if folder.name in PHASES and recipe.is_file():
-        phase = (yamlfile.read(recipe, DataError) or {}).get(folder.name)
+        phase = yamlfile.read_extended(recipe, "recipe.yaml", DataError).get(folder.name)
         if isinstance(phase, dict) and phase.get("model"):
             names.insert(0, str(phase["model"]))
     for name in names:

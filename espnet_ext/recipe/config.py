@@ -29,8 +29,10 @@ def load(path: Path, overrides: list[tuple[str, str]] = ()) -> Recipe:
     """
     if not path.exists():
         raise UsageError("there is no recipe.yaml here", path, "enter egs2/<corpus>/<method>1")
-    raw = yamlfile.read_section(path, "recipe.yaml", empty=False)
+    raw = yamlfile.read_extended(path, "recipe.yaml", empty=False)
     for key, text in overrides:
+        if key == "extends":
+            raise UsageError("'extends' is no option", "--extends", f"write it into {path.name}")
         _override(raw, key.split("."), text, f"--{key}")
     recipe = build(Recipe, raw, str(path), "")
     if not EXPERIMENT_NAME.fullmatch(recipe.name):

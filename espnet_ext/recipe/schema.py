@@ -239,6 +239,7 @@ class Results:
 class Recipe:
     """The top level of recipe.yaml."""
 
+    extends: Annotated[str, "Another recipe.yaml, whose values hold where none is given here"] = ""
     recipe: Annotated[str, "corpus/method, e.g. an4/asr1"] = ""
     title: Annotated[str, "One line on what the recipe does"] = ""
     name: Annotated[str, "Experiment: everything from stage 5 on is in exp/<name>"] = "base"

@@ -73,7 +73,8 @@ def read_settings(path: Path) -> Settings:
         UsageError: A metric of ``score.metrics`` cannot be loaded.
     """
     recipe = yamlfile.read(path, DataError) if path.is_file() else {}
-    recipe = recipe if isinstance(recipe, dict) else {}
+    usable = isinstance(recipe, dict) and recipe
+    recipe = yamlfile.read_extended(path, "recipe.yaml", DataError) if usable else {}
     data, score = _section(recipe, "data"), _section(recipe, "score")
     named = score.get("metrics") if isinstance(score.get("metrics"), list) else []
     known = metrics.load(named, path.parent)

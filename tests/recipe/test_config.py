@@ -202,3 +202,13 @@ def test_recipes_of_the_project(path):
         assert (path.parent / name).is_file(), name
     for conf in path.parent.glob("conf/*.yaml"):
         assert isinstance(yaml.safe_load(conf.read_text(encoding="utf-8")), dict), conf
+
+
+def test_a_recipe_that_extends_another(folder):
+    folder.write("shared.yaml", "title: x\nformat: {fs: 8000, max_s: 9.0}\nmidtrain: {config: m}\n")
+    text = "extends: shared.yaml\nrecipe: a/b\nformat: {max_s: 12.0}\nmidtrain: null\n"
+    recipe = load(folder, text, ("format.min_s", "1"))
+    assert (recipe.title, recipe.recipe, recipe.midtrain) == ("x", "a/b", None)
+    assert (recipe.format.fs, recipe.format.max_s, recipe.format.min_s) == (8000, 12.0, 1.0)
+    with pytest.raises(UsageError, match="'extends' is no option"):
+        load(folder, text, ("extends", "other.yaml"))
