@@ -196,7 +196,7 @@ def find_data(pair: str) -> Path:
         raise UsageError(f"'{pair}' is no pair of MuST-C", "--pair", "as en-de, en-it or en-nl")
     given = os.environ.get("MUSTC")
     if not given or not Path(given).is_dir():
-        what = f"not a folder: {given}" if given else "The environment variable MUSTC is not set"
+        what = f"not a folder: {given}" if given else "MUSTC is not set"
         raise DataError(what, "MUSTC", "MUSTC=/path/to/MuST-C ./run.sh; see README.md")
     return find_pair(Path(given), pair)
 
