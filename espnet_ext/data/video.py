@@ -22,6 +22,7 @@ from espnet_ext.errors import DataError
 
 __all__ = ["Clip", "VideoFacts", "audio_of", "parse_value", "probe", "read_clip", "read_frames"]
 
+APART_S = 0.5  # by which sound and picture may differ in length
 LOST = 0.05  # share of the promised frames that may be missing at the end of a file
 
 
@@ -146,20 +147,6 @@ def read_clip(
     return Clip(video_file.read_at(part.path, track, at, short_side), repeated)
 
 
-def duration_s(value: str) -> float | None:
-    """Return the seconds of a clip's picture; None for an array, whose frame rate is unknown.
-
-    Raises:
-        DataError: The video cannot be read, or the times are not inside it.
-    """
-    part = parse_value(value)
-    if _is_array(part.path):
-        return None
-    track = video_file.read_track(part.path)
-    first, last = interval_frames(part, track.grid, track.fps)
-    return (last - first) / track.fps
-
-
 def audio_of(path: str) -> tuple[np.ndarray, int]:
     """Return the sound of a video file: samples ``(N,)`` float32, channels averaged, and Hz.
 
@@ -172,18 +159,42 @@ def audio_of(path: str) -> tuple[np.ndarray, int]:
     return video_file.read_sound(path)
 
 
-def length(value: VideoValue) -> int:
-    """Return the frames of a clip.
+def interval(part: VideoValue, facts: VideoFacts) -> tuple[int, int]:
+    """Return the half-open range of frames of a value, counted at an even distance.
+
+    Raises:
+        DataError: The times are not inside the video.
+    """
+    even = round(facts.duration_s * facts.fps) if facts.fps else facts.frames
+    return interval_frames(part, even, facts.fps)
+
+
+def length(value: str) -> int:
+    """Return the frames of a clip, counted at an even distance.
 
     Raises:
         DataError: The video cannot be read, or the times are not inside it.
     """
-    if _is_array(value.path):
-        first, last = interval_frames(value, len(_load(value.path)), 0.0)
-        return last - first
-    track = video_file.read_track(value.path)
-    first, last = interval_frames(value, track.grid, track.fps)
+    first, last, _ = _range(value)
     return last - first
+
+
+def duration_s(value: str) -> float | None:
+    """Return the seconds of a clip's picture; None for an array, whose frame rate is unknown.
+
+    Raises:
+        DataError: The video cannot be read, or the times are not inside it.
+    """
+    first, last, fps = _range(value)
+    return (last - first) / fps if fps else None
+
+
+def _range(value: str) -> tuple[int, int, float]:
+    part = parse_value(value)
+    if _is_array(part.path):
+        return *interval_frames(part, len(_load(part.path)), 0.0), 0.0
+    track = video_file.read_track(part.path)
+    return *interval_frames(part, track.grid, track.fps), track.fps
 
 
 def _is_array(path: str) -> bool:

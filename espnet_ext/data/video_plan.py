@@ -8,7 +8,7 @@ import numpy as np
 
 from espnet_ext.errors import DataError, UsageError
 
-SAMPLINGS, STARTS = ("stride", "uniform"), (0, "random")
+SAMPLINGS, STARTS = ("stride", "uniform"), ("0", "random")
 BEYOND_S = 0.5  # an end beyond the video by this much is that of the sound, which may be longer
 
 
@@ -66,9 +66,9 @@ def plan_frames(
     Raises:
         UsageError: An unknown ``sampling`` or ``start``.
     """
-    for name, given, known in (("sampling", sampling, SAMPLINGS), ("start", start, STARTS)):
+    for name, given, known in (("sampling", sampling, SAMPLINGS), ("start", str(start), STARTS)):
         if given not in known:
-            how = f"one of {', '.join(map(str, known))}"
+            how = f"one of {', '.join(known)}"
             raise UsageError(f"there is no such choice of frames: '{given}'", f"video_{name}", how)
     drawn = rng is not None and start == "random"
     if sampling == "uniform":

@@ -25,6 +25,7 @@ from espnet_ext.espnet.unreadable import (
     NamingLoader,
     Unreadable,
     find_unreadable,
+    told_by_preprocessor,
 )
 
 __all__ = [
@@ -45,8 +46,8 @@ class SeededDataset(Dataset):
         np.random.seed(seed)
         try:
             return self.dataset[key[2]]
-        except READ_ERRORS:
-            if lost := find_unreadable(self.dataset, key[2]):
+        except READ_ERRORS as e:
+            if lost := find_unreadable(self.dataset, key[2]) or told_by_preprocessor(e):
                 return lost
             raise
 

@@ -28,10 +28,11 @@ class Unreadable:
 
     what: str
     where: str
+    how: str = _HOW
 
     def error(self) -> DataError:
         """Return the error to raise."""
-        return DataError(self.what, self.where, _HOW)
+        return DataError(self.what, self.where, self.how)
 
 
 def find_unreadable(dataset: Any, utt: str) -> Unreadable | None:
@@ -43,6 +44,13 @@ def find_unreadable(dataset: Any, utt: str) -> Unreadable | None:
         except READ_ERRORS as e:
             return _unreadable(utt, name, path, _value(path, utt), e)
     return None
+
+
+def told_by_preprocessor(error: Exception) -> Unreadable | None:
+    """Return what a preprocessor that reads data itself (video) has said; None of other errors."""
+    if not isinstance(error, DataError):
+        return None
+    return Unreadable(error.what, str(error.where), error.how or _HOW)
 
 
 def _unreadable(utt: str, name: str, path: str, value: str, error: Exception) -> Unreadable:

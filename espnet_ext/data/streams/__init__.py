@@ -23,7 +23,9 @@ STREAMS = {
     "csv_int": f"{_HERE}.numbers:CsvInt",
     "text_float": f"{_HERE}.numbers:TextFloat",
     "csv_float": f"{_HERE}.numbers:CsvFloat",
+    "video": f"{_HERE}.video:Video",
 }
+BY_VALUE = ("video",)  # ESPnet gets the value itself, as a text, and a preprocessor reads it
 AUDIO = "wav.scp"
 OWN_READER = "stream:"  # before a type that ESPnet is to read by StreamType.read
 USUAL = {AUDIO: "sound", "text": "text"}  # streams of a set, by file

@@ -3,7 +3,7 @@
 
 from pathlib import Path
 
-from espnet_ext.data.streams import AUDIO, OWN_READER, USUAL, find_stream
+from espnet_ext.data.streams import AUDIO, BY_VALUE, OWN_READER, USUAL, find_stream
 from espnet_ext.recipe.schema import Stream
 from espnet_ext.recipe.stages import PHASES, Context
 
@@ -44,6 +44,8 @@ def main_file(ctx: Context, name: str) -> str:
 
 def loader(kind: str) -> str:
     """Return the type that ESPnet's data options get; types that only ESPnet has stay theirs."""
+    if kind in BY_VALUE:
+        return "text"
     if ":" not in kind:  # our own have ESPnet's names; importing them would take half a second
         return kind
     return find_stream(kind).loader or f"{OWN_READER}{kind}"
