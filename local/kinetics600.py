@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Kinetics-600 as Kaldi-style folders av_train and av_dev: its training and validation clips.
 
-usage: python local/kinetics600.py OUT [--train train] [--dev val]
+usage: python local/kinetics600.py OUT [--train-folder train] [--dev-folder val]
 
 KINETICS600=/path names the folder that holds train and val, with clips VIDEO_START_END.mp4 (START
 and END in seconds, six digits) in them or in a folder for each class. A list of the corpus,
@@ -73,7 +73,7 @@ def read_part(root: Path, part: str, name: str) -> ClipSet:
         else:
             made.skip(path, "not named VIDEO_START_END")
     if not made.clips:
-        how = "set KINETICS600 to the folder that holds train and val; see --train and --dev"
+        how = "set KINETICS600 to the folder with train and val (--train-folder, --dev-folder)"
         raise DataError(f"there is no {part}/VIDEO_START_END.mp4", root, how)
     for clip, where in listed(root, part):
         if clip not in found:
@@ -89,9 +89,8 @@ def read(args: argparse.Namespace) -> list[ClipSet]:
         DataError: The corpus is not there, or its list is not usable.
     """
     root = find_root()
-    train, dev = (
-        read_part(root, p, n) for p, n in ((args.train, "av_train"), (args.dev, "av_dev"))
-    )
+    train = read_part(root, args.train_folder, "av_train")
+    dev = read_part(root, args.dev_folder, "av_dev")
     videos = {clip.speaker for _, clip in dev}
     for utt, clip in list(train):
         if clip.speaker in videos:
@@ -102,8 +101,8 @@ def read(args: argparse.Namespace) -> list[ClipSet]:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of this reader."""
-    parser.add_argument("--train", default="train", help="folder of the training clips")
-    parser.add_argument("--dev", default="val", help="folder of the validation clips")
+    parser.add_argument("--train-folder", default="train", help="folder of the training clips")
+    parser.add_argument("--dev-folder", default="val", help="folder of the validation clips")
     av_clips.add_arguments(parser)
 
 

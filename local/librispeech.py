@@ -156,6 +156,31 @@ def tell(name: str, parts: list[str], count: int) -> None:
     print(f"{name}: {count} utterances of {' + '.join(parts)}{note}")
 
 
+def write_labelled(out: Path, name: str, parts: list[str], folders: dict[str, Path]) -> None:
+    """Write set ``out/name`` of some parts with their transcripts, and tell its size.
+
+    Raises:
+        DataError: See :func:`read_labelled`.
+    """
+    rows: Rows = {}
+    for part in parts:
+        rows |= read_labelled(folders[part])
+    write_set(out / name, rows)
+    tell(name, parts, len(rows))
+
+
+def check_parts(parts: Iterable[str], option: str) -> list[str]:
+    """Return the parts, each once.
+
+    Raises:
+        UsageError: LibriSpeech has no such part.
+    """
+    for part in (parts := list(dict.fromkeys(parts))):
+        if part not in EXPECTED:
+            raise UsageError(f"LibriSpeech has no part '{part}'", option, nearest(part, EXPECTED))
+    return parts
+
+
 def options() -> argparse.Namespace:
     """Parse the command line.
 
@@ -170,13 +195,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("--dev", nargs="+", default=["dev-clean", "dev-other"])
     args = parser.parse_args()
     for name in ("labelled", "unlabelled", "dev"):
-        parts = list(dict.fromkeys(getattr(args, name)))
-        for part in parts:
-            if part not in EXPECTED:
-                raise UsageError(
-                    f"LibriSpeech has no part '{part}'", f"--{name}", nearest(part, EXPECTED)
-                )
-        setattr(args, name, parts)
+        setattr(args, name, check_parts(getattr(args, name), f"--{name}"))
     held_out = {*args.dev, "test-clean", "test-other"}
     if seen := sorted(held_out & {*args.labelled, *args.unlabelled}):
         raise UsageError(
@@ -196,11 +215,7 @@ def main() -> None:
     wanted = dict.fromkeys(p for parts in (*sets.values(), args.unlabelled) for p in parts)
     folders = find_corpus(wanted, args.downloads)
     for name, parts in sets.items():
-        rows: Rows = {}
-        for part in parts:
-            rows |= read_labelled(folders[part])
-        write_set(args.out / name, rows)
-        tell(name, parts, len(rows))
+        write_labelled(args.out, name, parts, folders)
     audio: dict[str, Path] = {}
     for part in args.unlabelled:
         audio |= audio_of(folders[part])

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """LRS3 as Kaldi-style folders av_train and av_dev: clips of talks, split by talk.
 
-usage: python local/lrs3.py OUT [--parts pretrain trainval] [--dev-share 0.01] [--text]
+usage: python local/lrs3.py OUT [--parts pretrain trainval] [--dev-share 0.01] [--words]
 
 LRS3=/path names the folder that holds pretrain, trainval and test. The layout is
 PART/TALK/NUMBER.mp4 with NUMBER.txt beside it. A talk is a speaker, and all of its clips, of every
-part, are in one set. ``--text`` writes the words, too, and leaves clips without them out.
+part, are in one set. ``--words`` writes the words, too, and leaves clips without them out.
 """
 
 import argparse
@@ -45,7 +45,7 @@ def read_words(path: Path) -> str:
     return " ".join(first.removeprefix("Text:").replace(MARK, " ").split())
 
 
-def find_clips(root: Path, part: str, text: bool = False) -> Iterator[Clip | tuple[Path, str]]:
+def find_clips(root: Path, part: str, with_words: bool) -> Iterator[Clip | tuple[Path, str]]:
     """Yield the clips of a part, and ``(file, reason)`` of what is no clip.
 
     Raises:
@@ -57,7 +57,7 @@ def find_clips(root: Path, part: str, text: bool = False) -> Iterator[Clip | tup
         raise DataError(f"there is no {part}/TALK/NUMBER.mp4", root, how)
     for path in files:
         words = ""
-        if text:
+        if with_words:
             if not path.with_suffix(".txt").is_file():
                 yield path, "no text"
                 continue
@@ -84,7 +84,7 @@ def read(args: argparse.Namespace) -> list[ClipSet]:
     for part in args.parts:
         if part not in PARTS:
             raise UsageError(f"LRS3 has no part '{part}'", "--parts", nearest(part, PARTS))
-    found = [x for part in dict.fromkeys(args.parts) for x in find_clips(root, part, args.text)]
+    found = [x for part in dict.fromkeys(args.parts) for x in find_clips(root, part, args.words)]
     clips = [x for x in found if isinstance(x, Clip)]
     held = hold_out((c.speaker for c in clips), args.dev_share, args.split_seed)
     train, dev = split(clips, held, ("av_train", "av_dev"))
@@ -96,7 +96,7 @@ def read(args: argparse.Namespace) -> list[ClipSet]:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of this reader."""
     parser.add_argument("--parts", nargs="+", default=list(PARTS[:2]), help="of LRS3")
-    parser.add_argument("--text", action="store_true", help="write the words, too")
+    parser.add_argument("--words", action="store_true", help="write the words, too")
     av_clips.add_arguments(parser, dev_share=0.01)
 
 

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """MuST-C (English speech, translated text) as Kaldi-style folders st_train, st_dev and st_test.
 
-usage: python local/must_c.py OUT [--pair en-de] [--text translation|transcript]
-                                  [--test tst-COMMON ...]
+usage: python local/must_c.py OUT [--pair en-de] [--st-text translation|transcript]
+                                  [--st-test tst-COMMON ...]
 
 MUSTC=/path names the folder that holds en-de and so on. Version 1 and version 2 are read. ``text``
-of a set is the translation, ``plain`` the English transcript; ``--text transcript`` makes ``text``
+of a set is the translation, ``plain`` the English transcript; with ``--st-text transcript`` it is
 the transcript as well (ASR in place of translation). Utterance ids are those of ESPnet's recipe,
 talk_start_end in milliseconds; a talk is a speaker. A segment shorter than 0.2 s is widened, the
 second of two segments with the times of one talk is left out; both are counted. Texts are neither
@@ -181,8 +181,8 @@ def _together(marks: Path, source: Path, target: Path) -> Iterator[tuple[Mark, s
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of this reader."""
     parser.add_argument("--pair", default="en-de", help="language pair, e.g. en-it")
-    parser.add_argument("--text", choices=TEXTS, default=TEXTS[0], help="what becomes text")
-    parser.add_argument("--test", nargs="+", default=["tst-COMMON"], help="parts to test on")
+    parser.add_argument("--st-text", choices=TEXTS, default=TEXTS[0], help="what becomes text")
+    parser.add_argument("--st-test", nargs="+", default=["tst-COMMON"], help="parts to test on")
 
 
 def find_data(pair: str) -> Path:
@@ -210,15 +210,15 @@ def make_sets(data: Path, args: argparse.Namespace, out: Path) -> list[Segmented
     """
     have = sorted(p.name for p in data.iterdir() if (p / "txt").is_dir())
     names = {"train": "st_train", "dev": "st_dev"}
-    for part in args.test:
+    for part in args.st_test:
         if part not in have or part == "train":
             how = nearest(part, set(have) - {"train"})
-            raise UsageError(f"no part of MuST-C to test on: {part}", "--test", how)
-        own = "st_test" if part == args.test[0] else f"st_{part.lower().replace('-', '_')}"
+            raise UsageError(f"no part of MuST-C to test on: {part}", "--st-test", how)
+        own = "st_test" if part == args.st_test[0] else f"st_{part.lower().replace('-', '_')}"
         names.setdefault(part, own)
     made = []
     for split, name in names.items():
-        translations = Translations(data, split, name, args.text)
+        translations = Translations(data, split, name, args.st_text)
         translations.write(out)
         made.append(translations.made)
     return made

@@ -78,7 +78,7 @@ def test_lrs3(trees, prepare, tmp_path):
 
 
 def test_words_of_lrs3(trees, prepare, tmp_path):
-    prepare("LRS3", trees["LRS3"], "--parts", "trainval", "--text")
+    prepare("LRS3", trees["LRS3"], "--parts", "trainval", "--words")
     texts = column(tmp_path / "data/av_train", "text") | column(tmp_path / "data/av_dev", "text")
     assert texts["TuVwXyZ0123_trainval_50001"] == "WE'RE T DÉJÀ"
 
@@ -177,7 +177,13 @@ MISUSE = [
     ("LRS3", "empty", [], 3, ["there is no pretrain/TALK/NUMBER.mp4"]),
     ("LRS3", "tree", ["--parts", "trainvall"], 2, ["no part 'trainvall'", "did you mean"]),
     ("VOXCELEB2", "empty", [], 3, ["there is no dev/mp4/SPEAKER/VIDEO/NUMBER.mp4"]),
-    ("KINETICS600", "tree", ["--dev", "validate"], 3, ["there is no validate/VIDEO_START_END"]),
+    (
+        "KINETICS600",
+        "tree",
+        ["--dev-folder", "validate"],
+        3,
+        ["no validate/VIDEO_START_END"],
+    ),
     ("GRID", "empty", [], 3, ["there is no clip such as bbaf2n.mpg"]),
 ]
 

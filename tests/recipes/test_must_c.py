@@ -44,8 +44,8 @@ def test_both_versions_give_the_same_sets(version, prepare, tmp_path):
 
 def test_transcript_as_text_and_further_tests(prepare, tmp_path):
     told = prepare(
-        make_must_c(tmp_path, language="it"), "--pair", "en-it", "--text", "transcript",
-        "--test", "tst-COMMON", "tst-HE",
+        make_must_c(tmp_path, language="it"), "--pair", "en-it", "--st-text", "transcript",
+        "--st-test", "tst-COMMON", "tst-HE",
     )  # fmt: skip
     for name in ("st_train", "st_dev", "st_test", "st_tst_he"):
         folder = tmp_path / "data" / name
@@ -113,7 +113,7 @@ def test_what_is_wrong_is_named(case, prepare, tmp_path):
     [
         (["--pair", "en-nl"], 3, ["language pair en-nl is not in this copy", "--pair en-de"]),
         (["--pair", "de-en"], 2, ["'de-en' is no pair of MuST-C"]),
-        (["--test", "tst-COMON"], 2, ["did you mean 'tst-COMMON'?"]),
+        (["--st-test", "tst-COMON"], 2, ["did you mean 'tst-COMMON'?"]),
     ],
 )
 def test_wrong_options_are_refused_before_anything_is_written(argv, code, words, prepare, tmp_path):
