@@ -48,9 +48,18 @@ def complete_config(task: str) -> Callable[[dict[str, Any]], dict[str, Any]]:
     return _of_package(task, "complete_config") or (lambda config: config)
 
 
-def further_needs(task: str) -> Callable[[dict[str, Any]], list[Path]]:
-    """Return ``needs(config)`` of the package that holds a task: files that a training reads."""
-    return _of_package(task, "needs") or (lambda config: [])
+def further_needs(task: str) -> Callable[[str, dict[str, Any]], list[Path]]:
+    """Return ``needs(task, config)`` of the package that holds a task: files a training reads."""
+    return _of_package(task, "needs") or (lambda task, config: [])
+
+
+def unread_streams(task: str) -> Callable[[str, dict[str, Any]], tuple[str, ...]]:
+    """Return ``unread_streams(task, config)`` of the package that holds a task.
+
+    It names streams of the phase that a training of this configuration does not look at: they need
+    not exist.
+    """
+    return _of_package(task, "unread_streams") or (lambda task, config: ())
 
 
 def phase_off(task: str) -> Callable[[str, dict[str, Any]], str]:

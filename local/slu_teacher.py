@@ -40,12 +40,12 @@ def teach(rows: Iterable[SluRow], part: str, out: Path, args: parallel.ParallelA
 
 
 def translations(rows: Iterable[SluRow]) -> list[Line]:
-    """Return the different texts of meanings; empty if no meaning has two languages."""
+    """Return the different texts of meanings; empty if there are not two in two languages."""
     lines = dict.fromkeys((r.meaning, r.language, r.text) for r in rows if r.meaning)
     languages = defaultdict(set)
     for meaning, language, _ in lines:
         languages[meaning].add(language)
-    return list(lines) if any(len(known) > 1 for known in languages.values()) else []
+    return list(lines) if sum(len(known) > 1 for known in languages.values()) > 1 else []
 
 
 def shortened(rows: Iterable[SluRow], seed: int) -> list[Line]:

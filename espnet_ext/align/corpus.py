@@ -103,9 +103,9 @@ def feature_options(o: AlignOptions) -> FeatureOptions:
     return FeatureOptions(fs=o.fs, kind="mfcc", num_ceps=o.num_ceps, cmvn_vars=o.cmvn_vars)
 
 
-def read_texts(data: Path) -> dict[str, list[str]]:
+def read_texts(data: Path, table: str = "text") -> dict[str, list[str]]:
     """Return the words of each utterance."""
-    return {utt: text.split() for utt, text in iter_table(data / "text")}
+    return {utt: text.split() for utt, text in iter_table(data / table)}
 
 
 def pronounce_texts(
@@ -126,7 +126,7 @@ def prepare(
     Raises:
         DataError: A table is unusable, or no utterance can be aligned.
     """
-    texts = read_texts(data)
+    texts = read_texts(data, o.text)
     pron = pronounce_texts(texts, o, phones)
     pron.save(work / "pronunciations.json")
     for line in pron.summary():

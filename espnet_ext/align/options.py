@@ -8,6 +8,7 @@ iterations, of Gaussians, and when to realign. A budget of 0 is derived from the
 import contextlib
 import dataclasses
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from espnet_ext.errors import SetupError, UsageError, nearest
@@ -74,6 +75,7 @@ class AlignOptions:
     """All options; see the fields' comments."""
 
     run: str = ""  # another aligner: module:function(ctx, folder)
+    text: str = "text"  # table of the transcripts; another one where `text` has more than words
     lexicon: str = ""  # dictionary file; empty: letters
     lexicon_kind: str = "auto"  # auto, cmudict, kaldi or kaldi_prob
     stress: bool = False  # keep stress marks of phones
@@ -168,6 +170,9 @@ def _check_ranges(o: AlignOptions) -> None:
             value = getattr(value, name)
         if not low <= value <= high:
             raise UsageError(f"{value} is out of range", f"align.{key}", f"use {low:g} to {high:g}")
+    if not o.text or Path(o.text).name != o.text:
+        what = f"'{o.text}' is no table of a data folder"
+        raise UsageError(what, "align.text", "the name of a file beside wav.scp, e.g. text")
     for key, name, allowed in (
         ("device", o.device, ("cpu", "cuda")),
         ("hybrid.device", o.hybrid.device, ("auto", "cpu", "cuda")),

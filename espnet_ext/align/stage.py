@@ -7,7 +7,7 @@ dump/<set>/align/<pass>/   the same by an earlier pass (option ``keep``)
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,7 +30,7 @@ from espnet_ext.data.tables import read_table, write_table
 from espnet_ext.errors import UsageError
 
 Copies = Callable[[str], tuple[str, float]]  # utterance to (original, speed factor)
-TABLES = ("wav.scp", "text", "utt2spk", "utt2num_samples")
+TABLES = ("wav.scp", "utt2spk", "utt2num_samples")
 
 
 def align_sets(
@@ -62,7 +62,8 @@ def align_sets(
             run.import_set(name)
         return
     work = run.work
-    sources = {name: _without_copies(dump / name, work / "data" / name, copies)
+    tables = (*TABLES, o.text)
+    sources = {name: _without_copies(dump / name, work / "data" / name, tables, copies)
                for name in (train, *others)}  # fmt: skip
     session = train_aligner(sources[train], work / "train", o, map_fn, say)
     final = o.passes[-1]
@@ -135,9 +136,9 @@ def _report(session: Session, folder: Path, say: Say) -> None:
         say(f"  {line}")
 
 
-def _without_copies(source: Path, out: Path, copies: Copies) -> Path:
+def _without_copies(source: Path, out: Path, tables: Iterable[str], copies: Copies) -> Path:
     """Write a folder without the speed copies: their labels follow from the originals'."""
-    for table in TABLES:
+    for table in tables:
         if (source / table).exists():
             rows = read_table(source / table)
             write_table(out / table, {u: v for u, v in rows.items() if copies(u)[0] == u})

@@ -29,7 +29,7 @@ def complete_config(config: dict[str, Any]) -> dict[str, Any]:
     return speech_encoder.complete(config, options.resolve(config.get(options.SECTION)))
 
 
-def needs(config: dict[str, Any]) -> list:
+def needs(task: str, config: dict[str, Any]) -> list[Path]:
     """Return the files that a training of a configuration depends on, besides its data.
 
     Another sentence encoder is another training; further texts of the same one are not.
@@ -39,7 +39,16 @@ def needs(config: dict[str, Any]) -> list:
     conf = options.resolve(config.get(options.SECTION))
     with_sentences = conf.schedule != "slu" or options.SAMU in conf.losses("pretrain")
     sentences = [Path(conf.sentences) / "about.json"] if with_sentences else []
-    return [*speech_encoder.files(conf)[:1], *sentences]
+    learnt = conf.phones and options.PHONES in conf.losses(role_of(task))
+    phones = [Path(conf.phones)] if learnt else []
+    return [*speech_encoder.files(conf)[:1], *sentences, *phones]
+
+
+def unread_streams(task: str, config: dict[str, Any]) -> tuple[str, ...]:
+    """Return the streams that a training does not look at: the phones, where it learns none."""
+    from espnet_ext.dual_task.options import PHONES, SECTION, resolve
+
+    return () if PHONES in resolve(config.get(SECTION)).losses(role_of(task)) else ("phones",)
 
 
 def phase_off(task: str, config: dict[str, Any]) -> str:

@@ -12,6 +12,7 @@ from espnet_ext.errors import DataError, UsageError
 from espnet_ext.frames import Encoder, encoder_of_config
 
 RESOLVED = "resolved"  # key of the section that holds the facts
+HEADER, ALIGNED = "header.json", "align/target_phones.scp"  # of stage 3
 STAND_IN_WIDTH, STAND_IN_PHONES = 16, 40
 
 
@@ -56,7 +57,7 @@ def gather(args: Any, role: str, stand_in: bool = False) -> tuple[DualTaskConf, 
         known = {
             "role": role,
             "embedding_dim": _embedding_dim(conf, SAMU in losses, stand_in),
-            "phones": _phones(Path(conf.phones), stand_in) if PHONES in losses else [],
+            "phones": _phones(_phones_file(args, conf), stand_in) if PHONES in losses else [],
         }
         args.dual_task = {**section, RESOLVED: known}
     frames = encoder_of_config(vars(args))
@@ -83,14 +84,30 @@ def _embedding_dim(conf: DualTaskConf, needed: bool, stand_in: bool) -> int:
         raise DataError("there are no sentence embeddings", about, how) from None
 
 
+def _phones_file(args: Any, conf: DualTaskConf) -> Path:
+    """Return the list of phones: the given one, else that of the alignment that is trained on."""
+    if conf.phones:
+        return Path(conf.phones)
+    streams = getattr(args, "train_data_path_and_name_and_type", None) or []
+    for path in (path for path, name, *_ in streams if name == "phones"):
+        return Path(path).parent / HEADER
+    how = f"streams: {{name: phones, file: {ALIGNED}, type: kaldi_ark, batch: false}}"
+    raise UsageError("there are no labels to take the phones from", "dual_task.phones", how)
+
+
 def _phones(path: Path, stand_in: bool) -> list[str]:
     if stand_in and not path.exists():
         return [f"phone{i}" for i in range(STAND_IN_PHONES)]
+    aligned = path.name == HEADER  # phone ids are places in its list
     try:
-        phones = path.read_text(encoding="utf-8").split()
-    except OSError:
+        text = path.read_text(encoding="utf-8")
+        phones = list(json.loads(text)["phones"]) if aligned else text.split()
+    except (OSError, ValueError, KeyError, TypeError):
         phones = []
     if len(set(phones)) < max(2, len(phones)):
-        what = "no list of different phones, one on each line"
-        raise DataError(what, path, "local/data.sh makes it, or dual_task.pretrain: samu")
+        if aligned:
+            what, how = "no header of an alignment with phones", "./run.sh --stage align makes it"
+        else:
+            what, how = "no list of different phones, one on each line", "local/data.sh makes it"
+        raise DataError(what, path, f"{how}, or dual_task.pretrain: samu")
     return phones

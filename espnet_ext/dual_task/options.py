@@ -43,7 +43,8 @@ class DualTaskConf:
         slu_reduce: CTC loss by ``label`` (of each utterance divided by its length, then the mean
             over utterances: torch's and SpeechBrain's mean) or by ``utterance`` (ESPnet's).
         phone_weight: Of the frame cross-entropy beside L_samu.
-        phones: List of phones, one a line; a frame's label is its line, from 0.
+        phones: List of phones, one a line; a frame's label is its line, from 0. Or header.json of
+            an alignment, whose phone ids are the labels; empty: the one beside the labels.
         blstm_layers, blstm_cells: Bi-LSTM on the encoder; cells a direction, null: its width.
         linear_blocks, linear_width: Linear layers with LeakyReLU after it; null: encoder's width.
             With no Bi-LSTM and no linear block stock ESPnet loads the model.

@@ -177,10 +177,11 @@ def _check_phase(ctx: Context, plan: Plan, built: dict[str, dict]) -> None:
     from espnet_ext.espnet.train import parse
 
     args = parse(task, train.train_argv(ctx))
-    names = {s.name for s in phase.streams}
+    streams = train.read_streams(ctx)
+    names = {s.name for s in streams}
     _check_streams(task, names, ctx)
     extra = [s for e in phase.extra_data.values() for s in e.streams]
-    for stream in (*phase.streams, *extra):
+    for stream in (*streams, *extra):
         if stream.type not in options.stream_types():  # ESPnet has more than we
             find_stream(stream.type)
     stock = {"speech", "text"} <= names and set(task.required_data_names()) == {"speech", "text"}

@@ -61,3 +61,21 @@ def test_every_utterance_of_every_set_has_labels(few, spoken, tmp_path):
             assert np.isin(-1, list(labels.values())[-1]) == (list(labels)[-1] == lost)
     assert lost in (tmp_path / "dump/dev/align/unlabelled.tsv").read_text()
     assert any("1 " in line and "no labels" in line for line in lines)
+
+
+def test_tags_are_never_aligned(few, spoken, tmp_path):
+    folder = few(4, "dump/train")
+    texts = read_table(folder / "text")
+    write_table(folder / "plain", texts)
+    write_table(folder / "text", {u: f"<intent> > <slot> {text} >" for u, text in texts.items()})
+    formatted(folder)
+    o = from_dict({
+        "text": "plain", "passes": ["mono"], "textgrid": False,
+        "mono": {"iterations": 1, "realign": [], "gaussians": 120},
+    })  # fmt: skip
+    align_sets(tmp_path / "dump", "train", [], o, map, lambda line: None)
+    folder = folder / "align"
+    assert AlignmentDir(folder).skipped == {}
+    said = {line.split()[4] for line in (folder / "words.ctm").read_text().splitlines()}
+    assert said == {word for text in texts.values() for word in text.split()}
+    assert set(AlignmentDir(folder).header.phones[1:]) <= set("abcdefghijklmnopqrstuvwxyz")

@@ -150,9 +150,11 @@ def test_what_the_recipe_sees(converted, monkeypatch, tmp_path):
     section = {"dual_task": {"speech_encoder": "dump/speech_encoder"}, "max_epoch": 3}
     assert encoder_of_config(complete_config(section)).frames(400) == 1
     sentences = Path("dump/sentences/about.json")
-    assert needs(section) == [Path("dump/speech_encoder/about.json"), sentences]
-    assert needs({"dual_task": {}}) == [sentences]
-    assert needs({"dual_task": {"schedule": "slu", "pretrain": "phones"}}) == []
+    assert needs("m:DualTask", section) == [Path("dump/speech_encoder/about.json"), sentences]
+    assert needs("m:DualTask", {"dual_task": {}}) == [sentences]
+    phones = {"dual_task": {"schedule": "slu", "pretrain": "phones"}}
+    assert needs("m:DualTask", phones) == []
+    assert needs("m:PretrainTask", phones) == [Path("data/phones.txt")]
     assert complete_config({"encoder": "rnn"}) == {"encoder": "rnn"}
     with pytest.raises(DataError, match=r"not been converted(.|\n)*SPEECH_ENCODER="):
         speech_encoder.apply(Namespace(), resolve(section["dual_task"]))

@@ -21,3 +21,29 @@ def test_alignments_that_exist_are_needed_instead_of_a_lexicon():
     assert "l.txt" in {
         str(p) for p in plan(Context(Recipe(align={"lexicon": "l.txt"}), Options())).needs
     }
+
+
+@pytest.mark.parametrize("name", ["", "data/plain"])
+def test_the_table_of_transcripts_is_a_file_of_the_set(name):
+    needs = plan(Context(Recipe(align={"text": "plain"}), Options())).needs
+    assert {p.name for p in needs} == {"wav.scp", "plain", "utt2num_samples"}
+    with pytest.raises(UsageError, match="no table of a data folder"):
+        plan(Context(Recipe(align={"text": name}), Options()))
+
+
+def test_off_where_no_training_reads_the_labels(folder):
+    phones = {"name": "phones", "file": "align/target_phones.scp", "type": "kaldi_ark"}
+    folder.write("conf/t.yaml", "dual_task: {samu_scale: 1, samu_reduce: mean}\n")
+    task = "espnet_ext.dual_task.task:PretrainTask"
+
+    def off(**options):
+        args = {"dual_task": options}
+        phase = {"task": task, "config": "conf/t.yaml", "streams": [phones], "args": args}
+        folder.recipe(align={}, pretrain=phase)
+        return bool(plan(folder.context("align")).off)
+
+    assert not off(pretrain="phones_samu") and not off(pretrain="phones")
+    assert off(pretrain="none") and off(pretrain="samu")
+    assert off(pretrain="phones", speech_encoder="dump/speech_encoder")
+    folder.recipe(align={})
+    assert not plan(folder.context("align")).off  # the alignment itself is wanted

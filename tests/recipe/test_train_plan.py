@@ -9,7 +9,7 @@ import pytest
 
 from espnet_ext.errors import UsageError
 from espnet_ext.recipe import records, stages
-from espnet_ext.recipe.steps import train
+from espnet_ext.recipe.steps import argv, train
 
 STREAMS = [
     {"name": "speech", "file": "wav.scp", "type": "sound"},
@@ -162,7 +162,7 @@ def test_streams_arrive_in_the_parser(plan_of, parser):
 
 def test_repeated_options_are_those_of_the_parser(parser):
     append = {a.dest for a in parser._actions if isinstance(a, argparse._AppendAction)}
-    assert append == train.REPEATED
+    assert append == argv.REPEATED
     assert {a.dest for a in parser._actions} >= train.EXTENDABLE
 
 

@@ -99,7 +99,9 @@ def test_translations_come_before_shortened_copies():
     teacher = load_local("slu_teacher")
     row = teacher.SluRow("a", "x", None, 1.0, "s", "fr", "oui", "oui", "train", "yes")
     both = [row, row._replace(language="it", text="sì"), row]
-    assert teacher.translations(both) == [("yes", "fr", "oui"), ("yes", "it", "sì")]
+    assert teacher.translations(both) == []  # one pair teaches nothing
+    both += [r._replace(meaning="no", text=t) for r, t in zip(both[:2], ("non", "no"), strict=True)]
+    assert teacher.translations(both)[:2] == [("yes", "fr", "oui"), ("yes", "it", "sì")]
     assert teacher.translations([row]) == []
     lines = teacher.shortened([row, row._replace(text="a b c d e f")], 0)
     assert [line[0] for line in lines] == ["text0"] * 3 + ["text1"] * 3

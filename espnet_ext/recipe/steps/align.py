@@ -1,15 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """Stage 3: forced alignment of the training audio, by ``espnet_ext.align`` or by ``align.run``."""
 
+import dataclasses
 from pathlib import Path
 
 from espnet_ext.align.options import AlignOptions, from_dict
+from espnet_ext.errors import EspnetExtError
 from espnet_ext.plugin import load_object
 from espnet_ext.recipe.console import say
-from espnet_ext.recipe.stages import Context, Plan
+from espnet_ext.recipe.schema import Stream
+from espnet_ext.recipe.stages import PHASES, Context, Plan, find
+from espnet_ext.recipe.steps import train
 from espnet_ext.recipe.steps.format import DUMP
 
-ALIGNED = DUMP / "align"
+FOLDER = "align"
+ALIGNED = DUMP / FOLDER
 
 
 def sets(ctx: Context) -> list[str]:
@@ -21,6 +26,8 @@ def sets(ctx: Context) -> list[str]:
 
 def plan(ctx: Context) -> Plan:
     """See :class:`Plan`."""
+    if not _is_read(ctx):
+        return Plan(off="no training of this configuration reads its labels")
     if ctx.recipe.align.get("run"):
         train = DUMP / ctx.recipe.data.train
         return Plan(
@@ -29,8 +36,8 @@ def plan(ctx: Context) -> Plan:
             settings=ctx.recipe.align,
             disk_mb=50,
         )
-    _options(ctx)  # a wrong key is told before time is spent
-    needs = [DUMP / s / file for s in sets(ctx) for file in ("wav.scp", "text", "utt2num_samples")]
+    o = _options(ctx)  # a wrong key is told before time is spent
+    needs = [DUMP / s / file for s in sets(ctx) for file in ("wav.scp", o.text, "utt2num_samples")]
     made = [DUMP / s / "align" / "targets.scp" for s in sets(ctx)]
     given = ctx.recipe.align.get("alignments") or {}
     if given:
@@ -65,6 +72,24 @@ def run(ctx: Context, plan: Plan) -> None:
 
     with make_executor(ctx.options) as executor:
         align_sets(DUMP, train, others, _options(ctx), executor.map, say, original)
+
+
+def _is_read(ctx: Context) -> bool:
+    """Tell whether the labels have a reader; recipes without any align for another purpose."""
+    phases = [dataclasses.replace(ctx, stage=find(p)) for p in PHASES if getattr(ctx.recipe, p)]
+    if not any(_labels(getattr(c.recipe, c.stage.name).streams) for c in phases):
+        return True
+    for own in phases:
+        try:
+            if not train.why_off(own) and _labels(train.read_streams(own)):
+                return True
+        except EspnetExtError:  # the phase itself tells what is wrong with it
+            return True
+    return False
+
+
+def _labels(streams: list[Stream]) -> bool:
+    return any(Path(s.file).parts[0] == FOLDER for s in streams)
 
 
 def _options(ctx: Context) -> AlignOptions:

@@ -7,19 +7,24 @@ import os
 import shlex
 from pathlib import Path
 
-import yaml
-
 from espnet_ext.data.streams import AUDIO, find_stream
 from espnet_ext.data.tables import iter_table
 from espnet_ext.errors import UsageError
 from espnet_ext.files import atomic_path, sha256_json, write_json
-from espnet_ext.plugin import complete_config, config_check, further_needs, phase_off
+from espnet_ext.plugin import (
+    complete_config,
+    config_check,
+    further_needs,
+    phase_off,
+    unread_streams,
+)
 from espnet_ext.recipe import records
 from espnet_ext.recipe.console import say
 from espnet_ext.recipe.environment import git_state
 from espnet_ext.recipe.schema import Phase, Stream
 from espnet_ext.recipe.stages import PHASES, Context, Plan, find
 from espnet_ext.recipe.steps import launch, lengths
+from espnet_ext.recipe.steps.argv import option
 from espnet_ext.recipe.steps.format import DUMP
 from espnet_ext.recipe.steps.streams import loader
 from espnet_ext.recipe.steps.tokens import folder, token_options
@@ -30,12 +35,6 @@ from espnet_ext.yamlfile import read_section
 EXTENDABLE = {
     "max_epoch", "patience", "log_interval", "num_workers", "keep_nbest_models", "num_att_plot",
     "use_matplotlib", "use_tensorboard", "max_cache_size", "valid_max_cache_size",
-}  # fmt: skip
-# Options of ESPnet's parser that are given once per value; any other list follows its option.
-REPEATED = {
-    "fold_length", "train_shape_file", "valid_shape_file", "train_data_path_and_name_and_type",
-    "valid_data_path_and_name_and_type", "stream_data_path_and_name_and_type",
-    "stream_shape_file", "stream_batch_size", "stream_batch_bins",
 }  # fmt: skip
 
 
@@ -81,6 +80,13 @@ def why_off(ctx: Context) -> str:
     return phase_off(task)(task, training_config(ctx))
 
 
+def read_streams(ctx: Context) -> list[Stream]:
+    """Return the streams that the current phase reads with this configuration."""
+    phase = phase_of(ctx)
+    unread = unread_streams(phase.task)(phase.task, training_config(ctx))
+    return [s for s in phase.streams if s.name not in unread]
+
+
 def training_config(ctx: Context) -> dict:
     """Return the phase's YAML file with ``args`` and the seed over it."""
     phase = phase_of(ctx)
@@ -109,7 +115,11 @@ def plan(ctx: Context) -> Plan:
     config_check(phase.task)(config)
     if why := why_off(ctx):
         return Plan(off=why)
-    needs = [Path(phase.config), *map(Path, phase.needs), *further_needs(phase.task)(config)]
+    needs = [
+        Path(phase.config),
+        *map(Path, phase.needs),
+        *further_needs(phase.task)(phase.task, config),
+    ]
     config = complete_config(phase.task)(config)
     for name, streams in _sources(ctx):
         needs += [DUMP / name / s.file for s in streams]
@@ -165,7 +175,7 @@ def _stock_program(phase: Phase) -> list[str]:
 
 def _sources(ctx: Context) -> list[tuple[str, list[Stream]]]:
     phase = phase_of(ctx)
-    main = [(name, phase.streams) for name in _train_valid(ctx)]
+    main = [(name, read_streams(ctx)) for name in _train_valid(ctx)]
     return main + [(e.set, e.streams) for e in phase.extra_data.values()]
 
 
@@ -184,35 +194,15 @@ def _base_argv(ctx: Context) -> list[str]:
     argv = ["--config", phase.config, *token_options(ctx)]
     given = _merged(ctx.recipe.args, phase.args)
     for key, value in {**given, "seed": ctx.recipe.seed}.items():
-        argv += _option(key, value)
+        argv += option(key, value)
     return argv
-
-
-def _option(key: str, value: object) -> list[str]:
-    """Write a value as ESPnet's parser wants it; a section becomes ``--key sub=value`` pairs."""
-    if isinstance(value, dict):
-        return [x for k, v in value.items() for x in (f"--{key}", f"{k}={_yaml(v)}")]
-    if isinstance(value, list):
-        words = [",".join(map(str, v)) if isinstance(v, list) else str(v) for v in value]
-        if key in REPEATED:
-            return [x for word in words for x in (f"--{key}", word)]
-        return [f"--{key}", *words]
-    if isinstance(value, bool):
-        value = str(value).lower()
-    return [f"--{key}", "null" if value is None else str(value)]
-
-
-def _yaml(value: object) -> str:
-    """One line of YAML; JSON's 1e-05 would be text to ESPnet."""
-    text = yaml.safe_dump(value, default_flow_style=True, width=float("inf"), sort_keys=False)
-    return text.removesuffix("...\n").strip()
 
 
 def _data_argv(ctx: Context, stats: Path | None) -> list[str]:
     """Options of the data streams; with ``stats``, also of their shape files."""
     phase, argv = phase_of(ctx), []
     for part, name in zip(("train", "valid"), _train_valid(ctx), strict=True):
-        for s in phase.streams:
+        for s in read_streams(ctx):
             path = DUMP / name / s.file
             argv += [f"--{part}_data_path_and_name_and_type", f"{path},{s.name},{loader(s.type)}"]
             if stats and s.batch:
