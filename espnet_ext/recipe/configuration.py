@@ -23,6 +23,7 @@ from espnet_ext.recipe.schema import Phase, Recipe, Tokens
 from espnet_ext.recipe.stages import PHASES, Context, Plan, Stage
 from espnet_ext.recipe.steps import tokens_given, train
 from espnet_ext.recipe.steps.prepare import sets
+from espnet_ext.recipe.steps.tokens import tokens_of
 from espnet_ext.scoring.settings import read_settings
 
 Check = tuple[str, EspnetExtError | None]
@@ -139,7 +140,7 @@ def _check_audio_of(ctx: Context, plan: Plan) -> None:
     if features is not None and fmax is not None and fmax > form.fs / 2:
         what = f"audio of {form.fs} Hz has nothing above {form.fs / 2:g} Hz, and fmax is {fmax}"
         raise UsageError(what, _where(ctx, "frontend_conf.fmax"), "leave fmax out")
-    if encoder is None or not ctx.recipe.tokens:
+    if encoder is None or tokens_of(ctx) is None:
         return
     usual = usual_encoder(form.fs, form.ctc_stride)
     if encoder.shift_s > usual.shift_s + 1e-9:
@@ -186,7 +187,7 @@ def _check_phase(ctx: Context, plan: Plan, built: dict[str, dict]) -> None:
             find_stream(stream.type)
     stock = {"speech", "text"} <= names and set(task.required_data_names()) == {"speech", "text"}
     try:
-        made = trial.build(task, args, _vocabulary(ctx.recipe.tokens), phase.model, stock)
+        made = trial.build(task, args, _vocabulary(tokens_of(ctx)), phase.model, stock)
         if made.shapes:
             _check_init(args, made.shapes, made.tokens, built)
     except EspnetExtError as e:

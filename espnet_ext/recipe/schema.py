@@ -178,6 +178,9 @@ class Phase:
     needs: Annotated[list[str], "Further files that the training reads"] = field(
         default_factory=list
     )
+    tokens: Annotated[
+        Tokens | None, "Token list of this phase, made of its training set; default: the recipe's"
+    ] = None
     model: Annotated[
         str, "Checkpoint that the next phase and decoding take",
         Limits(pattern=r"[A-Za-z0-9_.-]+\.pth"),

@@ -157,3 +157,43 @@ def test_bpe_does_not_find_tags(folder):
     with pytest.raises(UsageError, match="BPE"):
         folder.recipe(tokens={"type": "bpe", "tagged": True}, format={})
         tokens.plan(folder.context("tokens"))
+
+
+PHASE = {"config": "conf/x.yaml"}
+
+
+def test_a_phase_may_have_a_token_list_of_its_own_training_set(corpus):
+    corpus.write("dump/st_train/text", "b1 città\n")
+    own = {**PHASE, "train": "st_train", "tokens": {"type": "char"}}
+    corpus.recipe(tokens={"type": "char"}, format={}, midtrain=own, finetune=PHASE)
+    tokens.run(corpus.context("tokens"), tokens.plan(corpus.context("tokens")))
+    lists = {}
+    for phase in ("midtrain", "finetune"):
+        option = tokens.token_options(corpus.context(phase))
+        path = corpus.path / option[option.index("--token_list") + 1]
+        lists[phase] = path.read_text(encoding="utf-8").splitlines()
+    assert set(lists["midtrain"][2:-1]) == set("città")
+    assert set(lists["finetune"][2:-1]) == {*"".join(TEXT.values()), "<space>"} - {" "}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "where"),
+    [
+        ({"tokens": {"also": True}}, r"midtrain\.tokens\.also"),
+        ({"tokens": {}, "streams": [{"name": "speech", "file": "wav.scp", "type": "sound"}]},
+         r"midtrain\.tokens"),
+    ],
+)  # fmt: skip
+def test_a_list_of_a_phase_that_cannot_be_made_is_refused(corpus, wrong, where):
+    corpus.recipe(tokens={"type": "char"}, format={}, midtrain={**PHASE, **wrong})
+    with pytest.raises(UsageError, match=where):
+        tokens.plan(corpus.context("tokens"))
+
+
+def test_without_the_recipes_list_no_stage_makes_that_of_a_phase(corpus):
+    from espnet_ext.recipe.steps import train
+
+    corpus.write("conf/x.yaml", "{}")
+    corpus.recipe(format={}, midtrain={**PHASE, "tokens": {"type": "char"}})
+    with pytest.raises(UsageError, match="no stage makes this token list"):
+        train.plan(corpus.context("midtrain"))

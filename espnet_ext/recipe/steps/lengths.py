@@ -15,7 +15,7 @@ from espnet_ext.recipe.console import say
 from espnet_ext.recipe.schema import Phase
 from espnet_ext.recipe.stages import Context
 from espnet_ext.recipe.steps.format import DUMP
-from espnet_ext.recipe.steps.tokens import folder, splitter, token_options
+from espnet_ext.recipe.steps.tokens import folder, splitter, token_options, tokens_of
 
 LIST = "infeasible.tsv"  # utterance, encoder frames, frames needed
 SHOWN = 3  # utterances named in a message
@@ -103,7 +103,7 @@ def leave_out(ctx: Context, stats: Path, text: Path, encoder: Encoder) -> int:
     """
     few = {utt: frames for utt, frames, tokens in _shapes(stats, encoder)
            if 2 * tokens - 1 > frames}  # fmt: skip
-    split, lost = splitter(ctx.recipe.tokens, folder(ctx)), {}
+    split, lost = splitter(tokens_of(ctx), folder(ctx)), {}
     for utt, sentence in iter_table(text) if few else ():
         if utt in few:
             tokens = split(sentence)

@@ -4,6 +4,7 @@
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from espnet_ext.data.transcripts import tidy
 from espnet_ext.errors import DataError, UsageError, nearest
 from espnet_ext.files import atomic_dir, write_text
 from espnet_ext.recipe.console import say
-from espnet_ext.recipe.schema import Tokens
+from espnet_ext.recipe.schema import PHASES, Tokens
 from espnet_ext.recipe.stages import Context, Plan
 from espnet_ext.recipe.steps import tokens_given
 from espnet_ext.recipe.steps.format import DUMP
@@ -22,58 +23,125 @@ FIRST, LAST = ("<blank>", "<unk>"), "<sos/eos>"  # ESPnet's own
 TYPES = ("bpe", "char", "word")
 
 
+def tokens_of(ctx: Context) -> Tokens | None:
+    """Return the token list of the current phase; in other stages that of the recipe."""
+    phase = ctx.stage.name if ctx.stage is not None else ""
+    own = getattr(ctx.recipe, phase).tokens if phase in PHASES else None
+    return own or ctx.recipe.tokens
+
+
 def folder(ctx: Context) -> Path:
-    """Return the folder of the token list."""
-    t = ctx.recipe.tokens
+    """Return the folder of the token list of the current phase, else of the recipe."""
+    phase = ctx.stage.name if ctx.stage is not None else ""
+    own = phase in PHASES and getattr(ctx.recipe, phase).tokens is not None
+    return _folder(tokens_of(ctx), phase if own else "")
+
+
+def _folder(t: Tokens, phase: str) -> Path:
     if t.file:
         return DUMP / tokens_given.folder_name(t)
-    return DUMP / ("tokens_" + t.type + (str(t.size) if t.type == "bpe" else ""))
+    of_phase = f"{phase}_" if phase else ""
+    return DUMP / (f"tokens_{of_phase}{t.type}" + (str(t.size) if t.type == "bpe" else ""))
 
 
 def token_options(ctx: Context) -> list[str]:
     """Return ESPnet's training options that name the token list; empty without one."""
-    if ctx.recipe.tokens is None or ctx.recipe.tokens.code:
+    t = tokens_of(ctx)
+    if t is None or t.code:
         return []
-    options = ["--token_type", ctx.recipe.tokens.type]
-    options += ["--token_list", str(folder(ctx) / "tokens.txt")]
-    if ctx.recipe.tokens.type == "bpe":
-        options += ["--bpemodel", str(folder(ctx) / "bpe.model")]
-    elif ctx.recipe.tokens.symbols or ctx.recipe.tokens.tagged:
-        options += ["--non_linguistic_symbols", str(folder(ctx) / "symbols.txt")]
+    out = folder(ctx)
+    options = ["--token_type", t.type, "--token_list", str(out / "tokens.txt")]
+    if t.type == "bpe":
+        options += ["--bpemodel", str(out / "bpe.model")]
+    elif t.symbols or t.tagged:
+        options += ["--non_linguistic_symbols", str(out / "symbols.txt")]
     return options
+
+
+@dataclass(frozen=True)
+class _List:
+    """A list that the stage makes: the recipe's, or a phase's own."""
+
+    section: Tokens
+    where: str  # key of recipe.yaml
+    folder: Path
+    texts: list[Path]  # to learn from; a given list is checked against them
+
+
+def _lists(ctx: Context) -> list[_List]:
+    """Return the recipe's list and those of the phases.
+
+    Raises:
+        UsageError: A phase's list asks for what only the recipe's can do.
+    """
+    t, data = ctx.recipe.tokens, ctx.recipe.data
+    also = [DUMP / name / "text" for name in data.also] if t.also else []
+    lists = [_List(t, "tokens", _folder(t, ""), [DUMP / data.train / "text", *also])]
+    for name in PHASES:
+        phase = getattr(ctx.recipe, name)
+        if phase is None or phase.tokens is None:
+            continue
+        where, own = f"{name}.tokens", phase.tokens
+        if own.also or own.code:
+            key = "also" if own.also else "code"
+            how = f"leave it out: the list is made of the texts of {name}.train"
+            raise UsageError("only the recipe's token list can have this", f"{where}.{key}", how)
+        texts = [DUMP / (phase.train or data.train) / s.file for s in phase.streams
+                 if s.type == "text"]  # fmt: skip
+        if not texts:
+            what = f"the phase has no stream of text, and {where} would have nothing to learn from"
+            raise UsageError(what, where, f"{name}.streams, or leave {where} out")
+        lists.append(_List(own, where, _folder(own, name), texts))
+    return [_with_further_text(one) for one in lists]
+
+
+def _with_further_text(one: _List) -> _List:
+    further = [Path(one.section.text)] if one.section.text else []
+    return replace(one, texts=[*one.texts, *further])
 
 
 def plan(ctx: Context) -> Plan:
     """See :class:`Plan`."""
-    t, out = ctx.recipe.tokens, folder(ctx)
-    if t.type not in TYPES:
-        raise UsageError(f"tokens.type cannot be '{t.type}'", None, nearest(t.type, TYPES))
-    if t.tagged and t.type == "bpe":
-        how = "tokens.type: char, or name the tags in tokens.symbols"
-        raise UsageError("BPE does not find tags by itself", "tokens.tagged", how)
-    train = DUMP / ctx.recipe.data.train
-    also = [DUMP / name for name in ctx.recipe.data.also] if t.also else []
-    texts = [d / "text" for d in (train, *also)] + ([Path(t.text)] if t.text else [])
-    if t.file:
-        tokens_given.read_list(t)  # what is wrong with it is told before time is spent
-        texts += tokens_given.files(t)
-    stock = []
-    if t.type != "bpe" and not (
-        t.symbols or t.text or t.file or t.tagged or t.also
-    ):  # ESPnet has no program for these
-        stock = [
-            "python -m espnet2.bin.tokenize_text --token_type "
-            f"{t.type} --field 2- --input {train}/text --output {out}/tokens.txt "
-            "--write_vocabulary true --add_symbol '<blank>:0' --add_symbol '<unk>:1' "
-            "--add_symbol '<sos/eos>:-1'"
-        ]
+    lists = _lists(ctx)
+    needs, stock = [], []
+    for one in lists:
+        _check(one)
+        needs += one.texts
+        if one.section.file:
+            tokens_given.read_list(
+                one.section
+            )  # what is wrong with it is told before time is spent
+            needs += tokens_given.files(one.section)
+        stock += _stock(one)
+    phases = {one.where: _settings(one.section) for one in lists[1:]}
     return Plan(
-        needs=texts,
-        makes=[out / "tokens.txt"],
-        settings=_settings(t),
+        needs=[*dict.fromkeys(needs)],
+        makes=[one.folder / "tokens.txt" for one in lists],
+        settings={**_settings(lists[0].section), **({"phases": phases} if phases else {})},
         disk_mb=1,
         stock=stock,
     )
+
+
+def _check(one: _List) -> None:
+    t = one.section
+    if t.type not in TYPES:
+        raise UsageError(f"{one.where}.type cannot be '{t.type}'", None, nearest(t.type, TYPES))
+    if t.tagged and t.type == "bpe":
+        how = f"{one.where}.type: char, or name the tags in {one.where}.symbols"
+        raise UsageError("BPE does not find tags by itself", f"{one.where}.tagged", how)
+
+
+def _stock(one: _List) -> list[str]:
+    t = one.section
+    if t.type == "bpe" or t.symbols or t.text or t.file or t.tagged or t.also:
+        return []  # ESPnet has no program for these
+    return [
+        "python -m espnet2.bin.tokenize_text --token_type "
+        f"{t.type} --field 2- --input {one.texts[0]} --output {one.folder}/tokens.txt "
+        "--write_vocabulary true --add_symbol '<blank>:0' --add_symbol '<unk>:1' "
+        "--add_symbol '<sos/eos>:-1'"
+    ]
 
 
 def _settings(t: Tokens) -> dict:
@@ -83,30 +151,33 @@ def _settings(t: Tokens) -> dict:
 
 
 def run(ctx: Context, plan: Plan) -> None:
-    """Write ``tokens.txt`` (and ``bpe.model``)."""
-    out = folder(ctx)
-    if ctx.recipe.tokens.file:
-        _take_given(ctx, plan)
-        return
-    with atomic_dir(out) as tmp:
-        if ctx.recipe.tokens.type == "bpe":
-            tokens = _train_bpe(ctx, tmp, plan.needs)
+    """Write ``tokens.txt`` (and ``bpe.model``) of each list."""
+    for one in _lists(ctx):
+        if one.section.file:
+            _take_given(one)
         else:
-            symbols = _symbols(ctx.recipe.tokens, plan.needs)
+            _make(one)
+
+
+def _make(one: _List) -> None:
+    with atomic_dir(one.folder) as tmp:
+        if one.section.type == "bpe":
+            tokens = _train_bpe(one, tmp)
+        else:
+            symbols = _symbols(one.section, one.texts)
             write_text(tmp / "symbols.txt", "".join(f"{s}\n" for s in symbols))
-            tokens = _count(ctx, tmp, symbols, _sentences(plan.needs))
+            tokens = _count(one, tmp, symbols)
         lines = [*FIRST, *tokens, LAST]
         write_text(tmp / "tokens.txt", "".join(f"{t}\n" for t in lines))
-    say(f"  {len(lines)} tokens in {out}/tokens.txt")
+    say(f"  {len(lines)} tokens in {one.folder}/tokens.txt")
 
 
-def _take_given(ctx: Context, plan: Plan) -> None:
-    t = ctx.recipe.tokens
-    with atomic_dir(folder(ctx)) as tmp:
+def _take_given(one: _List) -> None:
+    t = one.section
+    with atomic_dir(one.folder) as tmp:
         tokens = tokens_given.copy(t, tmp)
-        texts = [p for p in plan.needs if p not in tokens_given.files(t)]
-        tokens_given.check_texts(t, tokens, _sentences(texts), splitter(t, tmp, str))
-    say(f"  {len(tokens)} tokens of {t.file} in {folder(ctx)}/tokens.txt")
+        tokens_given.check_texts(t, tokens, _sentences(one.texts), splitter(t, tmp, str))
+    say(f"  {len(tokens)} tokens of {t.file} in {one.folder}/tokens.txt")
 
 
 def _sentences(paths: Iterable[Path]) -> Iterator[str]:
@@ -114,13 +185,13 @@ def _sentences(paths: Iterable[Path]) -> Iterator[str]:
     return (text for path in paths for _, value in iter_table(path) if (text := tidy(value)))
 
 
-def _train_bpe(ctx: Context, out: Path, paths: list[Path]) -> list[str]:
+def _train_bpe(one: _List, out: Path) -> list[str]:
     import sentencepiece as spm
 
-    t, characters = ctx.recipe.tokens, Counter()
+    t, characters = one.section, Counter()
 
     def counted() -> Iterator[str]:
-        for sentence in _sentences(paths):
+        for sentence in _sentences(one.texts):
             characters.update(set(sentence))
             characters[""] += 1
             yield sentence
@@ -144,7 +215,7 @@ def _train_bpe(ctx: Context, out: Path, paths: list[Path]) -> list[str]:
     except RuntimeError as e:
         raise UsageError(
             f"sentencepiece cannot make {t.size} pieces from {characters['']} lines: {e}",
-            "tokens.size",
+            f"{one.where}.size",
             "choose another size (at least the number of different characters)",
         ) from None
     model = spm.SentencePieceProcessor(model_file=str(out / "bpe.model"))
@@ -177,12 +248,12 @@ def _symbols(t: Tokens, texts: Iterable[Path]) -> list[str]:
     return [*t.symbols, *(s for s in found if s not in t.symbols)]
 
 
-def _count(ctx: Context, out: Path, symbols: list[str], sentences: Iterable[str]) -> list[str]:
+def _count(one: _List, out: Path, symbols: list[str]) -> list[str]:
     """Return characters or words by falling frequency, ties as they come (as ESPnet does)."""
-    split = splitter(ctx.recipe.tokens, out)
-    counts = Counter(token for sentence in sentences for token in split(sentence))
+    split = splitter(one.section, out)
+    counts = Counter(token for sentence in _sentences(one.texts) for token in split(sentence))
     if not counts:
-        raise DataError("the training text is empty", DUMP / ctx.recipe.data.train / "text")
+        raise DataError("the training text is empty", one.texts[0])
     ordered = [w for w, _ in counts.most_common()]
     known = {*symbols, *FIRST, LAST}
     return [*symbols, *(w for w in ordered if w not in known)]

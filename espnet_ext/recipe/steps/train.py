@@ -27,7 +27,7 @@ from espnet_ext.recipe.steps import launch, lengths
 from espnet_ext.recipe.steps.argv import option
 from espnet_ext.recipe.steps.format import DUMP
 from espnet_ext.recipe.steps.streams import loader
-from espnet_ext.recipe.steps.tokens import folder, token_options
+from espnet_ext.recipe.steps.tokens import folder, token_options, tokens_of
 from espnet_ext.scoring.spent import budget_line
 from espnet_ext.yamlfile import read_section
 
@@ -123,7 +123,10 @@ def plan(ctx: Context) -> Plan:
     config = complete_config(phase.task)(config)
     for name, streams in _sources(ctx):
         needs += [DUMP / name / s.file for s in streams]
-    if ctx.recipe.tokens is not None and not ctx.recipe.tokens.code:
+    if phase.tokens is not None and (ctx.recipe.tokens is None or ctx.recipe.tokens.code):
+        how = "a section 'tokens' without code: it switches stage 4 on"
+        raise UsageError("no stage makes this token list", f"{ctx.stage.name}.tokens", how)
+    if (tokens := tokens_of(ctx)) is not None and not tokens.code:
         needs += [folder(ctx) / "tokens.txt"]
     needs += [Path(text.split(":")[0]) for text in init_params(ctx)]
     program, ngpu = ["python", "-m", *_stock_program(phase)], str(launch.gpus(ctx.options))
