@@ -13,6 +13,10 @@ from test_slu_manifest_local import HEADER, ROWS
 
 from espnet_ext.data.check import check_dir
 from espnet_ext.dual_task.options import check, resolve
+from espnet_ext.recipe import stages
+from espnet_ext.recipe.config import load
+from espnet_ext.recipe.options import Options
+from espnet_ext.recipe.stages import Context, find
 
 ROOT = Path(__file__).resolve().parents[2]
 CORPORA = ("media", "portmedia", "taric_slu", "manifest")
@@ -70,6 +74,21 @@ def test_each_configuration_has_what_its_phase_needs(name):
         assert "encoder" in config or config["dual_task"]["speech_encoder"] == "dump/speech_encoder"
 
 
+@pytest.mark.parametrize("name", CORPORA)
+def test_labels_are_made_where_a_small_encoder_learns_them(name, monkeypatch):
+    monkeypatch.chdir(ROOT / f"egs2/{name}/dual_task1")
+    small, large = (("pretrain", "xlsr_pretrain") if name == "manifest"
+                    else ("pretrain_cpu", "pretrain"))  # fmt: skip
+    recipe = load(Path("recipe.yaml"))
+    assert recipe.align["text"] == "plain"  # never the tags
+    for file, learnt in ((small, True), (large, False)):
+        recipe.pretrain.config = f"conf/{file}.yaml"
+        plans = {s: stages.plan(Context(recipe, Options()), find(s)) for s in ("align", "pretrain")}
+        assert bool(plans["align"].off) != learnt and not plans["pretrain"].off
+        label = Path("dump/train/align/target_phones.scp")
+        assert (label in plans["pretrain"].needs) == learnt
+
+
 def test_the_papers_system_is_the_same_on_every_corpus():
     """Its values, with their provenance, stand in section 4 of the dossier."""
     systems = {name: {role: config for role, _, config in phases(name)
@@ -94,6 +113,6 @@ def test_a_small_model_can_start_from_the_encoder_of_the_synthetic_recipe():
     keys = ("frontend", "frontend_conf", "normalize", "encoder", "encoder_conf")
     trained = yaml.safe_load((ROOT / "egs2/synth/dual_task1/conf/pretrain.yaml").read_text())
     small = [config for name in CORPORA for _, path, config in phases(name) if "encoder" in config]
-    assert len(small) == 6
+    assert len(small) == 9
     for config in small:
         assert [config[key] for key in keys] == [trained[key] for key in keys]
