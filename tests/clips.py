@@ -10,8 +10,8 @@ STEP = 3  # of brightness from one frame to the next
 
 
 def brightness(number: int) -> int:
-    """Return the grey of a frame."""
-    return 10 + STEP * number
+    """Return the grey of a frame; from number 75 on, that of an earlier one."""
+    return 10 + STEP * (number % 75)
 
 
 def numbers(frames: np.ndarray) -> list[int]:
@@ -97,6 +97,6 @@ def write_array(path: Path, frames: int = 75, size: tuple[int, int] = (32, 24)) 
     """Write such frames as an array ``(T, H, W, 3)``."""
     width, height = size
     array = np.empty((frames, height, width, 3), np.uint8)
-    array[:] = np.array([brightness(i) % 256 for i in range(frames)], np.uint8)[:, None, None, None]
+    array[:] = np.array([brightness(i) for i in range(frames)], np.uint8)[:, None, None, None]
     np.save(path, array)
     return path

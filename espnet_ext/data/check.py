@@ -6,6 +6,7 @@ finding, at most 0.5 s beyond is clipped by a fix; audio under 0.1 s gives a war
 with the number of utterances, by some 1 kB each: ids and places of lines, never text or audio.
 """
 
+import contextlib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -14,7 +15,8 @@ from espnet_ext.data import rows
 from espnet_ext.data.check_audio import MODES, SHORTEST_S, AudioCheck
 from espnet_ext.data.findings import Finding, Findings, report
 from espnet_ext.data.streams import AUDIO, USUAL, find_stream
-from espnet_ext.errors import UsageError
+from espnet_ext.data.streams.base import apart
+from espnet_ext.errors import DataError, UsageError
 
 __all__ = ["CLIP_S", "Finding", "check_dir", "clipped_end", "report"]
 
@@ -87,6 +89,7 @@ class _Check:
         self.ids = rows.Ids(set(), {})
         self.rebuild = False
         self.durations: dict[str, float] = {}
+        self.beside: dict[tuple[str, str], float] = {}  # seconds by file and utterance
 
     def add(self, level, name, line, utt, what, how, fixable=False) -> None:
         self.out.add(Finding(level, str(self.dir / name), line, utt, what, how, fixable))
@@ -112,6 +115,7 @@ class _Check:
         audio.run(self.tables[AUDIO], self.tables["segments"] is not None)
         self.durations = audio.durations
         self.segments()
+        self.lengths()
         return self.out.result(str(self.dir))
 
     def load(self, name: str) -> rows.Table | None:
@@ -244,11 +248,27 @@ class _Check:
                 self.add(level, name, row.line, row.key, what, how)
             else:
                 self.remarked.setdefault((name, what), [row.line, row.key, how, 0])[3] += 1
+        with contextlib.suppress(DataError):  # told by its check
+            seconds = self.streams[name].duration_s(row.value) if full else None
+            if seconds is not None:
+                self.beside[name, row.key] = seconds
 
     def stream_remarks(self) -> None:
         for (name, what), (line, key, how, count) in self.remarked.items():
             more = f" (and {count - 1} more lines)" if count > 1 else ""
             self.add("warning", name, line, key, what + more, how)
+
+    def lengths(self) -> None:
+        """Compare what runs beside the audio with it."""
+        table = self.tables["segments"]
+        for (name, utt), seconds in self.beside.items():
+            audio_s = self.durations.get(utt)
+            if table is not None:
+                segment = rows.parse_segment(str(table.values.get(utt, "")))
+                audio_s = segment and segment[2] - segment[1]
+            if audio_s is not None and (detail := apart(seconds, audio_s)):
+                what, how = f"does not fit its audio: {detail}", "correct it, or leave it out"
+                self.add("error", name, self.lines(name)[utt], utt, what, how)
 
     def segments(self) -> None:
         table = self.tables["segments"]

@@ -6,8 +6,8 @@
 --fix               repair what is safe; the originals are kept in .backup-<n>
 --full              read all audio; default: up to 8 hours of it
 --channel N         channel of the audio that will be used, from 0; default: the average of all
---stream FILE=TYPE  a further stream, e.g. video.scp=package.module:Video; in a recipe's folder
-                    those of recipe.yaml are known
+--stream FILE=TYPE  a further stream, e.g. lips.scp=video; video.scp is known, and in a recipe's
+                    folder so are the streams of recipe.yaml
 --allow-pipes       accept commands in wav.scp
 """
 
@@ -20,6 +20,7 @@ from espnet_ext.data.overlap import overlaps
 from espnet_ext.data.streams import USUAL
 from espnet_ext.errors import UsageError
 
+OFTEN = {"video.scp": "video"}  # checked where it is, without being asked for
 _VALUES = ("--data", "--channel", "--stream")
 _FLAGS = ("--fix", "--full", "--allow-pipes")
 
@@ -52,7 +53,8 @@ def main(argv: list[str], known: Callable[[Path], Mapping[str, str]] | None = No
     for folder in folders:
         if len(folders) > 1:
             print(f"{folder}:")
-        own = {**((known and known(folder)) or USUAL), **streams}
+        often = {file: kind for file, kind in OFTEN.items() if (folder / file).exists()}
+        own = {**often, **((known and known(folder)) or USUAL), **streams}
         bad |= _one(folder, own, channel, flags)
     if len(folders) > 1:
         for line in overlaps({str(folder): folder for folder in folders}):

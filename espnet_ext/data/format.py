@@ -20,7 +20,7 @@ from pathlib import Path
 from espnet_ext.data import rows
 from espnet_ext.data.format_job import copy_id, ctc_units
 from espnet_ext.data.format_options import FormatOptions, FormatReport
-from espnet_ext.data.format_streams import check_speeds, format_streams
+from espnet_ext.data.format_streams import Formatted, check_speeds, format_streams, misfits
 from espnet_ext.data.format_write import forget, write_joined, write_result
 from espnet_ext.data.join import format_item, join_short
 from espnet_ext.data.journal import JOURNAL, Journal
@@ -73,14 +73,14 @@ def format_dir(
     _check_join(src, tables, options, join_s)
     wav_dir = _open(src, dst)
     changed = format_streams(tables, streams, dst / STREAM_FILES, options.fs, n_jobs_map)
-    report, items = _plan(src, tables, options, streams, *changed)
+    report, items = _plan(src, tables, options, streams, changed)
     items = [{**item, "wav_dir": str(wav_dir), "allow_pipes": allow_pipes} for item in items]
     if join_s:
         who = tables.setdefault("utt2spk", {})
         items = join_short(items, who, join_s, options.max_s, n_jobs_map)
     results = Journal(wav_dir / JOURNAL)
-    kept, parts = _work(results.run(format_item, items, n_jobs_map), report, options, progress)
-    report.reused = results.reused
+    written, parts = _work(results.run(format_item, items, n_jobs_map), report, options, progress)
+    kept, report.reused = _fitting(written, changed, options, report), results.reused
     if join_s:
         write_joined(dst, parts, names, report)
     write_result(dst, kept, tables, names, options, report)
@@ -111,6 +111,20 @@ def _work(
     for listed in (report.dropped, report.notes):
         listed.sort(key=lambda row: rows.key_bytes(row[0]))
     return kept, parts
+
+
+def _fitting(
+    kept: list[tuple], changed: Formatted, options: FormatOptions, report: FormatReport
+) -> list[tuple]:
+    """Return the rows without those whose audio something beside it does not fit."""
+    lost = misfits(kept, changed, options.fs)
+    if not lost:
+        return kept
+    report.dropped += [(copy, *why) for copy, why in lost.items()]
+    report.dropped.sort(key=lambda row: rows.key_bytes(row[0]))
+    kept = [row for row in kept if row[0] not in lost]
+    report.written = len(kept)
+    return kept
 
 
 def _check_join(src: Path, tables: dict, options: FormatOptions, join_s: float) -> None:
@@ -188,10 +202,10 @@ def _plan(
     tables: dict,
     options: FormatOptions,
     streams: Mapping[str, str],
-    unusable: dict,
-    notes: list,
+    changed: Formatted,
 ) -> tuple[FormatReport, list[dict]]:
-    report, items, plain = FormatReport(0, notes=notes), {}, json.loads(json.dumps(asdict(options)))
+    report, items = FormatReport(0, notes=changed.notes), {}
+    plain = json.loads(json.dumps(asdict(options)))
     further = [n for n in streams if n not in ("text", AUDIO)]
     for utt, recording, times in _utterances(tables, src):
         report.read += 1
@@ -206,7 +220,7 @@ def _plan(
         elif lost := next((file for file in further if not tables[file].get(utt)), None):
             reason = (f"not in {lost}", "the stream has no line for it")
         else:
-            reason = unusable.get(utt)
+            reason = changed.unusable.get(utt)
         if reason:
             report.dropped += [(copy_id(utt, s), *reason) for s in options.speeds]
             continue

@@ -22,7 +22,6 @@ from espnet_ext.errors import DataError
 
 __all__ = ["Clip", "VideoFacts", "audio_of", "parse_value", "probe", "read_clip", "read_frames"]
 
-APART_S = 0.5  # by which sound and picture may differ in length
 LOST = 0.05  # share of the promised frames that may be missing at the end of a file
 
 

@@ -12,6 +12,7 @@ if TYPE_CHECKING:  # plans name types of streams, and importing numpy takes half
     import numpy as np
 
 Remark = tuple[str, str, str]  # level (error or warning), what, how to fix it
+APART_S = 0.5  # by which the audio and what runs beside it may differ in length
 
 
 class StreamType:
@@ -46,6 +47,14 @@ class StreamType:
         """Return the samples per second of a value where that must be ``format.fs``."""
         return None
 
+    def duration_s(self, value: str) -> float | None:
+        """Return the seconds of a value that must last as long as the audio; None: it need not.
+
+        Raises:
+            DataError: The value cannot be read.
+        """
+        return None
+
     def check(self, value: str, full: bool = True) -> Iterator[Remark]:
         """Yield what is wrong with a value; by default, whether it can be read and is not empty.
 
@@ -76,6 +85,13 @@ class StreamType:
             if level == "error":
                 raise DataError(what, utt, how)
         return value
+
+
+def apart(beside_s: float, audio_s: float) -> str | None:
+    """Say how long both are where what runs beside the audio does not fit it, else None."""
+    if abs(beside_s - audio_s) <= APART_S:
+        return None
+    return f"it lasts {beside_s:.2f} s, and the audio {audio_s:.2f} s"
 
 
 class FileStream(StreamType):

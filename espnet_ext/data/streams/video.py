@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from espnet_ext.data import video
-from espnet_ext.data.streams.base import Remark, StreamType
+from espnet_ext.data.streams.base import Remark, StreamType, apart
 from espnet_ext.errors import DataError
 
 
@@ -47,9 +47,8 @@ class Video(StreamType):
         if facts.variable:
             how = "nothing to do: frames are taken by time"
             yield "warning", "has frames at varying distances", how
-        apart = abs(facts.audio_s - facts.duration_s)
-        if facts.has_audio and apart > video.APART_S:
-            what = f"its sound and its picture differ by more than {video.APART_S} s in length"
+        if facts.has_audio and apart(facts.duration_s, facts.audio_s):
+            what = "its picture and its own sound differ in length"
             yield "warning", what, "check that the file is complete"
 
     def format(self, value: str, utt: str, folder: Path) -> str:
