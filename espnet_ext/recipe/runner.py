@@ -18,6 +18,7 @@ from espnet_ext.recipe import config, content, lock, options, processes, records
 from espnet_ext.recipe.console import say, stage_log
 from espnet_ext.recipe.schema import Recipe
 from espnet_ext.recipe.stages import Context, Plan, Stage
+from espnet_ext.text import source
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -117,6 +118,7 @@ def _run(ctx: Context, chosen: tuple[Stage, ...]) -> int:
         if all(off):
             raise UsageError("nothing to run in this range", off[0], "see --list")
         preflight.check(ctx, chosen)
+        source.remember({s.name: stages.plan(ctx, s).settings for s in chosen})
         start, ran = time.monotonic(), 0
         for stage in chosen:
             plan = stages.plan(ctx, stage)

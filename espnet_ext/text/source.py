@@ -3,18 +3,23 @@
 
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+
+from espnet_ext.files import write_json
+
+REMEMBERED = Path(".stages/encoders.json")  # {variable: value}, written before the first stage runs
 
 
 @dataclass(frozen=True)
 class Source:
-    """A variable that names a folder or a model of the hub, and where a run writes down its value.
+    """A variable that names a folder or a model of the hub, and the stage that depends on it.
 
     Attributes:
         variable: Of the environment.
-        record: Of the stage that used it: unset after a first run means the same as then.
-        key: Of the record's settings.
+        record: Of the stage; trees of before :data:`REMEMBERED` have the value only there.
+        key: Of the stage's settings, in its plan and in its record.
     """
 
     variable: str
@@ -45,17 +50,38 @@ def encoder_source(kind: Source = TEXT) -> str:
     return os.path.abspath(folder) if looks_like_path else given
 
 
-_read: dict[tuple[Path, str], str] = {}
+def remember(settings: Mapping[str, Mapping[str, object]]) -> None:
+    """Write down which encoders a run was told, before its first stage can be killed.
+
+    A stage that runs again removes its record first: without this a run that was killed then, or in
+    an earlier stage, would be followed by one with the recipe's own encoder.
+
+    Args:
+        settings: Of the plans of the stages that the run has, by the stage's name.
+    """
+    known = _known()
+    now = dict(known)
+    for kind in (TEXT, SENTENCE, SPEECH):
+        value = settings.get(kind.record.stem, {}).get(kind.key)
+        if isinstance(value, str):
+            now[kind.variable] = value
+    if now != known:
+        write_json(REMEMBERED, now)
+
+
+def _known() -> dict[str, str]:
+    try:
+        known = json.loads(REMEMBERED.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return known if isinstance(known, dict) else {}
 
 
 def _remembered(kind: Source) -> str:
-    """Return what the record says; a stage that runs again has removed it, but read it before."""
-    path = kind.record.absolute()
-    try:
-        known = json.loads(path.read_text(encoding="utf-8"))["settings"][kind.key]
-    except FileNotFoundError:
-        return _read.get((path, kind.key), "")
-    except (OSError, ValueError, KeyError, TypeError):
-        return ""
-    _read[path, kind.key] = known if isinstance(known, str) else ""
-    return _read[path, kind.key]
+    known = _known().get(kind.variable)
+    if known is None:
+        try:
+            known = json.loads(kind.record.read_text(encoding="utf-8"))["settings"][kind.key]
+        except (OSError, ValueError, KeyError, TypeError):
+            return ""
+    return known if isinstance(known, str) else ""
