@@ -61,8 +61,11 @@ def build(cls: Any, value: Any, path: str, where: str = "") -> Any:
         UsageError: An unknown key (the nearest is named), a missing one, or another type.
     """
     if typing.get_origin(cls) is typing.Annotated:
+        all_limits = [x for x in cls.__metadata__ if isinstance(x, Limits)]
+        if value is None and any("none" in limits.one_of for limits in all_limits):
+            value = "none"  # the command line reads this word as null
         built = build(cls.__origin__, value, path, where)
-        for limits in (x for x in cls.__metadata__ if isinstance(x, Limits)):
+        for limits in all_limits:
             problem = limits.problem(built)
             _expect(problem is None, str(problem), value, path, where)
         return built

@@ -145,7 +145,7 @@ def test_what_decoding_depends_on(recipe, tmp_path):
     ("section", "says"),
     [
         ({"args": {"befor": "none"}}, "did you mean 'before'"),
-        ({"args": {"before": "pretrain"}}, "before cannot be 'pretrain'"),
+        ({"args": {"before": "pretrain"}}, "before' must be one of auto, none"),
         ({"args": {"retrieval": "yes"}}, "retrieval"),
         ({"method": "beam"}, "greedy search"),
     ],

@@ -6,10 +6,13 @@ from pathlib import Path
 import pytest
 import yaml
 
+from espnet_ext.dual_task.stages.decode import DecodeArgs
 from espnet_ext.errors import UsageError
+from espnet_ext.ml_lmcl.stages.format import FormatArgs
 from espnet_ext.recipe import config
 from espnet_ext.recipe.schema import ExtraData, Recipe
 from espnet_ext.recipe.stages import PHASES
+from espnet_ext.settings import build
 
 ROOT = Path(__file__).resolve().parents[2]
 RECIPES = sorted(ROOT.glob("egs2/*/*/recipe.yaml"))
@@ -94,6 +97,21 @@ def test_no_recipe_and_no_text(folder):
     Path("recipe.yaml").write_bytes(b"title: \xff\n")
     with pytest.raises(UsageError, match="not valid YAML"):
         config.load(Path("recipe.yaml"))
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "cls"),
+    [
+        ("decode", "before", DecodeArgs),
+        ("format", "normalize", FormatArgs),
+        ("format", "wer_text", FormatArgs),
+    ],
+)
+def test_a_choice_may_be_called_none(folder, section, key, cls):
+    args = getattr(load(folder, "title: x", (f"{section}.args.{key}", "none")), section).args
+    assert getattr(build(cls, args, "recipe.yaml", f"{section}.args"), key) == "none"
+    with pytest.raises(UsageError, match=f"'{section}.args.{key}' must be one of .*none"):
+        build(cls, {key: "nine"}, "recipe.yaml", f"{section}.args")
 
 
 @pytest.mark.parametrize("name", ["../x", "", "a b", "..", ".x", "a/b", "-x", "a\n", "$(x)"])

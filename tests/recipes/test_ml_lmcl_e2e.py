@@ -189,7 +189,7 @@ def here(recipe_copy, tmp_path, env, monkeypatch, capsys):
     [
         (("--args.ml_lmcl.preset", "roberta"), "roberta_asr"),
         (("--args.ml_lmcl.beta", "-1"), "0 or more"),
-        (("--format.args.normalize", "upper"), "normalize cannot be 'upper'"),
+        (("--format.args.normalize", "upper"), "normalize' must be one of none, lower, words"),
         (("--tokens.args.hiden_size", "8"), "hidden_size"),
         (("--decode.code", "espnet_ext.ml_lmcl.stages.deco"), "decode.code"),
     ],

@@ -12,11 +12,11 @@ import dataclasses
 import json
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 from espnet_ext.data.tables import read_table, write_table
 from espnet_ext.dual_task.options import SECTION, resolve
-from espnet_ext.errors import DataError, UsageError, nearest
+from espnet_ext.errors import DataError, UsageError
 from espnet_ext.files import atomic_dir, sha256_file, write_json, write_text
 from espnet_ext.recipe.console import Progress, say
 from espnet_ext.recipe.stages import Context, Plan, find
@@ -25,7 +25,7 @@ from espnet_ext.recipe.steps.format import DUMP
 from espnet_ext.recipe.steps.prepare import DATA
 from espnet_ext.recipe.steps.streams import main_file
 from espnet_ext.recipe.steps.train import init_params, model_file, training_config
-from espnet_ext.settings import build
+from espnet_ext.settings import Limits, build
 
 if TYPE_CHECKING:
     import numpy as np
@@ -49,7 +49,7 @@ class DecodeArgs:
     """
 
     retrieval: bool = True
-    before: str = "auto"
+    before: Annotated[str, Limits(("auto", "none"))] = "auto"
     candidates: str = "data/candidates.tsv"
 
 
@@ -59,11 +59,7 @@ def decode_args(ctx: Context) -> DecodeArgs:
     Raises:
         UsageError: A key or value is not possible.
     """
-    args = build(DecodeArgs, ctx.recipe.decode.args, "recipe.yaml", "decode.args")
-    if args.before not in ("auto", "none"):
-        how = nearest(args.before, ("auto", "none"))
-        raise UsageError(f"before cannot be '{args.before}'", "decode.args.before", how)
-    return args
+    return build(DecodeArgs, ctx.recipe.decode.args, "recipe.yaml", "decode.args")
 
 
 def model_before(ctx: Context) -> Path | None:

@@ -11,16 +11,17 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Annotated
 
 from espnet_ext.data.tables import read_table, write_table
 from espnet_ext.data.transcripts import read_texts
-from espnet_ext.errors import DataError, UsageError, nearest
+from espnet_ext.errors import DataError, UsageError
 from espnet_ext.files import atomic_dir, write_text
 from espnet_ext.recipe.console import say
 from espnet_ext.recipe.stages import Context, Plan
 from espnet_ext.recipe.steps.format import DUMP
 from espnet_ext.recipe.steps.prepare import DATA, check_tables, sets
-from espnet_ext.settings import build
+from espnet_ext.settings import Limits, build
 from espnet_ext.text.normalize import MODES, normalize
 from espnet_ext.text.tokenizer import EMPTY
 
@@ -42,9 +43,9 @@ class FormatArgs:
     """
 
     heads: list[str] = field(default_factory=lambda: ["intent"])
-    normalize: str = "none"
-    unseen_labels: str = "error"
-    wer_text: str = "lower"
+    normalize: Annotated[str, Limits(MODES)] = "none"
+    unseen_labels: Annotated[str, Limits(("error", "wrong"))] = "error"
+    wer_text: Annotated[str, Limits(MODES)] = "lower"
 
 
 def format_args(ctx: Context) -> FormatArgs:
@@ -54,13 +55,6 @@ def format_args(ctx: Context) -> FormatArgs:
         UsageError: A key or value is not possible.
     """
     args = build(FormatArgs, ctx.recipe.format.args, "recipe.yaml", "format.args")
-    for key, allowed in (
-        ("normalize", MODES), ("wer_text", MODES), ("unseen_labels", ("error", "wrong")),
-    ):  # fmt: skip
-        if (value := getattr(args, key)) not in allowed:
-            raise UsageError(
-                f"{key} cannot be '{value}'", f"format.args.{key}", nearest(value, allowed)
-            )
     if not args.heads or len(set(args.heads)) < len(args.heads):
         raise UsageError("each head needs a name of its own", "format.args.heads", "[intent]")
     return args
