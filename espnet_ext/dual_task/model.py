@@ -24,7 +24,7 @@ from espnet_ext.dual_task.facts import Facts
 from espnet_ext.dual_task.options import PHONES, SAMU, SLU, DualTaskConf
 from espnet_ext.dual_task.phone_loss import at_centres, phone_loss
 from espnet_ext.dual_task.pooling import AttentivePooling
-from espnet_ext.dual_task.samu_loss import samu_loss
+from espnet_ext.dual_task.samu_loss import samu_loss, whole_batch
 from espnet_ext.dual_task.slu_head import SluHead
 from espnet_ext.dual_task.tuning import tune
 from espnet_ext.errors import DataError, UsageError
@@ -191,7 +191,8 @@ class DualTaskModel(ESPnetASRModel):
             raise UsageError("L_samu needs the stream 'sentence'", "streams", how)
         conf = self.dual_conf
         e, scale, reduce = self.embed(encoded, lengths), conf.samu_scale, conf.samu_reduce
-        loss, distance = samu_loss(e, sentence, scale or 1.0, reduce or "mean")
+        batch = whole_batch(len(e), e.device) if reduce == "sum" else None
+        loss, distance = samu_loss(e, sentence, scale or 1.0, reduce or "mean", batch)
         stats["samu"] = distance.detach().mean()
         return loss
 
