@@ -16,35 +16,28 @@ SHOWN = 3
 
 
 def overlaps(folders: Mapping[str, Path], training: Iterable[str] = ()) -> list[str]:
-    """Return one line for each thing that two sets share.
-
-    Of two sets that are not trained on one may be a part of the other (a test set of one language,
-    and that of all).
+    """Return one line for each two sets that share something.
 
     Args:
         folders: ``{set: its data directory}``.
-        training: Sets that are trained on: they may share utterances among themselves (labelled
-            and unlabelled views of the same audio). Default: the first set.
+        training: Sets that are trained on. They may share utterances among themselves (labelled
+            and unlabelled views of the same audio), and so may the others (a test set of one
+            language, and that of all): only a training set and another set are compared. Default:
+            all sets are compared with each other.
     """
-    training = set(training) or set(list(folders)[:1])
+    training = set(training)
     out = []
     for a, b in combinations(folders, 2):
-        if {a, b} <= training:
+        if training and (a in training) == (b in training):
             continue
-        first, second = (a, b) if b not in training else (b, a)
+        first, second = (b, a) if b in training else (a, b)
         pair = folders[first], folders[second]
-        if second not in training and first not in training and _is_part(*pair):
-            continue
-        out += [f"{first} and {second} share {what}" for what in _ids(*pair)]
-        if share := _texts(*pair, first, second):
-            out.append(share)
+        told = list(_ids(*pair))
+        shared = [f"{first} and {second} share {', '.join(told)}"] if told else []
+        shared += _texts(*pair, first, second)
+        if shared:
+            out.append("; ".join(shared))
     return out
-
-
-def _is_part(a: Path, b: Path) -> bool:
-    """Whether all utterances of one set are in the other."""
-    one, two = ({hash(utt) for utt, _ in _rows(folder / "utt2spk")} for folder in (a, b))
-    return bool(one and two) and (one <= two or two <= one)
 
 
 def _ids(a: Path, b: Path) -> Iterator[str]:
@@ -64,16 +57,16 @@ def _ids(a: Path, b: Path) -> Iterator[str]:
             yield f"{len(common)} {what} ({', '.join(list(common)[:SHOWN])}{more})"
 
 
-def _texts(a: Path, b: Path, first: str, second: str) -> str:
+def _texts(a: Path, b: Path, first: str, second: str) -> list[str]:
     known = {hash(tidy(text)) for _, text in _rows(a / "text")}
     total = common = 0
     for _, text in _rows(b / "text") if known else ():
         total += 1
         common += hash(tidy(text)) in known
     if not common:
-        return ""
+        return []
     share = f"{100 * common / total:.1f} %"
-    return f"{common} of {total} texts of {second} ({share}) are texts of {first}, too"
+    return [f"{common} of {total} texts of {second} ({share}) are texts of {first}, too"]
 
 
 def _rows(path: Path) -> Iterator[tuple[str, str]]:

@@ -120,9 +120,9 @@ def test_what_sets_share_is_told(src, tmp_path, capsys):
     complete(other)
     assert main([f"--data={src}", f"--data={other}"]) == 0
     said = capsys.readouterr().out
-    assert f"{src} and {other} share 1 utterance ids (s1-b)" in said
-    assert f"2 of 3 texts of {other} (66.7 %) are texts of {src}, too" in said
-    assert "share 1 speakers (s)" in said
+    line = next(x for x in said.splitlines() if f"{src} and {other} share" in x)
+    assert "share 1 utterance ids (s1-b), " in line and ", 1 speakers (s); " in line
+    assert f"2 of 3 texts of {other} (66.7 %) are texts of {src}, too" in line
     assert overlaps({"a": src, "b": other}, training=["a", "b"]) == []
     assert overlaps({"a": src, "b": tmp_path / "none"}) == []
 
@@ -139,9 +139,8 @@ def test_a_test_set_may_be_a_part_of_another_but_not_of_the_training(src, tmp_pa
     for name in ("whole", "part"):
         told = overlaps({"whole": src, "part": part}, training=[name])
         assert "share 1 utterance ids (s1-b)" in told[0]
-    fill(part, {"s1-b": "s1-b.wav", "s9-x": noise("x.wav")})
-    complete(part)
-    assert overlaps({"whole": src, "part": part}, training=["other"])
+        assert len(told) == 1
+    assert len(overlaps({"whole": src, "part": part})) == 1  # which is the training is not known
 
 
 def test_misuse():
