@@ -70,6 +70,10 @@ def read(
 ) -> Reading:
     """Read the best symbol of each frame.
 
+    Scoring reads :attr:`Reading.tagged` by SpeechBrain's rule, where a tag without a space behind
+    it swallows the word: ``<city>milan`` is one unit of that name. The model wrote two symbols, so
+    here the concept is ``city`` and its value ``milan``.
+
     Args:
         path: T symbols.
         pieces: What each symbol adds to the text, see :func:`pieces`.
@@ -77,13 +81,17 @@ def read(
         shift_s: Length of a frame, in seconds.
         blank: Number of the blank.
     """
-    text, first, last = "", [], []  # the frames of each character
+    said, text = "", ""  # as written, and with spaces around tags and closing marks
+    first, last = [], []  # the frames of each character of the latter
     for symbol, run in groupby(enumerate(path), key=lambda x: x[1]):
         frames = [i for i, _ in run]
         if symbol != blank:
-            text += pieces[symbol]
-            first += [frames[0]] * len(pieces[symbol])
-            last += [frames[-1]] * len(pieces[symbol])
+            said += (piece := pieces[symbol])
+            if piece == tagged.CLOSE or tagged.TAG.fullmatch(piece):
+                piece = f" {piece} "
+            text += piece
+            first += [frames[0]] * len(piece)
+            last += [frames[-1]] * len(piece)
     words = [(m.start(), m.end()) for m in re.finditer(r"\S+", tagged.blanked(text))]
     found = []
     for unit, span in zip(tagged.units(text), tagged.spans(text), strict=True):
@@ -92,7 +100,7 @@ def read(
             start_s = starts_s[first[words[span.start][0]]]
             end_s = starts_s[last[words[span.stop - 1][1] - 1]] + shift_s
         found.append(Concept(unit.concept, unit.value, _rounded(start_s), _rounded(end_s)))
-    return Reading(" ".join(text.split()), tagged.plain(text), tuple(found))
+    return Reading(" ".join(said.split()), tagged.plain(said), tuple(found))
 
 
 def _rounded(seconds: float | None) -> float | None:

@@ -11,6 +11,7 @@ from espnet_ext.text import tagged
 
 TOKENS = ["<blank>", "<unk>", "a", "b", "c", "<space>", "<x>", "<y>", ">", "<sos/eos>"]
 CHARS = pieces(TOKENS, "char")
+MARKS = ("<unk>", "<x>", "<y>", ">")
 ID = {t: i for i, t in enumerate(TOKENS)}
 
 
@@ -26,6 +27,16 @@ def test_a_reading_by_hand():
     assert found.concepts == (Concept("x", "bb c", 0.5, 1.1), Concept("y", "", None, None))
 
 
+def test_a_missing_space_behind_a_tag_or_before_a_closing_mark_hides_no_concept():
+    found = heard("a <x> b c > <y> _ a >")  # "<x>milan>" in small
+    assert found.tagged == "a<x>bc><y> a>" and found.words == "a bc a"
+    assert tagged.units(found.tagged) == []  # what the scorer sees
+    assert found.concepts == (Concept("x", "bc", 0.2, 0.4), Concept("y", "a", 0.7, 0.8))
+    assert heard("<x> b c _ >").tagged == "<x>bc >"
+    assert tagged.units("<x>bc >") == [("<x>bc", "")]
+    assert heard("<x> b c _ >").concepts == (Concept("x", "bc", 0.1, 0.3),)
+
+
 def test_repeats_are_one_symbol_and_blank_parts_them():
     assert heard("a a a - a").tagged == "aa"
     assert heard("- - -") == heard("") and heard("").concepts == ()
@@ -37,10 +48,16 @@ def test_frames_begin_where_they_are_said_to():
 
 
 def test_what_no_reference_has_is_read_as_the_scorer_does():
-    for path in ("<x> b _ c >", "> b _ <x> <y> a", "b <x> _ c > c _ a", "<unk> a _ >", "> > <x>"):
+    for path in ("<x> _ b _ c _ >", "> _ b _ <x> _ <y> _ a", "<unk> _ a _ >", "> _ > _ <x>"):
         found = heard(path)
         wanted = tagged.units(found.tagged)
         assert [(c.concept, c.value) for c in found.concepts] == [tuple(u) for u in wanted]
+
+
+def collapsed(path):
+    """Return what the symbols of a path write, one by one."""
+    kept = [i for at, i in enumerate(path) if i and (at == 0 or path[at - 1] != i)]
+    return [CHARS[i] for i in kept]
 
 
 @given(st.lists(st.sampled_from(range(len(TOKENS))), max_size=30))
@@ -48,9 +65,8 @@ def test_any_path(path):
     times = [0.02 * i for i in range(len(path))]
     found = read(path, CHARS, times, 0.02)
     assert found.words == tagged.plain(found.tagged)
-    assert [(c.concept, c.value) for c in found.concepts] == [
-        tuple(u) for u in tagged.units(found.tagged)
-    ]
+    apart = tagged.units("".join(f" {s} " if s in MARKS else s for s in collapsed(path)))
+    assert [(c.concept, c.value) for c in found.concepts] == [tuple(u) for u in apart]
     ends = [-1.0]
     for c in found.concepts:
         if c.start_s is not None:
