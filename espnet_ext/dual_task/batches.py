@@ -86,7 +86,7 @@ def probabilities(languages: Sequence[str], alpha: float) -> np.ndarray:
 
 
 class LanguageSampler:
-    """Batches of utterances that are drawn with replacement, as many as there are, each epoch anew.
+    """Batches of as many utterances as there are, drawn with replacement for each epoch.
 
     Args:
         lengths: Of each utterance, by id.

@@ -10,7 +10,7 @@ no memory. Three systems are shown: ``specialise`` (encoder and pooling head), `
 ``slu``, the SLU step of the sequential baseline. Its two steps are added up, as the paper does,
 although they train the same encoder: that sum is no size of a model.
 
-The paper's numbers include what does not learn: the convolutions, which stand still unless
+The paper's numbers include what does not learn: the convolutions, which are frozen unless
 ``train_cnn`` is set, the mask vector, and the pooling head in the SLU step.
 Source: arXiv 2406.12141 gives 316.2, 385.6, 387.8 and 704 M; which layers and symbols make them up
 was inferred: 141 symbols and one linear block for ``dual``, 212 and three for ``slu``.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Lower layers of an encoder that stand still, and blocks that are computed twice to save memory.
+"""Frozen lower layers of an encoder, and blocks that are computed twice to save memory.
 
 Two kinds of encoders are known: ESPnet's of the Transformer family (``embed``, ``encoders``) and
 ``torchaudiohubert``. Parameters keep their names; classes of modules are swapped.

@@ -51,7 +51,7 @@ class DualTaskConf:
         head_dropout: In the SLU head.
         embedding_dim: Width of the sentence vectors; null: that of the store.
         sentences: Folder of the sentence vectors.
-        freeze_layers: The front part of the encoder and so many of its lowest blocks stand still.
+        freeze_layers: Freeze the encoder's front part and this many of its lowest blocks.
         train_cnn: Train the convolutions of a wav2vec2-type encoder, too.
         gradient_checkpointing: Compute the encoder's blocks again in the backward pass.
         bf16: Train the encoder in bfloat16, on a CPU as well; all else stays in float32.
@@ -149,7 +149,7 @@ def resolve(section: dict[str, Any] | None) -> DualTaskConf:
 
 
 def _public(text: Any) -> Any:
-    """Show the key ``lambda`` as it stands in YAML, where it is no word of Python."""
+    """Show the key ``lambda`` as YAML has it; as a field of Python it is ``lambda_``."""
     return text.replace("lambda_", "lambda") if isinstance(text, str) else text
 
 

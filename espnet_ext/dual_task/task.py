@@ -91,7 +91,7 @@ class DualTask(ExtTask, ASRTask):
         out = []
         for key, group in (("optim", "encoder"), ("optim2", "other")):
             resting = (p for p in model.parameters() if not p.requires_grad)
-            # An optimiser of nothing is refused; one of a part that stands still does nothing.
+            # An optimiser of nothing is refused; one of a frozen part does nothing.
             params = list(groups[group].values()) or [next(resting)]
             out.append(optim_classes[getattr(args, key)](params, **getattr(args, f"{key}_conf")))
         check_optimizers(model, out)
@@ -128,7 +128,7 @@ class DualTask(ExtTask, ASRTask):
 
     @classmethod
     def build_sequence_iter_factory(cls, args: Any, iter_options: Any, mode: str) -> Any:
-        """Training batches in ascending order, or drawn anew each epoch by language."""
+        """Training batches in ascending order, or drawn for each epoch, balanced by language."""
         conf = gather(args, cls.role)[0]
         factory = super().build_sequence_iter_factory(args, iter_options, mode)
         if mode == "train":

@@ -14,7 +14,7 @@ class SharedScaler:
     """A gradient scaler whose scale changes once a batch, after all optimisers.
 
     ESPnet updates the scale after each optimiser. The scaler forgets then that the gradients of the
-    next optimiser are unscaled already and divides them by the scale once more.
+    next optimiser are unscaled already and divides them by the scale again.
 
     Args:
         scaler: torch's.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How a speech encoder is trained: what stands still, what is computed twice, in which precision.
+"""How a speech encoder is trained: what is frozen, what is recomputed, in which precision.
 
 All of it concerns training alone: in evaluation the encoder is ESPnet's own, under its own names,
 so stock inference computes the same. Shapes: B utterances, T frames of width D.
@@ -34,7 +34,7 @@ class Tuned:
     """Mixin of an encoder whose frozen parts stay in evaluation.
 
     Attributes:
-        frozen_parts: Names of the modules that stand still.
+        frozen_parts: Names of the frozen modules.
     """
 
     frozen_parts: tuple[str, ...] = ()
@@ -78,7 +78,7 @@ def tune(
 
     Args:
         encoder: Of an ESPnet model; its class is changed.
-        freeze_layers: The front part and so many of the lowest blocks stand still: no gradient, no
+        freeze_layers: Freeze the front part and this many of the lowest blocks: no gradient, no
             dropout, no new statistics.
         train_cnn: Train the convolutions of ``torchaudiohubert``.
         gradient_checkpointing: Keep the inputs of blocks alone, and compute the rest again.

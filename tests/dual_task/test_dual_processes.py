@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Two gloo processes train the dual schedule, with languages drawn anew each epoch."""
+"""Two gloo processes train the dual schedule, with a draw balanced by language each epoch."""
 
 import json
 import subprocess

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Frozen layers stand still, checkpointing only saves memory, convolutions learn if asked."""
+"""Frozen layers do not change, checkpointing only saves memory, convolutions learn if asked."""
 
 import copy
 
@@ -40,7 +40,7 @@ def converted(tmp_path_factory):
 
 @pytest.fixture(params=["conformer", "raw"])
 def case(request, converted):
-    """Make an encoder anew, and its input."""
+    """Make a new encoder, and its input."""
     torch.manual_seed(3)
     if request.param == "conformer":
         return conformer, (torch.randn(2, 60, 20), FRAMES)
