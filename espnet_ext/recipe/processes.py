@@ -56,6 +56,7 @@ def stop_on_signals() -> Iterator[None]:
     _State.run, _State.stopped = True, None
     try:
         yield
+        raise_if_swallowed()
     finally:
         _State.run = False
         for signum, handler in before.items():
@@ -71,6 +72,12 @@ def _stop(signum: int, frame: object) -> None:
         raise _State.stopped
     if now - _State.since > AGAIN_S:
         os._exit(_State.stopped.exit_code)
+
+
+def raise_if_swallowed() -> None:
+    """Raise :class:`Stopped` again if a signal came where Python drops exceptions (``__del__``)."""
+    if _State.run and _State.stopped is not None:
+        raise _State.stopped
 
 
 def raise_if_stopped() -> None:

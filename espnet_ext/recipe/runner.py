@@ -121,6 +121,7 @@ def _run(ctx: Context, chosen: tuple[Stage, ...]) -> int:
         source.remember({s.name: stages.plan(ctx, s).settings for s in chosen})
         start, ran = time.monotonic(), 0
         for stage in chosen:
+            processes.raise_if_swallowed()
             plan = stages.plan(ctx, stage)
             if plan.off:
                 say(f"{_label(stage)}: off, {plan.off}")

@@ -215,3 +215,14 @@ def test_how_a_command_ended():
     assert processes.how_ended(3) == "exit code 3"
     assert processes.how_ended(143) == "exit code 143: SIGTERM"
     assert processes.how_ended(255) == "exit code 255"
+
+
+def test_a_signal_whose_exception_python_drops_ends_the_run_at_the_next_chance():
+    reached = []
+    with pytest.raises(processes.Stopped, match="SIGTERM"), processes.stop_on_signals():
+        with contextlib.suppress(KeyboardInterrupt):  # as what is raised in __del__
+            signal.raise_signal(signal.SIGTERM)
+        reached.append("on")
+    assert reached == ["on"] and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    with processes.stop_on_signals():
+        processes.raise_if_swallowed()  # forgotten with the run that it ended
