@@ -7,8 +7,8 @@ Into folder OUT go:
 
 - ``pool``, ``pool_dev``: French, Italian, Arabic and English with ``phones``, a label for each
   10 ms (``phones.txt``), from the synthesiser's exact times: what the small encoder learns first.
-- ``train_L``, ``dev_L``, ``test_L`` for L = fr, it, ar and fr_it; ``train_L_25`` and ``_50``, for ar
-  ``_05`` and ``_10`` as well, are shares of ``train_L``, a smaller one part of a larger one.
+- ``train_L``, ``dev_L``, ``test_L`` for L = fr, it, ar and fr_it; ``train_L_25`` and ``_50`` (ar:
+  ``_05`` and ``_10``, too) are shares of ``train_L``, a smaller one part of a larger one.
 - ``parallel.tsv``: every sentence of the training meanings in all languages, ``candidates.tsv``:
   those of development and test meanings, which speech is to find.
 - ``manifest.tsv``: every utterance, as egs2/manifest/dual_task1 takes it.
