@@ -13,6 +13,7 @@ from espnet_ext.frames import Encoder, encoder_of_config
 
 RESOLVED = "resolved"  # key of the section that holds the facts
 HEADER, ALIGNED = "header.json", "align/target_phones.scp"  # of stage 3
+TRAINING_DATA = "train_data_path_and_name_and_type"
 STAND_IN_WIDTH, STAND_IN_PHONES = 16, 40
 
 
@@ -57,7 +58,7 @@ def gather(args: Any, role: str, stand_in: bool = False) -> tuple[DualTaskConf, 
         known = {
             "role": role,
             "embedding_dim": _embedding_dim(conf, SAMU in losses, stand_in),
-            "phones": _phones(_phones_file(args, conf), stand_in) if PHONES in losses else [],
+            "phones": _phones(args, conf, stand_in) if PHONES in losses else [],
         }
         args.dual_task = {**section, RESOLVED: known}
     frames = encoder_of_config(vars(args))
@@ -88,16 +89,20 @@ def _phones_file(args: Any, conf: DualTaskConf) -> Path:
     """Return the list of phones: the given one, else that of the alignment that is trained on."""
     if conf.phones:
         return Path(conf.phones)
-    streams = getattr(args, "train_data_path_and_name_and_type", None) or []
+    streams = getattr(args, TRAINING_DATA, None) or []
     for path in (path for path, name, *_ in streams if name == "phones"):
         return Path(path).parent / HEADER
     how = f"streams: {{name: phones, file: {ALIGNED}, type: kaldi_ark, batch: false}}"
     raise UsageError("there are no labels to take the phones from", "dual_task.phones", how)
 
 
-def _phones(path: Path, stand_in: bool) -> list[str]:
+def _phones(args: Any, conf: DualTaskConf, stand_in: bool) -> list[str]:
+    made_up = [f"phone{i}" for i in range(STAND_IN_PHONES)]
+    if stand_in and not conf.phones and not getattr(args, TRAINING_DATA, None):
+        return made_up  # a configuration that is looked at without any data
+    path = _phones_file(args, conf)
     if stand_in and not path.exists():
-        return [f"phone{i}" for i in range(STAND_IN_PHONES)]
+        return made_up
     aligned = path.name == HEADER  # phone ids are places in its list
     try:
         text = path.read_text(encoding="utf-8")
