@@ -155,7 +155,8 @@ def _decode(
 ) -> dict[int, np.ndarray] | None:
     """Return ``{index: frame}``; None if a seek went too far."""
     out: dict[int, np.ndarray] = {}
-    timed, size = len(track.pts) > 0, None
+    upright = _Upright(short_side)
+    timed = len(track.pts) > 0
     position = {int(track.pts[i]) if timed else int(i): int(i) for i in needed}
     last = max(position)
     with opened(path) as container:
@@ -168,8 +169,7 @@ def _decode(
             if seek and number == 0 and at > min(position):
                 return None
             if at in position:
-                size = size or _size(frame, short_side)
-                out[position[at]] = _upright(frame, size)
+                out[position[at]] = upright(frame)
             if at >= last:
                 break
     return out
@@ -186,14 +186,30 @@ def _frames(container: Any, stream: Any) -> Iterator[Any]:
             continue
 
 
-def _size(frame: Any, short_side: int | None) -> tuple[int, int]:
-    scale = min(1.0, (short_side or 1 << 30) / min(frame.width, frame.height))
-    return max(1, round(frame.width * scale)), max(1, round(frame.height * scale))
+class _Upright:
+    """Turns frames of one video into arrays ``(H, W, 3)`` of one size.
 
+    PyAV's own ``frame.reformat`` keeps one scaler for all videos of a thread, and the scaler has
+    threads: a worker that is forked later inherits it without them and waits for ever. This one
+    belongs to one reading and has none.
+    """
 
-def _upright(frame: Any, size: tuple[int, int]) -> np.ndarray:
-    rgb = frame.reformat(width=size[0], height=size[1], format="rgb24", interpolation="AREA")
-    return np.rot90(rgb.to_ndarray(), round(frame.rotation / 90) % 4)
+    def __init__(self, short_side: int | None = None):
+        from av.video.reformatter import VideoReformatter
+
+        self.scaler, self.short_side = VideoReformatter(), short_side
+        self.size: tuple[int, int] | None = None  # of the first frame, before it is turned
+
+    def __call__(self, frame: Any) -> np.ndarray:
+        if self.size is None:
+            side = min(frame.width, frame.height)
+            scale = min(1.0, (self.short_side or side) / side)
+            self.size = (max(1, round(frame.width * scale)), max(1, round(frame.height * scale)))
+        width, height = self.size
+        rgb = self.scaler.reformat(
+            frame, width=width, height=height, format="rgb24", interpolation="AREA", threads=1
+        )
+        return np.rot90(rgb.to_ndarray(), round(frame.rotation / 90) % 4)
 
 
 def first_frame(path: str) -> tuple[np.ndarray, int]:
@@ -204,7 +220,7 @@ def first_frame(path: str) -> tuple[np.ndarray, int]:
     """
     with opened(path) as container:
         for frame in _frames(container, picture(container, path)):
-            return _upright(frame, (frame.width, frame.height)), round(frame.rotation) % 360
+            return _Upright()(frame), round(frame.rotation) % 360
     raise DataError("no frame of the video can be decoded", path, AGAIN)
 
 

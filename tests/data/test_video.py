@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Clips: real video files of every odd kind, written here, whose frames tell their number."""
 
+import multiprocessing
+
 import numpy as np
 import pytest
 from clips import numbers, write_array, write_clip
@@ -157,6 +159,15 @@ def test_a_broken_frame_is_replaced_by_its_neighbour(tmp_path):
     frames = video.read_frames(str(path), 20, 1)
     got = np.array(numbers(frames))
     assert len(got) == 20 and (np.abs(got - np.arange(20)) <= 1).all()
+
+
+def test_a_process_that_is_forked_later_can_read(tmp_path):
+    """Workers of a loader are forked from a process that has read videos itself."""
+    path = str(write_clip(tmp_path / "a.mp4", size=(360, 288)))
+    frames = video.read_frames(path, 16, 4)
+    with multiprocessing.get_context("fork").Pool(1) as pool:
+        again = pool.apply_async(video.read_frames, (path, 16, 4)).get(timeout=60)
+    assert np.array_equal(frames, again)
 
 
 def test_arrays_need_no_library_and_read_only_what_is_wanted(tmp_path, monkeypatch):
