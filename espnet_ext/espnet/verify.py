@@ -35,21 +35,23 @@ def compare(stock: dict, trained: dict) -> Verdict:
     )
 
 
-def verify_stock(config: Path, model_file: Path) -> Verdict:
-    """Check that ``espnet2.bin.asr_inference`` gets every parameter of its model from the file.
+def verify_stock(config: Path, model_file: Path, task: type | None = None) -> Verdict:
+    """Check that ESPnet's own inference gets every parameter of its model from the file.
 
     Args:
         config: The ``config.yaml`` that training wrote.
         model_file: The checkpoint to be decoded with.
+        task: ESPnet's task that inference uses; default: the ASR task.
 
     Raises:
         EspnetExtError: A parameter is missing, renamed or of another shape, each named; or the
             configuration asks for a model that stock ESPnet does not have.
     """
-    from espnet2.tasks.asr import ASRTask as StockASRTask
+    if task is None:
+        from espnet2.tasks.asr import ASRTask as task
 
     try:
-        model, _ = StockASRTask.build_model_from_file(config, None)
+        model, _ = task.build_model_from_file(config, None)
     except Exception as e:
         raise EspnetExtError(
             f"stock ESPnet cannot build the model: {told(e)}",

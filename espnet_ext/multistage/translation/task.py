@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+"""ESPnet's ST task; its model is stock, and ``espnet2.bin.st_inference`` decodes it as it is.
+
+``text`` is the translation. ESPnet's model cannot be built without a list of source tokens (it
+copies None), so it gets that of the translation, which nothing reads: there is no ASR loss.
+"""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from espnet2.tasks.st import STTask
+
+from espnet_ext.espnet.task import ExtTask, is_first_process
+from espnet_ext.espnet.verify import verify_stock
+from espnet_ext.multistage.starting import StartingFromEncoder
+from espnet_ext.progress import progress_log
+
+# Options of the source side that follow those of the translation.
+SOURCE = {
+    "src_token_list": "token_list",
+    "src_token_type": "token_type",
+    "src_bpemodel": "bpemodel",
+}
+
+
+class TranslationTask(StartingFromEncoder, ExtTask, STTask):
+    """The phase midtrain; see the module's text."""
+
+    @classmethod
+    def add_task_arguments(cls, parser: argparse.ArgumentParser) -> None:
+        super().add_task_arguments(parser)
+        # ESPnet's BLEU of teacher-forced outputs needs nltk; translations are scored in stage 9.
+        stock = parser.get_default("model_conf")
+        parser.set_defaults(model_conf={**stock, "report_bleu": False})
+
+    @classmethod
+    def main_worker(cls, args: argparse.Namespace) -> None:
+        """Train, then check that stock ESPnet finds every tensor of its ST model."""
+        super().main_worker(args)
+        if args.collect_stats or args.dry_run or not is_first_process(args):
+            return
+        out = Path(args.output_dir)
+        verdict = verify_stock(out / "config.yaml", out / "latest.pth", STTask)
+        progress_log.info(
+            f"checked: stock ESPnet loads all {verdict.total} tensors of the ST model"
+        )
+
+    @classmethod
+    def settle(cls, args: argparse.Namespace) -> None:
+        """Give the source side what the translation's has, see the module's text."""
+        for key, like in SOURCE.items():
+            setattr(args, key, getattr(args, like))
+
+    @classmethod
+    def build_preprocess_fn(cls, args: argparse.Namespace, train: bool) -> Any:
+        cls.settle(args)
+        return super().build_preprocess_fn(args, train)
+
+    @classmethod
+    def build_model(cls, args: argparse.Namespace) -> Any:
+        cls.settle(args)
+        model = super().build_model(args)
+        cls.settle(args)  # ESPnet has put the tokens themselves in place of the file
+        return model
