@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from espnet_ext.errors import DataError
-from espnet_ext.espnet.recognise import best_text, load_recogniser
+from espnet_ext.espnet.recognise import Recogniser, best_text, load_recogniser
 
 
 @dataclass
@@ -63,9 +63,20 @@ def decode(
             utterance.
     """
     recognise = load_recogniser(Path(config), Path(model_file), beam, 1, device, longest_s)
+    return recognise_all(recognise, batch_s if beam is None else 0.0, longest_s, wavs, progress)
+
+
+def recognise_all(
+    recognise: Recogniser,
+    batch_s: float,
+    longest_s: float,
+    wavs: list[tuple[str, str]],
+    progress: Callable[[int, int], None] | None = None,
+) -> Result:
+    """Do what :func:`decode` does with a recogniser that is loaded; 0 s: one by one."""
     result = Result({}, 0.0, 0.0)
     start = time.perf_counter()
-    for batch in audio_batches(wavs, recognise.fs, batch_s if beam is None else 0.0):
+    for batch in audio_batches(wavs, recognise.fs, batch_s):
         speech = [x for _, x in batch]
         for (utt, x), found in zip(batch, recognise(speech), strict=True):
             result.texts[utt] = best_text(found)

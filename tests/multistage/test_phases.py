@@ -2,8 +2,10 @@
 """Translation and recognition from a pre-trained encoder: what arrives, what stands still."""
 
 import json
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -19,7 +21,11 @@ from espnet2.tasks.st import STTask  # noqa: E402
 
 from espnet_ext.espnet.verify import verify_stock  # noqa: E402
 from espnet_ext.multistage.recognition.task import RecognitionTask  # noqa: E402
+from espnet_ext.multistage.stages import decode  # noqa: E402
 from espnet_ext.multistage.translation import check_config  # noqa: E402
+from espnet_ext.recipe import config  # noqa: E402
+from espnet_ext.recipe.options import Options  # noqa: E402
+from espnet_ext.recipe.stages import Context, find  # noqa: E402
 
 TRANSLATION = "espnet_ext.multistage.translation.task:TranslationTask"
 RECOGNITION = "espnet_ext.multistage.recognition.task:RecognitionTask"
@@ -147,6 +153,61 @@ def test_stock_inference_decodes_without_this_package(tiny_data, translated, rec
         assert [x.split()[0] for x in lines] == [f"valid{i:02d}" for i in range(4)]
 
 
+RECIPE = {
+    "recipe": "toy/multistage1",
+    "data": {"train": "train", "valid": "valid", "test": [], "also": ["st_test"]},
+    "midtrain": {"config": "x.yaml", "task": TRANSLATION, "model": MODEL},
+    "finetune": {"config": "x.yaml", "task": RECOGNITION, "model": MODEL},
+    "decode": {
+        "code": "espnet_ext.multistage.stages.decode",
+        "args": {"translate": ["st_test"], "translation": {"beam_size": 1, "maxlenratio": -5}},
+    },
+}
+
+
+@pytest.fixture
+def recipe(tiny_data, translated, recognised, tmp_path, monkeypatch):
+    """A recipe whose phases are trained, in the current folder."""
+    monkeypatch.chdir(tmp_path)
+    for phase, out in (("midtrain", translated), ("finetune", recognised)):
+        shutil.copytree(out, f"exp/base/{phase}")
+    for root in ("data", "dump"):
+        for name in ("valid", "st_test"):
+            shutil.copytree(tiny_data / "valid", f"{root}/{name}")
+
+    def context(**section):
+        sections = {**RECIPE, "decode": {**RECIPE["decode"], **section}}
+        Path("recipe.yaml").write_text(yaml.safe_dump(sections))
+        return Context(config.load(Path("recipe.yaml")), Options(ngpu=0), find("decode"))
+
+    return context
+
+
+def test_the_final_model_recognises_and_that_of_midtrain_translates(recipe):
+    ctx = recipe()
+    plan = decode.plan(ctx)
+    decode.run(ctx, plan)
+    assert all(p.exists() for p in plan.makes)
+    lines = (decode.out_dir(ctx, "st_test") / "translation").read_text().splitlines()
+    assert [x.split()[0] for x in lines] == [f"valid{i:02d}" for i in range(4)]
+    found = json.loads((decode.out_dir(ctx, "st_test") / "bleu.json").read_text())
+    assert 0 <= found["bleu"] <= 100 and found["signature"].startswith("nrefs:1|case:mixed")
+
+
+def test_controls_without_translation_have_nothing_to_translate(recipe):
+    ctx = recipe()
+    made = decode.plan(ctx).makes
+    ctx.recipe.midtrain.task = RECOGNITION  # ASR as mid-training
+    assert decode.plan(ctx).makes == made[:1]
+    ctx.recipe.midtrain = None
+    assert decode.plan(ctx).makes == made[:1]
+
+
+def test_a_set_to_translate_that_does_not_exist_is_told_at_once(recipe):
+    with pytest.raises(UsageError, match="no set 'st_tst'"):
+        decode.plan(recipe(args={"translate": ["st_tst"]}))
+
+
 def test_a_block_that_would_start_at_random_is_refused(tiny_argv, before, tmp_path):
     one = ["--init_param", f"{before / MODEL}:encoder:encoder:encoder.after_norm"]
     with pytest.raises(DataError, match=r"2 of \d+ tensors .*encoder\.after_norm"):
@@ -178,6 +239,6 @@ def test_translation_has_no_second_loss():
 
 
 def test_the_source_side_of_the_configuration_is_that_of_the_translation(translated):
-    config = yaml.safe_load((translated / "config.yaml").read_text())
-    assert config["src_token_list"] == config["token_list"] and config["src_token_type"] == "char"
-    assert "src_text" not in str(config["train_data_path_and_name_and_type"])
+    made = yaml.safe_load((translated / "config.yaml").read_text())
+    assert made["src_token_list"] == made["token_list"] and made["src_token_type"] == "char"
+    assert "src_text" not in str(made["train_data_path_and_name_and_type"])

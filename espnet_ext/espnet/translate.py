@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The translator: an ESPnet ST model with ESPnet's beam search, as the recogniser is used."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from espnet_ext.errors import UsageError
+from espnet_ext.espnet import fastimport
+from espnet_ext.espnet.compat import quiet_import
+from espnet_ext.espnet.recognise import LONGEST_S, Hypothesis, _Recogniser
+
+
+class Translator(_Recogniser):
+    """ESPnet's beam search over the words of another language, one utterance after the other.
+
+    Args:
+        config: ``config.yaml`` of the training.
+        model_file: Its checkpoint.
+        options: Further arguments of ``espnet2.bin.st_inference.Speech2Text``.
+        device: ``cpu``, ``cuda`` or ``cuda:N``.
+        longest_s: Longer audio is cut at pauses.
+
+    Raises:
+        UsageError: An option that ``Speech2Text`` does not have.
+    """
+
+    def __init__(
+        self,
+        config: Path,
+        model_file: Path,
+        options: dict[str, Any],
+        device: str = "cpu",
+        longest_s: float = LONGEST_S,
+    ):
+        fastimport.enable()
+        with quiet_import():
+            from espnet2.bin.st_inference import Speech2Text
+
+            from espnet_ext.espnet.options import check_options
+
+            check_options(Speech2Text, options, "decode.args.translation")
+            self._translate = Speech2Text(str(config), str(model_file), device=device, **options)
+        super().__init__(self._translate.st_model, self._translate.st_train_args, longest_s)
+
+    def _search(self, speech: list[np.ndarray]) -> list[list[Hypothesis]]:
+        return [self._one(x) for x in speech]
+
+    def _one(self, speech: np.ndarray) -> list[Hypothesis]:
+        found = self._translate(speech)
+        if isinstance(found, tuple):
+            raise UsageError("the model recognises before it translates", "midtrain", "a plain one")
+        return [(text or "", float(hyp.score)) for text, _, _, hyp in found] or [("", None)]
