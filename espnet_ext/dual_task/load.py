@@ -12,11 +12,10 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from espnet_ext import yamlfile
 from espnet_ext.dual_task.options import SECTION, resolve
 from espnet_ext.errors import DataError, EspnetExtError, told
 from espnet_ext.espnet.archive import asr_files, read_yaml
-from espnet_ext.espnet.model_kind import PHASES, find_config, method_of
+from espnet_ext.espnet.model_kind import find_config, find_model, method_of
 
 MAKES = "recipes egs2/*/dual_task1 make such a model: give exp/<name> or its archive"
 _AGAIN = "pack the model again, or copy the archive again"
@@ -101,28 +100,6 @@ def check_config(config: Path, where: object) -> dict[str, Any]:
     if not isinstance(values.get(SECTION), dict):
         raise DataError(f"the model was not trained by {SECTION}", where, MAKES)
     return values
-
-
-def find_model(config: Path, values: dict[str, Any]) -> Path:
-    """Return the checkpoint of a training: the one that its recipe takes, else the best.
-
-    Raises:
-        DataError: There is none.
-    """
-    folder = config.parent
-    names = [f"{part}.{key}.{kind}.pth" for kind in ("ave", "best")
-             for part, key, *_ in values.get("best_model_criterion") or ()]  # fmt: skip
-    recipe = folder.resolve().parents[2] / "recipe.yaml"  # exp/<name>/<phase>
-    if folder.name in PHASES and recipe.is_file():
-        phase = yamlfile.read_extended(recipe, "recipe.yaml", DataError).get(folder.name)
-        if isinstance(phase, dict) and phase.get("model"):
-            names.insert(0, str(phase["model"]))
-    for name in names:
-        if (folder / name).is_file():
-            return folder / name
-    have = ", ".join(sorted(p.name for p in folder.glob("*.pth"))) or "none"
-    what = f"there is no checkpoint {' or '.join(names) or 'of the usual names'}"
-    raise DataError(what, folder, f"there are: {have}")
 
 
 def load_model(config: Path, model_file: Path, device: str = "cpu") -> tuple[Any, Any]:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which method made a model? Its configuration tells; the weights are not read."""
+"""Which method made a model, and where its files are; the weights are not read."""
 
 import tarfile
 import zipfile
@@ -48,6 +48,28 @@ def find_config(folder: Path) -> Path | None:
     """Return the configuration of the last phase of an experiment, or of a phase's folder."""
     places = (folder, *(folder / phase for phase in PHASES))
     return next((p / "config.yaml" for p in places if (p / "config.yaml").is_file()), None)
+
+
+def find_model(config: Path, values: dict[str, Any]) -> Path:
+    """Return the checkpoint of a training: the one that its recipe takes, else the best.
+
+    Raises:
+        DataError: There is none.
+    """
+    folder = config.parent
+    names = [f"{part}.{key}.{kind}.pth" for kind in ("ave", "best")
+             for part, key, *_ in values.get("best_model_criterion") or ()]  # fmt: skip
+    recipe = folder.resolve().parents[2] / "recipe.yaml"  # exp/<name>/<phase>
+    if folder.name in PHASES and recipe.is_file():
+        phase = yamlfile.read_extended(recipe, "recipe.yaml", DataError).get(folder.name)
+        if isinstance(phase, dict) and phase.get("model"):
+            names.insert(0, str(phase["model"]))
+    for name in names:
+        if (folder / name).is_file():
+            return folder / name
+    have = ", ".join(sorted(p.name for p in folder.glob("*.pth"))) or "none"
+    what = f"there is no checkpoint {' or '.join(names) or 'of the usual names'}"
+    raise DataError(what, folder, f"there are: {have}")
 
 
 def _packed_config(archive: Path) -> dict[str, Any] | None:

@@ -34,6 +34,7 @@ EXTRAS = {
     "text": ("transformers>=5", "tokenizers", "safetensors", "huggingface-hub", "sacrebleu"),
     "cluster": ("dask", "distributed", "dask-jobqueue"),
     "plot": ("matplotlib", "pillow", "tensorboard"),
+    "superb": ("pyannote-metrics",),
 }
 NEEDS = ("path", "disk_gb", "memory_gb", "cores", "ngpu", "extras", "import_torch")
 _GB = 10**9

@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: Apache-2.0
+"""espnet-ext probe on ESPnet's own encoders: loading, freezing, the whole command, its misuse."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from superb_sets import FS, tone, write
+
+from espnet_ext.cli import main
+from espnet_ext.errors import DataError
+from espnet_ext.espnet.frozen import load_frozen, model_files
+from espnet_ext.multistage.superb.features import Encoder
+
+CONF = {"output_size": 8, "attention_heads": 2, "linear_units": 16, "num_blocks": 2}
+KINDS = {
+    "conformer": {**CONF, "cnn_module_kernel": 7, "rel_pos_type": "latest"},
+    "e_branchformer": {**CONF, "cgmlp_linear_units": 16, "cgmlp_conv_kernel": 7,
+                       "merge_conv_kernel": 3},
+    "transformer": CONF,
+}  # fmt: skip
+
+
+def make_model(folder, kind="conformer"):
+    """Write configuration and checkpoint as a training would; more tensors than the encoder's."""
+    from espnet_ext.espnet.compat import prepare_espnet, quiet_import
+
+    prepare_espnet()
+    with quiet_import():
+        from espnet2.tasks.asr import encoder_choices, frontend_choices
+
+    torch.manual_seed(0)
+    front = frontend_choices.get_class("default")(fs="16k", hop_length=160)
+    parts = {"frontend": front, "encoder": encoder_choices.get_class(kind)(80, **KINDS[kind])}
+    state = {f"{n}.{k}": v for n, m in parts.items() for k, v in m.state_dict().items()}
+    state |= {"normalize.mean": torch.full((80,), -3.0), "normalize.std": torch.full((80,), 2.0)}
+    state["decoder.weight"] = torch.zeros(2)
+    config = {
+        "frontend": "default", "frontend_conf": {"fs": "16k", "hop_length": 160},
+        "normalize": "global_mvn", "normalize_conf": {"stats_file": "gone.npz"},
+        "encoder": kind, "encoder_conf": KINDS[kind],
+        "best_model_criterion": [["valid", "loss", "min"]],
+    }  # fmt: skip
+    folder.mkdir(parents=True)
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    torch.save(state, folder / "valid.loss.best.pth")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return make_model(tmp_path_factory.mktemp("superb") / "exp" / "pretrain")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    root = tmp_path_factory.mktemp("superb_data")
+    for seed, name in enumerate(("train", "dev", "test")):
+        words = {f"{name}{i}": "ab"[(i + seed) % 2] for i in range(6)}
+        write(root / name, {u: tone(f"{w} {w} {w}") for u, w in words.items()}, words)
+    return root
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_layers_are_those_of_the_encoder(tmp_path, kind):
+    with model_files(make_model(tmp_path / "m", kind)) as (config, checkpoint):
+        frozen = load_frozen(config, checkpoint)
+        state = torch.load(checkpoint, weights_only=True)
+    own = frozen.state_dict()
+    assert {k: v.tolist() for k, v in own.items()} == {
+        k: v.tolist() for k, v in state.items() if not k.startswith("decoder.")
+    }
+    assert not any(p.requires_grad for p in frozen.parameters())
+    assert not any(m.training for m in frozen.modules())
+    encoder = Encoder(frozen)
+    assert (encoder.count, encoder.width, encoder.frame_s) == (3, 8, 0.04)
+    speech = tone("a b c")
+    layers = encoder.layers(speech)
+    with torch.no_grad():
+        feats, lengths = frozen.frontend(torch.tensor(speech)[None], torch.tensor([len(speech)]))
+        out, _, _ = frozen.encoder(*frozen.normalize(feats, lengths))
+    assert np.allclose(layers[:, -1], out[0].numpy(), atol=2e-3)
+    after = frozen.state_dict()
+    assert all(torch.equal(after[k], own[k]) for k in own)
+    encoder.layers(np.zeros(10, np.float32))
+    assert encoder.padded == 1
+
+
+def test_the_command_learns_and_writes_json(tmp_path, model, data, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    options = [
+        "--updates",
+        "60",
+        "--rate",
+        "0.05",
+        "--batch",
+        "6",
+        "--evaluations",
+        "2",
+        "--width",
+        "8",
+    ]
+    command = ["probe", "--model", str(model), "--task", "ks", "--data", str(data), *options]
+    assert main(command) == 0
+    assert "ks: accuracy 100.00 % -> probe_ks.json" in capsys.readouterr().out
+    found = json.loads((tmp_path / "probe_ks.json").read_text())
+    assert found["score"] == 100
+    assert found["frame_shift_samples"] == 640
+    assert len(found["layer_weights"]) == 3
+    assert not found["protocol"]
+    kept = sorted((tmp_path / "probe_cache").iterdir())
+    before = [p.stat().st_mtime_ns for p in kept]
+    assert main([*command, "--out", "again.json"]) == 0
+    assert [p.stat().st_mtime_ns for p in kept] == before
+    again = json.loads((tmp_path / "again.json").read_text())
+    assert again["curve"] == found["curve"]
+
+
+def told(capsys, *argv):
+    code = main(["probe", *map(str, argv)])
+    return code, capsys.readouterr().err
+
+
+def test_misuse(tmp_path, model, data, capsys):
+    code, err = told(capsys, "--model", model, "--task", "kss", "--data", data)
+    assert (code, "did you mean 'ks'?" in err) == (2, True)
+    code, err = told(capsys, "--model", tmp_path / "no", "--task", "ks", "--data", data)
+    assert (code, "there is no such model" in err) == (3, True)
+    code, err = told(capsys, "--model", model, "--task", "sd", "--data", data)
+    assert (code, "rttm is missing" in err) == (3, True)
+    code, err = told(capsys, "--model", model, "--task", "ks", "--data", tmp_path)
+    assert (code, "there is no such set" in err) == (3, True)
+
+
+@pytest.mark.parametrize("wrong", ["no encoder", "no tensors", "other width", "missing tensor"])
+def test_models_that_cannot_be_probed(tmp_path, wrong):
+    folder = make_model(tmp_path / "m")
+    config, checkpoint = folder / "config.yaml", folder / "valid.loss.best.pth"
+    values, state = yaml.safe_load(config.read_text()), torch.load(checkpoint, weights_only=True)
+    if wrong == "no encoder":
+        del values["encoder"]
+    if wrong == "no tensors":
+        state = {k: v for k, v in state.items() if not k.startswith("encoder.")}
+    if wrong == "other width":
+        values["encoder_conf"]["linear_units"] = 32
+    if wrong == "missing tensor":
+        del state["encoder.after_norm.weight"]
+    config.write_text(yaml.safe_dump(values))
+    torch.save(state, checkpoint)
+    with pytest.raises(DataError, match=r"no encoder|no tensor encoder|does not fit"):
+        load_frozen(config, checkpoint)
+
+
+def test_sampling_rate_is_that_of_the_configuration(model):
+    with model_files(model.parent) as (config, checkpoint):
+        assert load_frozen(config, checkpoint).fs == FS
