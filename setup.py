@@ -36,7 +36,7 @@ INSTALL_REQUIRES = [
 
 EXTRAS_REQUIRE = {
     "synth": ["espeakng-loader"],
-    "video": ["av"],
+    "video": ["av"],  # PyAV; its wheels bundle FFmpeg with GPL codecs (x264, x265)
     "text": ["transformers>=5", "tokenizers", "safetensors", "huggingface-hub", "sacrebleu"],
     "cluster": ["dask", "distributed", "dask-jobqueue"],
     "plot": ["matplotlib", "pillow", "tensorboard"],
