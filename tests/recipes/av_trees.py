@@ -92,9 +92,9 @@ def make_grid(parent: Path) -> Path:
     clip = Maker(root)
     names = ("bbaf2n", "lwiz9s", "pgby5a", "srwa1p", "bgat8n")
     for name in names:
-        clip(f"s1/video/mpg_6000/{name}.mp4")
-        clip(f"s1/video/mpg_vcd/{name}.mp4")
-        clip(f"s20/{name}.mp4")
+        clip(f"s1/video/mpg_6000/{name}.mp4", **LENGTH)
+        clip(f"s1/video/mpg_vcd/{name}.mp4", **LENGTH)
+        clip(f"s20/{name}.mp4", **LENGTH)
         words = WORDS[name].split()
         times = [f"{1000 * i} {1000 * (i + 1)} {w}" for i, w in enumerate(["sil", *words, "sil"])]
         path = root / "s1/align" / f"{name}.align"
@@ -103,6 +103,7 @@ def make_grid(parent: Path) -> Path:
     return root
 
 
+LENGTH = {"frames": 75, "sound_s": 3.0}  # as in the corpus
 WORDS = {
     "bbaf2n": "bin blue at f two now",
     "lwiz9s": "lay white in z nine soon",
