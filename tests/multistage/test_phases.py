@@ -21,7 +21,7 @@ from espnet2.tasks.st import STTask  # noqa: E402
 
 from espnet_ext.espnet.verify import verify_stock  # noqa: E402
 from espnet_ext.multistage.recognition.task import RecognitionTask  # noqa: E402
-from espnet_ext.multistage.stages import decode  # noqa: E402
+from espnet_ext.multistage.stages import decode, score  # noqa: E402
 from espnet_ext.multistage.translation import check_config  # noqa: E402
 from espnet_ext.recipe import config  # noqa: E402
 from espnet_ext.recipe.options import Options  # noqa: E402
@@ -156,8 +156,9 @@ def test_stock_inference_decodes_without_this_package(tiny_data, translated, rec
 RECIPE = {
     "recipe": "toy/multistage1",
     "data": {"train": "train", "valid": "valid", "test": [], "also": ["st_test"]},
-    "midtrain": {"config": "x.yaml", "task": TRANSLATION, "model": MODEL},
-    "finetune": {"config": "x.yaml", "task": RECOGNITION, "model": MODEL},
+    "midtrain": {"config": "conf/x.yaml", "task": TRANSLATION, "model": MODEL},
+    "finetune": {"config": "conf/x.yaml", "task": RECOGNITION, "model": MODEL},
+    "score": {"metrics": ["wer", "bleu"]},
     "decode": {
         "code": "espnet_ext.multistage.stages.decode",
         "args": {"translate": ["st_test"], "translation": {"beam_size": 1, "maxlenratio": -5}},
@@ -171,6 +172,8 @@ def recipe(tiny_data, translated, recognised, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for phase, out in (("midtrain", translated), ("finetune", recognised)):
         shutil.copytree(out, f"exp/base/{phase}")
+    Path("conf").mkdir()
+    Path("conf/x.yaml").write_text("{}")
     for root in ("data", "dump"):
         for name in ("valid", "st_test"):
             shutil.copytree(tiny_data / "valid", f"{root}/{name}")
@@ -192,6 +195,20 @@ def test_the_final_model_recognises_and_that_of_midtrain_translates(recipe):
     assert [x.split()[0] for x in lines] == [f"valid{i:02d}" for i in range(4)]
     found = json.loads((decode.out_dir(ctx, "st_test") / "bleu.json").read_text())
     assert 0 <= found["bleu"] <= 100 and found["signature"].startswith("nrefs:1|case:mixed")
+    for phase in ("midtrain", "finetune"):
+        Path(f"exp/base/{phase}/commits.json").write_text('["unknown"]')
+    score.run(ctx, score.plan(ctx))
+    sets = json.loads(Path("exp/base/scores.json").read_text())["sets"]
+    assert sets["st_test"]["translation"]["metrics"].keys() == {"bleu"}
+    assert sets["st_test"]["translation"]["metrics"]["bleu"]["value"] == found["bleu"]
+    assert sets["valid"]["greedy_ctc"]["metrics"].keys() == {"wer"}
+    assert "BLEU" in Path("RESULTS.md").read_text()
+    translation = decode.out_dir(ctx, "st_test") / "decode.json"
+    translation.write_text(
+        translation.read_text().replace('"model_sha256": "', '"model_sha256": "0')
+    )
+    with pytest.raises(DataError, match="translations of st_test are of another model"):
+        score.run(ctx, score.plan(ctx))
 
 
 def test_controls_without_translation_have_nothing_to_translate(recipe):

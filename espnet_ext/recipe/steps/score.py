@@ -73,8 +73,11 @@ def _tables(ctx: Context, metrics: Iterable[Metric]) -> list[Path]:
 
 def run(ctx: Context, plan: Plan) -> None:
     """Score against the original references, so that no preparation step can ease the test."""
-    from espnet_ext.scoring.results import write_results
+    finish(ctx, scored_sets(ctx))
 
+
+def scored_sets(ctx: Context) -> dict[str, dict[str, dict]]:
+    """Score all that the final model has decoded; return the part of the record, by set, method."""
     metrics, asked = metrics_of(ctx), {label(ctx.recipe.decode): sets_of(ctx)}
     folders = ctx.exp / "decode"
     also = [p.name for p in sorted(folders.iterdir()) if p.is_dir()] if folders.is_dir() else []
@@ -82,7 +85,14 @@ def run(ctx: Context, plan: Plan) -> None:
     sets: dict[str, dict[str, dict]] = {}
     for method, names in decodings(ctx, asked, also, hyp_file).items():
         for name in names:
-            sets.setdefault(name, {})[method] = _score_set(ctx, metrics, method, name)
+            sets.setdefault(name, {})[method] = score_set(ctx, metrics, method, name)
+    return sets
+
+
+def finish(ctx: Context, sets: dict[str, dict[str, dict]]) -> None:
+    """Write the run record and the page."""
+    from espnet_ext.scoring.results import write_results
+
     write_record(ctx, {**base_record(ctx), "sets": sets})
     page = write_results(Path.cwd())
     say(f"  results: {Path(page).resolve().relative_to(Path.cwd())}")
@@ -105,7 +115,8 @@ def summary(ctx: Context) -> list[str]:
     return lines + doubts.warnings(ctx)
 
 
-def _score_set(ctx: Context, metrics: dict[str, Metric], method: str, name: str) -> dict:
+def score_set(ctx: Context, metrics: dict[str, Metric], method: str, name: str) -> dict:
+    """Score one decoded set; return its part of the record."""
     from espnet_ext.scoring.score import score_files
 
     refs, out = DATA / name, ctx.exp / "decode" / method / name
