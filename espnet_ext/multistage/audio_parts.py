@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A Conformer driven in parts: subsampling, then blocks on some of the tokens.
+
+The encoder is any module with ``embed(feats, mask)`` that adds absolute positions, ``encoders``
+(blocks of ``(tokens, mask)``) and ``after_norm``, as ESPnet's Conformer with ``abs_pos`` and
+``selfattn``; its parameters keep their names. Letters: B utterances, T frames of F features, N
+tokens of width D.
+"""
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+from espnet_ext.frames import INPUT_LAYERS, Step, length_after, offset_of, stride_of
+
+CONV2D = INPUT_LAYERS["conv2d"]
+
+
+class TokenFrames:
+    """Which frames a token stands for.
+
+    A token of ``conv2d`` sees frames 4k to 4k+6; it stands for the four in the middle, 4k+2 to
+    4k+5.
+
+    Args:
+        steps: Layers of the subsampling.
+
+    Attributes:
+        stride: Frames of a token.
+        first: The first one of token 0.
+    """
+
+    def __init__(self, steps: Iterable[Step] = CONV2D):
+        self.steps = tuple(steps)
+        self.stride = stride_of(self.steps)
+        self.first = int(-(-(offset_of(self.steps) - (self.stride - 1) / 2) // 1))
+
+    def lengths(self, frames: Tensor) -> Tensor:
+        """Return the tokens ``(B,)`` of utterances of so many frames ``(B,)``."""
+        counts = [length_after(self.steps, int(n)) for n in frames]
+        return torch.tensor(counts, device=frames.device, dtype=torch.long)
+
+    def targets(self, feats: Tensor, tokens: int) -> Tensor:
+        """Return the frames of each token, one after the other: ``(B, N, stride * F)``.
+
+        Args:
+            feats: ``(B, T, F)``.
+            tokens: N.
+        """
+        part = feats[:, self.first : self.first + tokens * self.stride]
+        return part.reshape(len(feats), tokens, -1)
+
+    def hide(self, feats: Tensor, hidden: Tensor) -> Tensor:
+        """Return the features with the frames of hidden tokens set to 0, the mean.
+
+        Args:
+            feats: ``(B, T, F)``.
+            hidden: ``(B, N)`` bool.
+        """
+        out = feats.clone()
+        frames = hidden.repeat_interleave(self.stride, 1)
+        part = out[:, self.first : self.first + frames.shape[1]]
+        part.masked_fill_(frames[..., None], 0)
+        return out
+
+
+def subsample(
+    encoder: nn.Module, feats: Tensor, lengths: Tensor, at: TokenFrames
+) -> tuple[Tensor, Tensor]:
+    """Return tokens with their positions ``(B, N, D)`` and which of them are valid ``(B, N)``.
+
+    A token that sees padding is not valid; some releases of ESPnet count it.
+
+    Args:
+        encoder: See the module's text.
+        feats: ``(B, T, F)``.
+        lengths: Of the frames ``(B,)``.
+        at: The subsampling.
+    """
+    mask = torch.arange(feats.shape[1], device=feats.device) < lengths[:, None]
+    tokens, _ = encoder.embed(feats, mask[:, None])
+    place = torch.arange(tokens.shape[1], device=feats.device)
+    return tokens, place < at.lengths(lengths)[:, None]
+
+
+def run_blocks(encoder: nn.Module, tokens: Tensor, valid: Tensor) -> Tensor:
+    """Return what the blocks make of tokens, of all or of some of them: ``(B, N, D)``.
+
+    Args:
+        encoder: See the module's text.
+        tokens: ``(B, N, D)``.
+        valid: ``(B, N)`` bool.
+    """
+    mask = valid[:, None]
+    for block in encoder.encoders:
+        tokens, mask = block(tokens, mask)
+    return encoder.after_norm(tokens) if getattr(encoder, "normalize_before", True) else tokens

@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Transformer blocks as in ViT: normalisation first, GELU. B clips, N tokens of width D."""
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class Block(nn.Module):
+    """Self-attention and two linear layers, each added to its input.
+
+    Args:
+        width: D.
+        heads: Of the attention; they divide D.
+        mlp: Width between the two linear layers.
+    """
+
+    def __init__(self, width: int, heads: int, mlp: int):
+        super().__init__()
+        self.heads = heads
+        self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.mlp = nn.Sequential(nn.Linear(width, mlp), nn.GELU(), nn.Linear(mlp, width))
+
+    def forward(self, x: Tensor, valid: Tensor | None = None) -> Tensor:
+        """Return ``(B, N, D)``.
+
+        Args:
+            x: ``(B, N, D)``.
+            valid: ``(B, N)`` bool, at least one a clip; None: all tokens are.
+        """
+        b, n, d = x.shape
+        q, k, v = self.qkv(self.norm1(x)).view(b, n, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+        mask = None if valid is None else valid[:, None, None]
+        seen = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        x = x + self.out(seen.transpose(1, 2).reshape(b, n, d))
+        return x + self.mlp(self.norm2(x))
+
+
+class VideoEncoder(nn.Module):
+    """Blocks with a last normalisation.
+
+    Args:
+        width: D.
+        blocks: Their number.
+        heads: Of each.
+        mlp: Width inside of each; None: four times D.
+
+    Source: arXiv 2403.19822 (ViT, 12 blocks of width 768); heads and mlp inferred.
+    """
+
+    def __init__(self, width: int = 768, blocks: int = 12, heads: int = 12, mlp: int | None = None):
+        super().__init__()
+        self.blocks = nn.ModuleList(Block(width, heads, mlp or 4 * width) for _ in range(blocks))
+        self.norm = nn.LayerNorm(width)
+
+    def forward(self, tokens: Tensor, valid: Tensor | None = None) -> Tensor:
+        """Return ``(B, N, D)``; see :class:`Block`."""
+        for block in self.blocks:
+            tokens = block(tokens, valid)
+        return self.norm(tokens)
