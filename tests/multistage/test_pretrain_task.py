@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Stage 1 in ESPnet: names of the encoder, training, exact resume, what is refused."""
+
+import multiprocessing
+import os
+import signal
+
+import pytest
+import torch
+
+from espnet_ext.errors import UsageError
+from espnet_ext.espnet import checkpoint, fastimport, train, trainer
+
+fastimport.enable()
+
+from espnet_ext.espnet.task import ASRTask  # noqa: E402
+from espnet_ext.multistage.task import PretrainTask  # noqa: E402
+
+TASK = "espnet_ext.multistage.task:PretrainTask"
+CASES = {"mae": "objective=mae", "clr": "objective=clr", "both": "objective=mae+clr"}
+
+
+def _build(argv, *more):
+    args = PretrainTask.get_parser().parse_args([*argv, *more, "--output_dir", "unused"])
+    return args, PretrainTask.build_model(args)
+
+
+def test_front_end_and_encoder_have_the_names_and_values_of_espnets_asr_model(pretrain_argv):
+    torch.manual_seed(5)
+    args, model = _build(pretrain_argv)
+    at = pretrain_argv.index("--multistage")
+    stock_argv = [a for i, a in enumerate(pretrain_argv) if not at <= i < at + 2 * 11]
+    assert "--multistage" not in stock_argv
+    stock_argv += ["--token_list", "", "--model_conf", "ctc_weight=1.0", "--output_dir", "unused"]
+    stock_args = ASRTask.get_parser().parse_args(stock_argv)
+    stock_args.token_list = args.token_list
+    torch.manual_seed(5)
+    stock = ASRTask.build_model(stock_args)
+    parts = ("frontend.", "normalize.", "encoder.")
+    ours = {k: v for k, v in model.state_dict().items() if k.startswith(parts)}
+    theirs = {k: v for k, v in stock.state_dict().items() if k.startswith(parts)}
+    assert ours.keys() == theirs.keys() and len(ours) > 60
+    assert all(v.equal(theirs[k]) for k, v in ours.items())
+    others = {k.split(".")[0] for k in model.state_dict()} - {p[:-1] for p in parts}
+    assert others == {"audio_visual"}
+
+
+def test_speech_is_cut_after_1000_frames(pretrain_argv):
+    _, model = _build(pretrain_argv)
+    model.eval()
+    speech = torch.randn(1, 200000)
+    feats, lengths = model.features(speech, torch.tensor([200000]))
+    assert feats.shape[1] == 1000 and lengths.tolist() == [1000]
+    ten_s, _ = model.features(speech[:, :160000], torch.tensor([160000]))
+    torch.testing.assert_close(feats, ten_s)
+    whole = model.collect_feats(speech, torch.tensor([200000]))
+    assert whole["feats_lengths"].tolist() == [1251]
+
+
+def test_all_of_the_encoder_run_in_parts_is_the_encoder(pretrain_argv):
+    from espnet_ext.multistage.audio_parts import run_blocks, subsample
+
+    _, model = _build(pretrain_argv)
+    encoder, feats, lengths = model.eval().encoder, torch.randn(2, 60, 20), torch.tensor([60, 41])
+    tokens, valid = subsample(encoder, feats, lengths, model.audio_visual.at)
+    stock, counts, _ = encoder(feats, lengths)
+    assert counts.tolist() == valid.sum(1).tolist()
+    torch.testing.assert_close(run_blocks(encoder, tokens, valid)[valid], stock[valid])
+
+
+@pytest.mark.parametrize(
+    ("option", "where"),
+    [
+        ("pos_enc_layer_type=rel_pos", "pos_enc_layer_type"),
+        ("input_layer=linear", "input_layer"),
+        ("interctc_layer_idx=[1]", "interctc_layer_idx"),
+    ],
+)
+def test_encoders_that_cannot_leave_tokens_out_are_refused(pretrain_argv, option, where):
+    more = ["--encoder_conf", option]
+    if "rel_pos" in option:
+        more += ["--encoder_conf", "selfattention_layer_type=rel_selfattn"]
+    with pytest.raises(UsageError, match=where):
+        _build(pretrain_argv, *more)
+
+
+def test_without_pictures_in_the_data_nothing_is_trained(pretrain_argv, tmp_path):
+    argv = list(pretrain_argv)
+    for path in [x for x in argv if "video.scp" in x]:
+        at = argv.index(path)
+        del argv[at - 1 : at + 1]
+    args = PretrainTask.get_parser().parse_args([*argv, "--output_dir", str(tmp_path)])
+    with pytest.raises(UsageError, match="video"):
+        PretrainTask.main_worker(args)
+
+
+def _train(argv, out, case):
+    train.run(TASK, [*argv, "--multistage", CASES[case], "--output_dir", str(out)])
+
+
+def _in_child(target, *args):
+    """Run in a forked process (ESPnet is imported already); return its exit code."""
+    process = multiprocessing.get_context("fork").Process(target=target, args=args)
+    process.start()
+    process.join(200)
+    return process.exitcode
+
+
+def _killed(argv, out, case):
+    """Die before the second batch of the second epoch."""
+
+    class Killer(trainer.WaitTimer):
+        epochs = 0
+
+        def __iter__(self):
+            Killer.epochs += 1
+            for number, item in enumerate(super().__iter__()):
+                if Killer.epochs == 2 and number == 1:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                yield item
+
+    trainer.WaitTimer = Killer
+    _train(argv, out, case)
+
+
+def _same(a, b):
+    return a.keys() == b.keys() and all(v.equal(b[k]) for k, v in a.items())
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_killed_and_resumed(case, pretrain_argv, tmp_path):
+    whole, ours = tmp_path / "whole", tmp_path / "ours"
+    assert _in_child(_train, pretrain_argv, whole, case) == 0
+    assert _in_child(_killed, pretrain_argv, ours, case) == -signal.SIGKILL
+    assert _in_child(_train, pretrain_argv, ours, case) == 0
+    states = [checkpoint.load(p / checkpoint.CHECKPOINT)["model"] for p in (ours, whole)]
+    assert _same(*states)
