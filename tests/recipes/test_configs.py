@@ -13,9 +13,9 @@ from espnet_ext.recipe import config
 from espnet_ext.recipe.stages import PHASES
 
 ROOT = Path(__file__).resolve().parents[2]
-CONFIGS = sorted(
-    p for p in ROOT.glob("egs2/*/*/conf/*.yaml") if "encoder" in yaml.safe_load(p.read_text())
-)
+SHARED = {ROOT / "conf/multistage": ROOT / "egs2/lrs3/multistage1"}  # and one of their recipes
+FILES = [*ROOT.glob("egs2/*/*/conf/*.yaml"), *(p for f in SHARED for p in f.glob("*.yaml"))]
+CONFIGS = sorted(p for p in FILES if "encoder" in yaml.safe_load(p.read_text()))
 
 
 def test_there_are_configurations():
@@ -24,14 +24,16 @@ def test_there_are_configurations():
 
 def task_of(path):
     """The task of the phase with this configuration; one that no phase names is of the last."""
-    folder = path.parents[1]
+    folder = SHARED.get(path.parent, path.parents[1])
     recipe = config.load(folder / "recipe.yaml")
     phases = [p for name in PHASES if (p := getattr(recipe, name)) is not None]
     named = [p for p in phases if (folder / p.config).resolve() == path]
     return (named or phases[-1:])[0].task
 
 
-@pytest.mark.parametrize("path", CONFIGS, ids=lambda p: str(p.relative_to(ROOT / "egs2")))
+@pytest.mark.parametrize(
+    "path", CONFIGS, ids=lambda p: str(p.relative_to(ROOT)).removeprefix("egs2/")
+)
 def test_configuration_builds(path, tmp_path):
     fastimport.enable()
     from espnet_ext.espnet.task import find_task
