@@ -51,6 +51,8 @@ class TranslationTask(StartingFromEncoder, ExtTask, STTask):
         """Give the source side what the translation's has, see the module's text."""
         for key, like in SOURCE.items():
             setattr(args, key, getattr(args, like))
+        # A configuration's model_conf takes the place of the parser's default as a whole.
+        args.model_conf = {"report_bleu": False, **(args.model_conf or {})}
 
     @classmethod
     def build_preprocess_fn(cls, args: argparse.Namespace, train: bool) -> Any:
