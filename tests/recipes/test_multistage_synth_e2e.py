@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The synthetic recipe of the multi-stage method, tiny: clips, translations, recognition, pack."""
+
+import json
+import zipfile
+
+import pytest
+import torch
+import yaml
+
+from espnet_ext.data.tables import read_table
+
+pytestmark = pytest.mark.e2e
+SMALL = {"output_size": 16, "linear_units": 16, "num_blocks": 1, "attention_heads": 2}
+SIZES = {"av-minutes": 0.4, "st-minutes": 0.6, "minutes": 0.4}
+UTTS = {"av-dev": 4, "st-dev": 4, "st-test": 3, "dev": 4, "test": 4}
+PREPARE = [
+    *(word for name, value in SIZES.items() for word in (f"--{name}", str(value))),
+    *(word for name, value in UTTS.items() for word in (f"--{name}-utts", str(value))),
+]
+TINY = [
+    f"--prepare.args={json.dumps(PREPARE)}",
+    f"--args.encoder_conf={json.dumps(SMALL)}",
+    *(f"--{p}.args.decoder_conf.num_blocks=1" for p in ("midtrain", "finetune")),
+    *(f"--{p}.args.max_epoch=1" for p in ("pretrain", "midtrain", "finetune")),
+    *(f"--{p}.args.num_iters_per_epoch=2" for p in ("pretrain", "midtrain", "finetune")),
+    "--decode.args.beam_size=1",
+    "--decode.args.translation.beam_size=1",
+    *(
+        f"--decode.args.{key}maxlenratio=-15" for key in ("", "translation.")
+    ),  # an untrained decoder finds no end
+    "--ngpu=0",
+]
+
+
+def encoder_of(folder, name):
+    state = torch.load(folder / name, map_location="cpu", weights_only=True)
+    return {key: value for key, value in state.items() if key.startswith("encoder.")}
+
+
+def test_from_clips_over_translations_to_a_packed_recogniser(recipe_copy, tmp_path):
+    recipe = recipe_copy("synth/multistage1", tmp_path)
+    out = recipe.finish(*TINY)
+    lists = (recipe.path / "dump").glob("tokens*/tokens.txt")
+    letters = {p.parent.name: set(p.read_text().split()) for p in lists}
+    assert len(letters) == 2 and {"ì" in found for found in letters.values()} == {True, False}
+    exp = recipe.path / "exp/full"
+    stages = {
+        phase: yaml.safe_load((exp / phase / "config.yaml").read_text())
+        for phase in ("pretrain", "midtrain", "finetune")
+    }
+    assert "src_token_list" in stages["midtrain"] and stages["finetune"]["model"] == "espnet"
+    encoders = [encoder_of(exp / phase, "latest.pth") for phase in stages]
+    assert encoders[0].keys() == encoders[1].keys() == encoders[2].keys()
+    moved = [k for k, v in encoders[1].items() if not torch.equal(v, encoders[0][k])]
+    assert moved  # the translation trains it ...
+    started = encoder_of(exp / "midtrain", "valid.acc.ave.pth")
+    for key, value in encoders[2].items():  # ... and the recognition does not touch it
+        assert torch.equal(value, started[key]), key
+    record = json.loads((recipe.path / "results/full.json").read_text())
+    assert set(record["sets"]) == {"dev", "test"} and set(record["phases"]) == set(stages)
+    decoded = next((exp / "decode").rglob("test/text"))
+    assert len(read_table(decoded)) == UTTS["test"]
+    translated = read_table(exp / "decode/translation/st_test/translation")
+    assert translated.keys() == read_table(recipe.path / "data/st_test/text").keys()
+    assert zipfile.ZipFile(next(exp.glob("*.zip"))).testzip() is None
+    assert "stock ESPnet loads all" in out
