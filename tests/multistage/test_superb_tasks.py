@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Each task of SUPERB learns a toy problem in seconds; labels that do not fit are told."""
 
+from itertools import product
+
 import numpy as np
 import pytest
 from superb_sets import Ear, tone, write
@@ -8,7 +10,13 @@ from superb_sets import Ear, tone, write
 from espnet_ext.data.utterances import utterances
 from espnet_ext.errors import DataError
 from espnet_ext.multistage.superb.classification import Intents, Keywords
-from espnet_ext.multistage.superb.diarisation import Diarisation, Talk, turns_of
+from espnet_ext.multistage.superb.diarisation import (
+    MEDIANS,
+    THRESHOLDS,
+    Diarisation,
+    Talk,
+    turns_of,
+)
 from espnet_ext.multistage.superb.features import Features, keep
 from espnet_ext.multistage.superb.phones import Phones
 from espnet_ext.multistage.superb.rttm import read_rttm
@@ -112,9 +120,13 @@ def conversation(generator):
 def test_diarisation(tmp_path):
     task = Diarisation()
     sets = sets_of(tmp_path, task, conversation)
-    _, report = learn(task, sets, updates=120, chunk_s=1.2)
+    trained, report = learn(task, sets, updates=120, chunk_s=1.2)
     assert report["score"] < 10
-    assert report["lowest_on_test"] <= report["score"]
+    pair = report["lowest_threshold"], report["lowest_median_frames"]
+    found = predictions(trained.probe, sets["test"], task, 8, "cpu"), sets["test"].targets
+    errors = {c: task.frame_rate(*found, *c) for c in product(THRESHOLDS, MEDIANS)}
+    assert errors[pair] == min(errors.values())
+    assert report["lowest_on_test"] == task.rate(*found, *pair)["score"]
     parts = [report[x] for x in ("missed_detection", "false_alarm", "confusion")]
     assert sum(parts) == pytest.approx(report["score"])
     truth = [t.active.astype(float)[:, ::-1] for t in sets["test"].targets]  # other order

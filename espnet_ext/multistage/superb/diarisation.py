@@ -90,24 +90,30 @@ class Diarisation(ProbeTask):
 
     def score(self, predictions: Sequence[Any], targets: Sequence[Any]) -> float:
         """Return the error of frames at threshold 0.5, in percent of the reference's speech."""
-        wrong = [frame_errors(p > 0.5, t.active) for p, t in zip(predictions, targets, strict=True)]
+        return self.frame_rate(predictions, targets, 0.5, 1)
+
+    def frame_rate(
+        self, predictions: Sequence[Any], targets: Sequence[Talk], threshold: float, median: int
+    ) -> float:
+        """Return the error of frames in percent of the reference's speech; far faster than rate."""
+        pairs = zip(predictions, targets, strict=True)
+        wrong = [frame_errors(filtered(p, median) > threshold, t.active) for p, t in pairs]
         speech = sum(int(t.active.sum()) for t in targets)
         return 100 * sum(wrong) / max(speech, 1)
 
     def report(self, dev: tuple[list, list], test: tuple[list, list]) -> dict[str, Any]:
-        """Report the error rate by the threshold and filter that are best on dev.
+        """Report the error rate by the threshold and filter that have the fewest errors on dev.
 
-        SUPERB reports the lowest of all on the test set itself; it is given beside.
+        SUPERB chooses them on the test set itself; the rate of that choice is given beside.
         """
         choices = list(product(THRESHOLDS, MEDIANS))
-        best = min(choices, key=lambda c: self.rate(*dev, *c)["score"])
-        found = {c: self.rate(*test, *c) for c in choices}
-        lowest = min(choices, key=lambda c: found[c]["score"])
+        best = min(choices, key=lambda c: self.frame_rate(*dev, *c))
+        lowest = min(choices, key=lambda c: self.frame_rate(*test, *c))
         return {
-            **found[best],
+            **self.rate(*test, *best),
             "threshold": best[0],
             "median_frames": best[1],
-            "lowest_on_test": found[lowest]["score"],
+            "lowest_on_test": self.rate(*test, *lowest)["score"],
             "lowest_threshold": lowest[0],
             "lowest_median_frames": lowest[1],
             "frame_shift_s": self.frame_s,
