@@ -58,7 +58,8 @@ def test_from_clips_over_translations_to_a_packed_recogniser(recipe_copy, tmp_pa
     for key, value in encoders[2].items():  # ... and the recognition does not touch it
         assert torch.equal(value, started[key]), key
     record = json.loads((recipe.path / "results/full.json").read_text())
-    assert set(record["sets"]) == {"dev", "test"} and set(record["phases"]) == set(stages)
+    assert set(record["sets"]) == {"dev", "test", "st_dev", "st_test"}
+    assert set(record["phases"]) == set(stages)
     decoded = next((exp / "decode").rglob("test/text"))
     assert len(read_table(decoded)) == UTTS["test"]
     translated = read_table(exp / "decode/translation/st_test/translation")
