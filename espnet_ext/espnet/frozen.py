@@ -112,14 +112,26 @@ def _build(values: dict[str, Any], state: dict[str, Any]) -> dict[str, Any]:
 
     prepare_espnet()
     with quiet_import():
-        from espnet2.tasks import asr
+        from espnet2.tasks.asr import (
+            encoder_choices,
+            frontend_choices,
+            normalize_choices,
+            preencoder_choices,
+        )
+    choices = {
+        "frontend": frontend_choices,
+        "normalize": normalize_choices,
+        "preencoder": preencoder_choices,
+        "encoder": encoder_choices,
+    }
 
     def part(name: str, *args: Any, **more: Any) -> Any:
         kind = values.get(name)
         if kind is None:
             return None
-        choices = getattr(asr, f"{name}_choices")
-        return choices.get_class(kind)(*args, **{**(values.get(f"{name}_conf") or {}), **more})
+        return choices[name].get_class(kind)(
+            *args, **{**(values.get(f"{name}_conf") or {}), **more}
+        )
 
     with tempfile.TemporaryDirectory(prefix="espnet_ext_") as folder:
         more = {}

@@ -40,6 +40,19 @@ _TASK = (
     Name("espnet2.train.iterable_dataset", "DATA_TYPES", "types of streams are entered"),
     Name("espnet2.tasks.asr", "ASRTask", "base class of the ASR tasks"),
     Name("espnet2.tasks.asr", "ASRTask.build_model", "called by super(), then class swap", "args"),
+    *(
+        Name("espnet2.tasks.asr", f"{part}_choices", "called to build a part of a model")
+        for part in ("frontend", "normalize", "preencoder", "encoder")
+    ),
+    Name("espnet2.tasks.st", "STTask", "base class of the translation task"),
+    Name("espnet2.asr.ctc", "CTC", "built on the SLU head"),
+    Name("espnet2.layers.utterance_mvn", "UtteranceMVN", "base class of that of samples"),
+    Name(
+        "espnet2.bin.st_inference",
+        "Speech2Text",
+        "called to translate",
+        "st_train_config st_model_file device",
+    ),
     Name("espnet2.tasks.abs_task", "AbsTask", "base class of the task mixin"),
     *_methods(
         "espnet2.tasks.abs_task",

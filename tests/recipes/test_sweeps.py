@@ -10,6 +10,7 @@ from espnet_ext.bl_just import options as bl_just
 from espnet_ext.bl_just.schedule import make_schedule
 from espnet_ext.dual_task import options as dual_task
 from espnet_ext.ml_lmcl import options as ml_lmcl
+from espnet_ext.plugin import config_check
 from espnet_ext.recipe import config, evidence, experiments, stages, sweep
 from espnet_ext.recipe.options import Options
 from espnet_ext.recipe.stages import Context
@@ -19,6 +20,7 @@ from espnet_ext.weak_align.model import stream_of
 from espnet_ext.weak_align.presets import resolve
 
 ROOT = Path(__file__).resolve().parents[2]
+METHODS = {"aux", "bl_just", "ml_lmcl", "dual_task", "multistage"}
 SMALLEST_TRAINING_SET = 3867  # of those that the sweeps of ml_lmcl are for: ATIS
 SWEEPS = sorted(ROOT.glob("egs2/*/*/conf/sweeps/*.yaml"))
 EVIDENCE = sorted(p for name in ("evidence", "ablations")
@@ -83,12 +85,17 @@ def test_there_is_evidence():
 def check_training(ctx):
     ctx.stage = stages.find("finetune")
     settings = training_config(ctx)
-    assert len(settings.keys() & {"aux", "bl_just", "ml_lmcl", "dual_task"}) == 1
+    assert len(settings.keys() & METHODS) == 1
     if "aux" in settings:
         check_weak_align(ctx.recipe, settings)
     elif "ml_lmcl" in settings:
         conf = ml_lmcl.resolve(settings["ml_lmcl"])
         assert conf.train_samples is None or conf.train_samples < SMALLEST_TRAINING_SET
+    elif "multistage" in settings:
+        config_check(ctx.recipe.finetune.task)(settings)
+        assert train.init_params(ctx) or ctx.recipe.name.startswith(
+            ("scratch", "frozen_random", "mid")
+        )
     elif "dual_task" in settings:
         dual_task.check(dual_task.resolve(settings["dual_task"]), "finetune")
         assert train.init_params(ctx)  # no system learns to hear from nothing

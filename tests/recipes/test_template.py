@@ -98,7 +98,10 @@ def test_the_template_shows_every_section_and_what_to_edit():
 
 def test_what_is_commented_out_is_valid_too(tmp_path):
     text = (TEMPLATE / "recipe.yaml").read_text()
-    path = tmp_path / "recipe.yaml"
+    path, other = (tmp_path / f"{x}/asr1/recipe.yaml" for x in ("new", "an4"))
+    for folder in (path.parent, other.parent):
+        folder.mkdir(parents=True)
+    other.write_text("title: another\n")
     path.write_text(re.sub(r"^(\s*)# (\w+:)", r"\1\2", text, flags=re.M))
     recipe = config.load(path)
     assert recipe.midtrain.init == recipe.finetune.init == ["pretrain:encoder:encoder"]
