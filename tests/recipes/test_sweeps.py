@@ -93,9 +93,6 @@ def check_training(ctx):
         assert conf.train_samples is None or conf.train_samples < SMALLEST_TRAINING_SET
     elif "multistage" in settings:
         config_check(ctx.recipe.finetune.task)(settings)
-        assert train.init_params(ctx) or ctx.recipe.name.startswith(
-            ("scratch", "frozen_random", "mid")
-        )
     elif "dual_task" in settings:
         dual_task.check(dual_task.resolve(settings["dual_task"]), "finetune")
         assert train.init_params(ctx)  # no system learns to hear from nothing
