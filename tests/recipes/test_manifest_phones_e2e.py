@@ -46,7 +46,7 @@ def test_two_languages_from_a_manifest_to_concepts(recipe_copy, tmp_path):
     dump, exp = recipe.path / "dump", recipe.path / "exp/dual"
     tagged, plain = (read_table(dump / "train_fr_it" / name) for name in ("text", "plain"))
     assert any("<" in text for text in tagged.values())
-    known = json.loads((dump / "align/work/train/pronunciations.json").read_text())
+    known = json.loads(dump.joinpath("align", "work", "train", "pronunciations.json").read_text())
     assert set(known["words"]) == {word for text in plain.values() for word in text.split()}
     header = Header.read(dump / "train_fr_it/align")
     letters = {c for word in known["words"] for c in word.lower() if c.isalpha()}

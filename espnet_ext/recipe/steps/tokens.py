@@ -108,9 +108,8 @@ def plan(ctx: Context) -> Plan:
         _check(one)
         needs += one.texts
         if one.section.file:
-            tokens_given.read_list(
-                one.section
-            )  # what is wrong with it is told before time is spent
+            # What is wrong with it is told before time is spent.
+            tokens_given.read_list(one.section)
             needs += tokens_given.files(one.section)
         stock += _stock(one)
     phases = {one.where: _settings(one.section) for one in lists[1:]}
