@@ -29,7 +29,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from espnet_ext.data.video import probe, read_frames
+from espnet_ext.data.video import probe, read_clip
 from espnet_ext.espnet import fastimport
 from espnet_ext.multistage.preprocess import VideoCollate, VideoPreprocess
 
@@ -77,7 +77,7 @@ def other_kinds(sources: list[Path], work: Path) -> dict[str, list[Path]]:
     kinds: dict[str, list[Path]] = {f"as they are ({sources[0].suffix})": sources}
     kinds["H.264"], kinds["array"] = [], []
     for i, path in enumerate(sources):
-        frames = read_frames(str(path), probe(str(path)).frames, 1)
+        frames = read_clip(str(path), probe(str(path)).frames, 1).frames
         kinds["H.264"].append(write(work / f"again{i:03d}.mp4", frames))
         kinds["array"].append(work / f"{i:03d}.npy")
         np.save(kinds["array"][-1], frames)

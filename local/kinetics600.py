@@ -10,7 +10,6 @@ are counted as skipped. Many clips have no sound: they are skipped, too. A sourc
 """
 
 import argparse
-import csv
 import re
 import sys
 from collections.abc import Iterator
@@ -18,6 +17,7 @@ from pathlib import Path
 
 import av_clips
 from av_clips import Clip, ClipSet, corpus_root
+from csv_rows import csv_rows
 
 from espnet_ext.errors import DataError, exit_code
 
@@ -43,19 +43,13 @@ def listed(root: Path, part: str) -> Iterator[tuple[str, str]]:
     """
     paths = [p for p in (root / f"{part}.csv", root / "annotations" / f"{part}.csv") if p.is_file()]
     for path in paths[:1]:
-        with open(path, encoding="utf-8-sig", newline="") as f:
-            rows = csv.DictReader(f)
-            if missing := [c for c in COLUMNS if c not in (rows.fieldnames or ())]:
-                how = "the columns are label,youtube_id,time_start,time_end,split"
-                raise DataError(f"the list has no column {missing[0]}", f"{path}:1", how)
-            for row in rows:
-                where = f"{path}:{rows.line_num}"
-                try:
-                    start, end = (int(float(row[c])) for c in COLUMNS[1:])
-                except (TypeError, ValueError):
-                    how = "download the list again"
-                    raise DataError("a time is no number", where, how) from None
-                yield f"{row['youtube_id']}_{start:06d}_{end:06d}", where
+        header = "the columns are label,youtube_id,time_start,time_end,split"
+        for where, row in csv_rows(path, COLUMNS, "list", header):
+            try:
+                start, end = (int(float(row[c])) for c in COLUMNS[1:])
+            except (TypeError, ValueError):
+                raise DataError("a time is no number", where, "download the list again") from None
+            yield f"{row['youtube_id']}_{start:06d}_{end:06d}", where
 
 
 def read_part(root: Path, part: str, name: str) -> ClipSet:

@@ -5,9 +5,9 @@ FLUENT_SPEECH_COMMANDS=/path names the folder that holds data/train_data.csv and
 ``action | object | location``.
 """
 
-import csv
 from pathlib import Path
 
+from csv_rows import csv_rows
 from superb_common import SuperbSet, corpus_root
 
 from espnet_ext.errors import DataError
@@ -36,17 +36,12 @@ def read_part(root: Path, table: Path, name: str) -> SuperbSet:
     made = SuperbSet(name)
     if not table.is_file():
         raise DataError("the table is missing", table, "complete the copy")
-    with open(table, encoding="utf-8-sig", newline="") as f:
-        rows = csv.DictReader(f)
-        if missing := [c for c in COLUMNS if c not in (rows.fieldnames or ())]:
-            how = "the columns are ,path,speakerId,transcription,action,object,location"
-            raise DataError(f"the table has no column {missing[0]}", f"{table}:1", how)
-        for row in rows:
-            where = f"{table}:{rows.line_num}"
-            values = [" ".join((row[c] or "").split()) for c in COLUMNS]
-            if not all(values) or "|" in "".join(values):
-                raise DataError("a field is empty, or holds '|'", where, "download it again")
-            path, speaker, *slots = values
-            utt = f"{speaker}-{Path(path).stem}"
-            made.add(utt, root / path, " | ".join(slots), speaker, where)
+    header = "the columns are ,path,speakerId,transcription,action,object,location"
+    for where, row in csv_rows(table, COLUMNS, "table", header):
+        values = [" ".join((row[c] or "").split()) for c in COLUMNS]
+        if not all(values) or "|" in "".join(values):
+            raise DataError("a field is empty, or holds '|'", where, "download it again")
+        path, speaker, *slots = values
+        utt = f"{speaker}-{Path(path).stem}"
+        made.add(utt, root / path, " | ".join(slots), speaker, where)
     return made

@@ -20,7 +20,7 @@ from espnet_ext.data.video_plan import (
 )
 from espnet_ext.errors import DataError
 
-__all__ = ["Clip", "VideoFacts", "audio_of", "parse_value", "probe", "read_clip", "read_frames"]
+__all__ = ["Clip", "VideoFacts", "audio_of", "parse_value", "probe", "read_clip"]
 
 LOST = 0.05  # share of the promised frames that may be missing at the end of a file
 
@@ -90,19 +90,6 @@ def probe(path: str) -> VideoFacts:
         lost=track.lost,
         variable=track.variable,
     )
-
-
-def read_frames(
-    value: str,
-    frames: int,
-    stride: int,
-    sampling: str = "stride",
-    start: int | str = 0,
-    rng: np.random.Generator | None = None,
-    short_side: int | None = None,
-) -> np.ndarray:
-    """Return the frames ``(T, H, W, 3)`` uint8 of :func:`read_clip`."""
-    return read_clip(value, frames, stride, sampling, start, rng, short_side).frames
 
 
 def read_clip(

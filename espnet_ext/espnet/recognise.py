@@ -120,7 +120,22 @@ class Greedy(_Recogniser):
         return self.tokenizer.tokens2text([self.token_list[i] for i in ids if i != blank])
 
 
-class Beam(_Recogniser):
+class BeamSearch(_Recogniser):
+    """ESPnet's beam search, one utterance after the other."""
+
+    def _search(self, speech: list[np.ndarray]) -> list[list[Hypothesis]]:
+        return [self._one(x) for x in speech]
+
+    def _one(self, speech: np.ndarray) -> list[Hypothesis]:
+        found = self._found(speech)
+        return [(text or "", float(hyp.score)) for text, _, _, hyp in found] or [("", None)]
+
+    @abstractmethod
+    def _found(self, speech: np.ndarray) -> list[tuple]:
+        """Return ESPnet's hypotheses: text, tokens, their numbers, and the hypothesis itself."""
+
+
+class Beam(BeamSearch):
     """ESPnet's own beam search, one utterance after the other.
 
     Args:
@@ -157,14 +172,10 @@ class Beam(_Recogniser):
             raise UsageError(f"beam search: {e}", "beam_args", how) from None
         super().__init__(self._recognise.asr_model, self._recognise.asr_train_args, longest_s)
 
-    def _search(self, speech: list[np.ndarray]) -> list[list[Hypothesis]]:
-        return [self._one(x) for x in speech]
-
-    def _one(self, speech: np.ndarray) -> list[Hypothesis]:
+    def _found(self, speech: np.ndarray) -> list[tuple]:
         found: Any = self._recognise(speech)
-        if isinstance(found, tuple):  # with the guesses of intermediate layers
-            found = found[0]
-        return [(text or "", float(hyp.score)) for text, _, _, hyp in found] or [("", None)]
+        # A tuple has the guesses of intermediate layers, too.
+        return found[0] if isinstance(found, tuple) else found
 
 
 def load_recogniser(

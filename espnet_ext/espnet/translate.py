@@ -9,10 +9,10 @@ import numpy as np
 from espnet_ext.errors import UsageError
 from espnet_ext.espnet import fastimport
 from espnet_ext.espnet.compat import quiet_import
-from espnet_ext.espnet.recognise import LONGEST_S, Hypothesis, _Recogniser
+from espnet_ext.espnet.recognise import LONGEST_S, BeamSearch
 
 
-class Translator(_Recogniser):
+class Translator(BeamSearch):
     """ESPnet's beam search over the words of another language, one utterance after the other.
 
     Args:
@@ -44,11 +44,8 @@ class Translator(_Recogniser):
             self._translate = Speech2Text(str(config), str(model_file), device=device, **options)
         super().__init__(self._translate.st_model, self._translate.st_train_args, longest_s)
 
-    def _search(self, speech: list[np.ndarray]) -> list[list[Hypothesis]]:
-        return [self._one(x) for x in speech]
-
-    def _one(self, speech: np.ndarray) -> list[Hypothesis]:
+    def _found(self, speech: np.ndarray) -> list[tuple]:
         found = self._translate(speech)
         if isinstance(found, tuple):
             raise UsageError("the model recognises before it translates", "midtrain", "a plain one")
-        return [(text or "", float(hyp.score)) for text, _, _, hyp in found] or [("", None)]
+        return found

@@ -2,13 +2,13 @@
 """A training killed by -9 in any phase ends in the same bits; epochs are read without state."""
 
 import json
-import multiprocessing
 import os
 import random
 import signal
 
 import pytest
 import torch
+from children import in_child
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -26,14 +26,6 @@ COUNTS = ("epochs", "batches", "updates", "labelled_batches", "unlabelled_batche
 
 def _train(argv, out, *more):
     train.run(TASK, [*argv, *more, "--output_dir", str(out)])
-
-
-def _in_child(target, *args):
-    """Run in a forked process (ESPnet is imported already); return its exit code."""
-    process = multiprocessing.get_context("fork").Process(target=target, args=args)
-    process.start()
-    process.join(200)
-    return process.exitcode
 
 
 def _killed_in(argv, out, epoch, kind):
@@ -72,7 +64,7 @@ def _killed_after_epoch(argv, out):
 @pytest.fixture(scope="module")
 def reference(bl_argv, tmp_path_factory):
     out = tmp_path_factory.mktemp("reference") / "exp"
-    assert _in_child(_train, bl_argv, out) == 0
+    assert in_child(_train, bl_argv, out) == 0
     return out
 
 
@@ -100,7 +92,7 @@ def _same_end(out, reference):
 
 def test_seeds_matter(reference, bl_argv, tmp_path):
     """Otherwise the comparisons below would prove nothing."""
-    assert _in_child(_train, bl_argv, tmp_path, "--seed", "4") == 0
+    assert in_child(_train, bl_argv, tmp_path, "--seed", "4") == 0
     ours, other = (checkpoint.load(p / "3epoch.pth") for p in (reference, tmp_path))
     assert not any(torch.equal(x, other[n]) for n, x in ours.items() if n.endswith("weight"))
 
@@ -109,19 +101,19 @@ def test_killed_in_each_phase(reference, bl_argv, tmp_path):
     """Each start goes on after the last whole epoch, gets farther, and is killed again."""
     starts = [(1, "explore"), (1, "joint"), (2, "explore"), (1, "joint"), (2, "final")]
     for epoch, kind in starts:
-        assert _in_child(_killed_in, bl_argv, tmp_path, epoch, kind) == -signal.SIGKILL, kind
+        assert in_child(_killed_in, bl_argv, tmp_path, epoch, kind) == -signal.SIGKILL, kind
         assert not (tmp_path / "valid.acc.ave.pth").exists()
-    assert _in_child(_train, bl_argv, tmp_path) == 0
+    assert in_child(_train, bl_argv, tmp_path) == 0
     _same_end(tmp_path, reference)
 
 
 def test_killed_after_each_epoch(reference, bl_argv, tmp_path):
     """The last phase takes the joint phase's state over from the checkpoint."""
     for epoch in (1, 2, 3):
-        assert _in_child(_killed_after_epoch, bl_argv, tmp_path) == -signal.SIGKILL
+        assert in_child(_killed_after_epoch, bl_argv, tmp_path) == -signal.SIGKILL
         states = checkpoint.load(tmp_path / checkpoint.CHECKPOINT)
         assert states["reporter"]["epoch"] == epoch and len(states["optimizers"]) == 3
-    assert _in_child(_train, bl_argv, tmp_path) == 0
+    assert in_child(_train, bl_argv, tmp_path) == 0
     _same_end(tmp_path, reference)
 
 
@@ -133,10 +125,10 @@ def test_killed_with_other_options(bl_argv, tmp_path, conf, workers):
     argv = [*bl_argv, "--num_workers", str(workers)]
     argv += [x for option in conf for x in ("--bl_just", option)]
     outs = tmp_path / "whole", tmp_path / "killed"
-    assert _in_child(_train, argv, outs[0]) == 0
+    assert in_child(_train, argv, outs[0]) == 0
     for _ in range(2):
-        assert _in_child(_killed_after_epoch, argv, outs[1]) == -signal.SIGKILL
-    assert _in_child(_train, argv, outs[1]) == 0
+        assert in_child(_killed_after_epoch, argv, outs[1]) == -signal.SIGKILL
+    assert in_child(_train, argv, outs[1]) == 0
     states = [checkpoint.load(out / checkpoint.CHECKPOINT) for out in outs]
     for key in ("model", "optimizers", "schedulers"):
         assert _equal(*(s[key] for s in states)), key

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """A training killed by -9 goes on to the same bits: both optimisers, NewBob, the batches drawn."""
 
-import multiprocessing
 import os
 import signal
 
 import pytest
 import torch
+from children import in_child
 
 from espnet_ext.espnet import checkpoint, fastimport, train, trainer
 
@@ -32,14 +32,6 @@ def _train(argv, out, case, *more):
     given = [x for o in options for x in ("--dual_task", o)]
     given += ["--scheduler_conf", "threshold=0.5", "--scheduler2_conf", "threshold=0.5"]
     train.run(f"espnet_ext.dual_task.task:{name}", [*argv, *given, *more, "--output_dir", str(out)])
-
-
-def _in_child(target, *args):
-    """Run in a forked process (ESPnet is imported already); return its exit code."""
-    process = multiprocessing.get_context("fork").Process(target=target, args=args)
-    process.start()
-    process.join(200)
-    return process.exitcode
 
 
 def _killed_in(argv, out, case, epoch):
@@ -73,11 +65,11 @@ def _equal(a, b):
 @pytest.mark.parametrize("case", CASES)
 def test_killed_and_resumed(case, dual_argv, tmp_path):
     whole, ours = tmp_path / "whole", tmp_path / "ours"
-    assert _in_child(_train, dual_argv, whole, case) == 0
+    assert in_child(_train, dual_argv, whole, case) == 0
     for epoch in (1, 3):  # in the first epoch, then in the third
-        assert _in_child(_killed_in, dual_argv, ours, case, epoch) == -signal.SIGKILL
+        assert in_child(_killed_in, dual_argv, ours, case, epoch) == -signal.SIGKILL
         assert not (ours / "phase.json").exists()
-    assert _in_child(_train, dual_argv, ours, case) == 0
+    assert in_child(_train, dual_argv, ours, case) == 0
     states = [checkpoint.load(p / checkpoint.CHECKPOINT) for p in (ours, whole)]
     for key in ("model", "optimizers", "schedulers"):
         assert _equal(*(s[key] for s in states)), key

@@ -2,10 +2,11 @@
 """A training killed by -9 anywhere and started again ends in the same bits."""
 
 import json
-import multiprocessing
 import os
 import signal
+from functools import partial
 
+import children
 import pytest
 import torch
 from hypothesis import given, settings
@@ -19,20 +20,15 @@ def _weights(folder, name="valid.acc.ave.pth"):
     return checkpoint.load(folder / name)
 
 
+in_child = partial(children.in_child, within_s=120)
+
+
 def _same(a, b):
     return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
 
 
 def _train(argv, out, *more):
     train.run("asr", [*argv, "--output_dir", str(out), *more])
-
-
-def _in_child(target, *args):
-    """Run in a forked process (ESPnet is imported already); return its exit code."""
-    process = multiprocessing.get_context("fork").Process(target=target, args=args)
-    process.start()
-    process.join(120)
-    return process.exitcode
 
 
 def _killed_after_batches(argv, out, count):
@@ -74,22 +70,22 @@ def _killed_at_save(argv, out, name, moment, nth):
 @pytest.fixture(scope="module")
 def reference(tiny_argv, tmp_path_factory):
     out = tmp_path_factory.mktemp("reference") / "exp"
-    assert _in_child(_train, tiny_argv, out) == 0
+    assert in_child(_train, tiny_argv, out) == 0
     return out
 
 
 def test_seeds_matter(reference, tiny_argv, tmp_path):
     """Otherwise the comparisons below would prove nothing."""
-    assert _in_child(_train, tiny_argv, tmp_path / "exp", "--seed", "4") == 0
+    assert in_child(_train, tiny_argv, tmp_path / "exp", "--seed", "4") == 0
     assert not _same(_weights(reference), _weights(tmp_path / "exp"))
 
 
 @pytest.mark.parametrize("batches", [0, 2, 7, 11])
 def test_killed_in_an_epoch(reference, tiny_argv, tmp_path, batches):
     out = tmp_path / "exp"
-    assert _in_child(_killed_after_batches, tiny_argv, out, batches) == -signal.SIGKILL
+    assert in_child(_killed_after_batches, tiny_argv, out, batches) == -signal.SIGKILL
     assert not (out / "valid.acc.ave.pth").exists()
-    assert _in_child(_train, tiny_argv, out) == 0
+    assert in_child(_train, tiny_argv, out) == 0
     for name in ("valid.acc.ave.pth", "3epoch.pth"):
         assert _same(_weights(reference, name), _weights(out, name))
 
@@ -99,9 +95,9 @@ def test_killed_in_an_epoch(reference, tiny_argv, tmp_path, batches):
 def test_killed_while_saving(reference, tiny_argv, tmp_path, name, moment):
     out = tmp_path / "exp"
     nth = 2 if name == "checkpoint.pth" else 1  # in the second epoch
-    killed = _in_child(_killed_at_save, tiny_argv, out, name, moment, nth)
+    killed = in_child(_killed_at_save, tiny_argv, out, name, moment, nth)
     assert killed == -signal.SIGKILL
-    assert _in_child(_train, tiny_argv, out) == 0
+    assert in_child(_train, tiny_argv, out) == 0
     assert _same(_weights(reference), _weights(out))
     assert (out / "latest.pth").resolve().name == "3epoch.pth"
     _same_costs(out, reference)
@@ -109,18 +105,18 @@ def test_killed_while_saving(reference, tiny_argv, tmp_path, name, moment):
 
 def test_more_epochs_later_equal_more_epochs_at_once(reference, tiny_argv, tmp_path):
     out = tmp_path / "exp"
-    assert _in_child(_train, tiny_argv, out, "--max_epoch", "1") == 0
-    assert _in_child(_train, tiny_argv, out) == 0
+    assert in_child(_train, tiny_argv, out, "--max_epoch", "1") == 0
+    assert in_child(_train, tiny_argv, out) == 0
     assert _same(_weights(reference), _weights(out))
 
 
 def test_an_early_stop_is_not_undone_by_a_restart(tiny_argv, tmp_path):
     out = tmp_path / "exp"
     stop = ["--max_epoch", "9", "--patience", "0", "--optim_conf", "lr=0.0"]
-    assert _in_child(_train, tiny_argv, out, *stop) == 0
+    assert in_child(_train, tiny_argv, out, *stop) == 0
     last = (out / "latest.pth").resolve().name
     assert last != "9epoch.pth"
-    assert _in_child(_train, tiny_argv, out, *stop) == 0
+    assert in_child(_train, tiny_argv, out, *stop) == 0
     assert (out / "latest.pth").resolve().name == last
 
 
@@ -184,6 +180,6 @@ def _same_costs(out, reference):
 
 def test_costs_are_those_of_all_runs(tiny_argv, tmp_path, reference):
     out = tmp_path / "exp"
-    _in_child(_killed_after_batches, tiny_argv, out, 7)
-    _in_child(_train, tiny_argv, out)
+    in_child(_killed_after_batches, tiny_argv, out, 7)
+    in_child(_train, tiny_argv, out)
     _same_costs(out, reference)

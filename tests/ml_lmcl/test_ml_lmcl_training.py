@@ -3,7 +3,6 @@
 
 import json
 import logging
-import multiprocessing
 import os
 import re
 import signal
@@ -13,6 +12,7 @@ import sys
 import pytest
 import torch
 import yaml
+from children import in_child
 
 from espnet_ext.espnet import fastimport, train
 
@@ -28,14 +28,6 @@ CYCLE = ("gamma_period=8", "tau_d=2.0")
 
 def run(task, argv, out, *more):
     train.run(TASK + task, [*argv, *more, "--output_dir", str(out)])
-
-
-def in_child(target, *args):
-    """Run in a forked process (ESPnet is imported already); return its exit code."""
-    process = multiprocessing.get_context("fork").Process(target=target, args=args)
-    process.start()
-    process.join(200)
-    return process.exitcode
 
 
 def weights(path):

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Stage 1 in ESPnet: names of the encoder, training, exact resume, what is refused."""
 
-import multiprocessing
 import os
 import signal
 
 import pytest
 import torch
+from children import in_child
 
 from espnet_ext.errors import UsageError
 from espnet_ext.espnet import checkpoint, fastimport, train, trainer
@@ -98,14 +98,6 @@ def _train(argv, out, case):
     train.run(TASK, [*argv, "--multistage", CASES[case], "--output_dir", str(out)])
 
 
-def _in_child(target, *args):
-    """Run in a forked process (ESPnet is imported already); return its exit code."""
-    process = multiprocessing.get_context("fork").Process(target=target, args=args)
-    process.start()
-    process.join(200)
-    return process.exitcode
-
-
 def _killed(argv, out, case):
     """Die before the second batch of the second epoch."""
 
@@ -130,8 +122,8 @@ def _same(a, b):
 @pytest.mark.parametrize("case", CASES)
 def test_killed_and_resumed(case, pretrain_argv, tmp_path):
     whole, ours = tmp_path / "whole", tmp_path / "ours"
-    assert _in_child(_train, pretrain_argv, whole, case) == 0
-    assert _in_child(_killed, pretrain_argv, ours, case) == -signal.SIGKILL
-    assert _in_child(_train, pretrain_argv, ours, case) == 0
+    assert in_child(_train, pretrain_argv, whole, case) == 0
+    assert in_child(_killed, pretrain_argv, ours, case) == -signal.SIGKILL
+    assert in_child(_train, pretrain_argv, ours, case) == 0
     states = [checkpoint.load(p / checkpoint.CHECKPOINT)["model"] for p in (ours, whole)]
     assert _same(*states)

@@ -24,7 +24,7 @@ class Video(StreamType):
 
     def read(self, value: str) -> np.ndarray:
         """Return all frames ``(T, H, W, 3)`` uint8."""
-        return video.read_frames(value, self.length(value), 1)
+        return video.read_clip(value, self.length(value), 1).frames
 
     def length(self, value: str) -> int:
         return video.length(value)
