@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from espnet_ext.frames import INPUT_LAYERS, Step, length_after, offset_of, stride_of
+from espnet_ext.multistage.masking import RandomMask, gather_tokens, restore_tokens
 
 CONV2D = INPUT_LAYERS["conv2d"]
 
@@ -29,11 +30,12 @@ class TokenFrames:
     Attributes:
         stride: Frames of a token.
         first: The first one of token 0.
+        window: Frames that a token sees, from ``stride`` times its number on.
     """
 
     def __init__(self, steps: Iterable[Step] = CONV2D):
         self.steps = tuple(steps)
-        self.stride = stride_of(self.steps)
+        self.stride, self.window = stride_of(self.steps), window_of(self.steps)
         self.first = int(-(-(offset_of(self.steps) - (self.stride - 1) / 2) // 1))
 
     def lengths(self, frames: Tensor) -> Tensor:
@@ -65,6 +67,15 @@ class TokenFrames:
         return out
 
 
+def window_of(steps: Iterable[Step]) -> int:
+    """Return how many frames an output of these layers sees."""
+    window, stride = 1, 1
+    for step in steps:
+        window += (step.kernel - 1) * stride
+        stride *= step.stride
+    return window
+
+
 def subsample(
     encoder: nn.Module, feats: Tensor, lengths: Tensor, at: TokenFrames
 ) -> tuple[Tensor, Tensor]:
@@ -82,6 +93,33 @@ def subsample(
     tokens, _ = encoder.embed(feats, mask[:, None])
     place = torch.arange(tokens.shape[1], device=feats.device)
     return tokens, place < at.lengths(lengths)[:, None]
+
+
+def subsample_some(encoder: nn.Module, feats: Tensor, mask: RandomMask, at: TokenFrames) -> Tensor:
+    """Return the seen tokens with their positions ``(B, K, D)``.
+
+    They are those of :func:`subsample`; where the input layer has parts (``conv``, ``out``,
+    ``pos_enc``, as ESPnet's), only the frames that these tokens see are convolved.
+
+    Args:
+        encoder: See the module's text.
+        feats: ``(B, T, F)``.
+        mask: Which tokens are seen.
+        at: The subsampling.
+    """
+    embed = encoder.embed
+    parts = [getattr(embed, name, None) for name in ("conv", "out", "pos_enc")]
+    if not all(isinstance(part, nn.Module) for part in parts):
+        valid = feats.new_ones(len(feats), 1, feats.shape[1], dtype=torch.bool)
+        return gather_tokens(embed(feats, valid)[0], mask.keep)
+    conv, out, pos_enc = parts
+    windows = feats.unfold(1, at.window, at.stride)  # (B, N, F, window)
+    index = mask.keep[..., None, None].expand(-1, -1, *windows.shape[2:])
+    maps = conv(windows.gather(1, index).flatten(0, 1).transpose(1, 2)[:, None])
+    tokens = out(maps.transpose(1, 2).reshape(*mask.keep.shape, -1))
+    # The module adds positions by counting, so each token goes to its place before.
+    placed = restore_tokens(tokens, tokens.new_zeros(tokens.shape[-1]), mask)
+    return gather_tokens(pos_enc(placed), mask.keep)
 
 
 def run_blocks(encoder: nn.Module, tokens: Tensor, valid: Tensor) -> Tensor:

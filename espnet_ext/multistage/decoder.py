@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """The common decoder: one set of blocks, run on audio and on video in separate passes.
 
-Each modality has positions and an output layer of its own; all else is shared. Letters: B clips, N
-tokens, K seen ones, W width of the encoders' outputs, D of the decoder, P elements of a token.
+Each modality has positions and an output layer of its own; all else is shared. ``cross_modal``, an
+option of ours, decodes both in one pass, so that the picture helps to fill in hidden sound.
+Letters: B clips, N tokens, K seen ones, M hidden ones, W width of the encoders' outputs, D of the
+decoder, P elements of a token.
 """
 
 import math
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +17,25 @@ from torch import Tensor, nn
 from espnet_ext.multistage.masking import RandomMask, restore_tokens
 from espnet_ext.multistage.video_encoder import VideoEncoder
 from espnet_ext.multistage.video_patches import SpaceTime
+
+TICKS = 64.0  # of the clock that both modalities share, in a clip
+
+
+class Seen(NamedTuple):
+    """What the encoder of a modality has seen.
+
+    Attributes:
+        tokens: Encoded seen tokens ``(B, K, W)``.
+        mask: Which they are.
+        valid: ``(B, N)`` bool; None: there is no padding.
+        times: When each token is, from 0 at the start of the clip to 1 at its end ``(B, N)``; None
+            if that is not known. Looked at by ``cross_modal`` alone.
+    """
+
+    tokens: Tensor
+    mask: RandomMask
+    valid: Tensor | None = None
+    times: Tensor | None = None
 
 
 class CommonDecoder(nn.Module):
@@ -27,8 +49,11 @@ class CommonDecoder(nn.Module):
         elements: P of each modality, e.g. ``{"audio": 320, "video": 1536}``.
         grid: Steps and places of a modality with learned positions of time and space; others have
             sinusoids of the token's number and may have any length.
+        cross_modal: Decode all modalities in one pass; a token then has an embedding of its
+            modality and, where times are known, sinusoids of its time in the clip.
 
-    Source: arXiv 2403.19822 (4 blocks of width 512 for both modalities); output layers inferred.
+    Source: arXiv 2403.19822 (4 blocks of width 512 for both modalities); output layers inferred;
+    one pass as in CAV-MAE.
     """
 
     def __init__(
@@ -39,6 +64,7 @@ class CommonDecoder(nn.Module):
         heads: int = 16,
         elements: Mapping[str, int] = {"audio": 320},
         grid: Mapping[str, tuple[int, int]] = {},
+        cross_modal: bool = False,
     ):
         super().__init__()
         self.embed = nn.Linear(width_in, width)
@@ -50,19 +76,47 @@ class CommonDecoder(nn.Module):
         self.blocks = VideoEncoder(width, blocks, heads)
         self.out = nn.ModuleDict({name: nn.Linear(width, p) for name, p in elements.items()})
 
-    def forward(
-        self, name: str, visible: Tensor, mask: RandomMask, valid: Tensor | None = None
-    ) -> Tensor:
-        """Return predictions of all tokens ``(B, N, P)``.
+        self.modality = nn.ParameterDict() if cross_modal else None
+        for name in elements if cross_modal else ():
+            self.modality[name] = nn.Parameter(0.02 * torch.randn(width))
+
+    def forward(self, seen: Mapping[str, Seen], hidden_only: bool = False) -> dict[str, Tensor]:
+        """Return predictions of all tokens by modality, ``(B, N, P)``.
 
         Args:
-            name: Of the modality.
-            visible: Encoded seen tokens ``(B, K, W)``.
-            mask: Which they are.
-            valid: ``(B, N)`` bool; None: there is no padding.
+            seen: By modality.
+            hidden_only: Return those of the hidden tokens alone, ``(B, M, P)`` in the order of
+                ``mask.hidden``.
         """
-        tokens = restore_tokens(self.embed(visible), self.mask_token, mask)
-        return self.out[name](self.blocks(self.positions[name](tokens), valid))
+        if self.modality is None:
+            out = {}
+            for name, part in seen.items():
+                only = part.mask.hidden if hidden_only else None
+                out[name] = self.blocks(self._placed(name, part), part.valid, only)
+        else:
+            out = self._together(seen, hidden_only)
+        return {name: self.out[name](tokens) for name, tokens in out.items()}
+
+    def _placed(self, name: str, seen: Seen) -> Tensor:
+        """Return seen tokens and mask tokens in their order, with positions ``(B, N, D)``."""
+        tokens = restore_tokens(self.embed(seen.tokens), self.mask_token, seen.mask)
+        return self.positions[name](tokens)
+
+    def _together(self, seen: Mapping[str, Seen], hidden_only: bool) -> dict[str, Tensor]:
+        """Return the blocks' outputs of all modalities, run on one sequence."""
+        tokens, valid, only, start = [], [], [], 0
+        for name, part in seen.items():
+            x = self._placed(name, part) + self.modality[name]
+            if part.times is not None:
+                x = x + sinusoids(TICKS * part.times, x.shape[-1]).to(x.dtype)
+            tokens.append(x)
+            scored = part.mask.scored
+            valid.append(torch.ones_like(scored) if part.valid is None else part.valid)
+            places = torch.arange(x.shape[1], device=x.device).expand(scored.shape)
+            only.append(start + (part.mask.hidden if hidden_only else places))
+            start += x.shape[1]
+        out = self.blocks(torch.cat(tokens, 1), torch.cat(valid, 1), torch.cat(only, 1))
+        return dict(zip(seen, out.split([x.shape[1] for x in only], 1), strict=True))
 
 
 class Sinusoids(nn.Module):
@@ -71,7 +125,12 @@ class Sinusoids(nn.Module):
     def forward(self, tokens: Tensor) -> Tensor:
         """Add positions to ``(B, N, D)``."""
         n, d = tokens.shape[1:]
-        place = torch.arange(n, device=tokens.device, dtype=torch.float)[:, None]
-        half = torch.arange(0, d, 2, device=tokens.device) * (-math.log(10000.0) / d)
-        angle = place * half.exp()
-        return tokens + torch.stack([angle.sin(), angle.cos()], -1).view(n, d).to(tokens.dtype)
+        place = torch.arange(n, device=tokens.device, dtype=torch.float)
+        return tokens + sinusoids(place, d).to(tokens.dtype)
+
+
+def sinusoids(places: Tensor, width: int) -> Tensor:
+    """Return sine and cosine of numbers ``(...)``, ``(..., width)``; the width is even."""
+    half = torch.arange(0, width, 2, device=places.device) * (-math.log(10000.0) / width)
+    angle = places[..., None] * half.exp()
+    return torch.stack([angle.sin(), angle.cos()], -1).flatten(-2)

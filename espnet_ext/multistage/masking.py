@@ -17,7 +17,7 @@ class RandomMask(NamedTuple):
     Attributes:
         keep: Places of the seen tokens, ascending ``(B, K)``; 0 where ``kept`` is False.
         kept: Which of them there are ``(B, K)`` bool; clips differ where their lengths do.
-        hidden: Places of the hidden tokens, ascending ``(B, M)``; 0 where ``scored`` has none.
+        hidden: Places of the hidden tokens, ascending ``(B, M)``; 0 where ``there`` is False.
         restore: For each place its row in ``[seen tokens, mask token]``, ``(B, N)``: K for hidden
             tokens and for padding.
         scored: Whether a place is hidden ``(B, N)`` bool.
@@ -28,6 +28,12 @@ class RandomMask(NamedTuple):
     hidden: Tensor
     restore: Tensor
     scored: Tensor
+
+    @property
+    def there(self) -> Tensor:
+        """Which of the places of ``hidden`` there are ``(B, M)`` bool."""
+        place = torch.arange(self.hidden.shape[1], device=self.hidden.device)
+        return place < self.scored.sum(1, keepdim=True)
 
 
 def kept_tokens(lengths: Tensor, ratio: float) -> Tensor:

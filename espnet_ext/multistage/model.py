@@ -19,6 +19,7 @@ from espnet_ext.errors import UsageError
 from espnet_ext.frames import features_of_config, steps_of_config
 from espnet_ext.multistage.audio_visual import AudioVisual
 from espnet_ext.multistage.options import MultistageConf
+from espnet_ext.progress import progress_log
 
 Returned = tuple[Tensor, dict[str, Tensor], Tensor]
 RECOGNITION = ("decoder", "ctc", "joint_network", "postencoder", "specaug", "criterion_att")
@@ -44,7 +45,9 @@ class AudioVisualModel(ESPnetASRModel):
                 delattr(self, name)
                 setattr(self, name, None)
         self.max_frames, features = conf.max_frames, features_of_config(vars(args))
+        self.hop = None if features is None else features.hop
         self.max_samples = None if features is None else conf.max_frames * features.hop
+        self.told_short = False
         width = self.frontend.output_size() if self.frontend is not None else args.input_size
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(args.seed)
@@ -65,7 +68,12 @@ class AudioVisualModel(ESPnetASRModel):
         return (feats, lengths) if self.normalize is None else self.normalize(feats, lengths)
 
     def forward(
-        self, speech: Tensor, speech_lengths: Tensor, video: Tensor | None = None, **kwargs: Any
+        self,
+        speech: Tensor,
+        speech_lengths: Tensor,
+        video: Tensor | None = None,
+        video_repeated: Tensor | None = None,
+        **kwargs: Any,
     ) -> Returned:
         """Return the loss, statistics and the batch size.
 
@@ -73,12 +81,32 @@ class AudioVisualModel(ESPnetASRModel):
             speech: ``(B, L)``.
             speech_lengths: ``(B,)``.
             video: ``(B, T, H, H, 3)`` uint8; not looked at with ``modalities: audio``.
+            video_repeated: Pictures of each clip that repeat the last one ``(B,)``.
             kwargs: Utterance ids and what else is in the batch.
         """
         feats, lengths = self.features(speech, speech_lengths)
-        loss, stats = self.audio_visual(self.encoder, feats, lengths, video)
+        whole = self.whole_frames(speech_lengths)
+        loss, stats = self.audio_visual(self.encoder, feats, lengths, video, whole)
         stats = {"loss": loss.detach(), **stats}
+        if video is not None and video_repeated is not None:
+            stats["short_video"] = (video_repeated > 0).float().mean()
+            self._tell_short(video_repeated, kwargs.get("utt_id"))
         return force_gatherable((loss, stats, len(speech)), loss.device)
+
+    def whole_frames(self, speech_lengths: Tensor) -> Tensor | None:
+        """Return the frames of whole clips ``(B,)``; None where samples a frame are unknown."""
+        return None if self.max_samples is None else speech_lengths // self.hop + 1
+
+    def _tell_short(self, repeated: Tensor, utts: Any) -> None:
+        """Say once that a clip has too few pictures; their share is in the statistics."""
+        if self.told_short or not (repeated > 0).any():
+            return
+        self.told_short, first = True, int((repeated > 0).nonzero()[0, 0])
+        clip = f"clip {utts[first]}" if utts is not None else "a clip"
+        progress_log.warning(
+            f"{clip} has too few pictures: the last is repeated {int(repeated[first])} times; "
+            "the share of such clips is the statistic 'short_video'"
+        )
 
     def collect_feats(
         self, speech: Tensor, speech_lengths: Tensor, **kwargs: Any

@@ -43,6 +43,13 @@ class MultistageConf:
     tau: Annotated[str | float, "Temperature of CLR: learned, or a number above 0"] = "learned"
     clr_on_masked: Annotated[bool, "mae+clr: CLR on the seen tokens, no second pass"] = False
     clr_weight: Annotated[float, "Of CLR beside MAE", Limits(at_least=0)] = 1.0
+    clr_tokens: Annotated[
+        str,
+        "What CLR compares: means over time (the paper), means of the steps of the pictures with "
+        "the sound at the same time (aligned), or those without the clip's mean (centred)",
+        Limits(one_of=("mean", "aligned", "centred")),
+    ] = "mean"
+    cross_modal: Annotated[bool, "Decode sound and pictures in one pass (not the paper's)"] = False
     pairing: Annotated[
         str, "shuffled: training clips get the video of another clip of their batch (a control)",
         Limits(one_of=("true", "shuffled")),
@@ -138,6 +145,12 @@ def _fitting(conf: MultistageConf) -> dict[str, Any]:
     if conf.clr_on_masked and conf.losses != (MAE, CLR):
         what = f"objective {conf.objective} has no masked pass with CLR"
         raise UsageError(what, f"{SECTION}.clr_on_masked", "objective: mae+clr")
+    if conf.cross_modal and not (MAE in conf.losses and conf.with_video):
+        what = "cross_modal needs pictures and a reconstruction of them"
+        raise UsageError(what, f"{SECTION}.cross_modal", "false, or objective: mae")
+    if conf.clr_tokens != "mean" and conf.video_sampling != "uniform":
+        what = f"clr_tokens {conf.clr_tokens}: pictures at a stride have no known time"
+        raise UsageError(what, f"{SECTION}.clr_tokens", "mean, or video_sampling: uniform")
     if MAE in conf.losses and conf.mae_loss_on == "masked" and conf.mask_ratio == 0:
         what = "mask_ratio 0 hides nothing, so there is nothing to score"
         raise UsageError(what, f"{SECTION}.mask_ratio", "above 0, or mae_loss_on: all")

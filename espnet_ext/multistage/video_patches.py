@@ -8,6 +8,8 @@ order of time, row, column; P = t h w 3 elements of a token; D width.
 import torch
 from torch import Tensor, nn
 
+from espnet_ext.multistage.masking import gather_tokens
+
 MEAN, STD = 0.45, 0.225  # of pixels between 0 and 1
 
 
@@ -45,7 +47,18 @@ class VideoPatches(nn.Module):
 
     def forward(self, video: Tensor) -> Tensor:
         """Return tokens with their positions ``(B, N, D)``; see :meth:`targets`."""
-        return self.positions(self.embed(self.targets(video)))
+        return self.embed_pixels(self.targets(video))
+
+    def embed_pixels(self, pixels: Tensor, places: Tensor | None = None) -> Tensor:
+        """Return tokens with their positions, of all patches or of some.
+
+        Args:
+            pixels: ``(B, N, P)`` from :meth:`targets`.
+            places: Of the wanted patches ``(B, K)``; None: all.
+        """
+        if places is None:
+            return self.positions(self.embed(pixels))
+        return self.positions(self.embed(gather_tokens(pixels, places)), places)
 
     def targets(self, video: Tensor) -> Tensor:
         """Return the pixels of the patches ``(B, N, P)``, normalised.
@@ -89,6 +102,7 @@ class SpaceTime(nn.Module):
         for p in (self.time, self.space):
             nn.init.trunc_normal_(p, std=0.02)
 
-    def forward(self, tokens: Tensor) -> Tensor:
-        """Add positions to ``(B, N, D)``."""
-        return tokens + (self.time + self.space).flatten(0, 1)
+    def forward(self, tokens: Tensor, places: Tensor | None = None) -> Tensor:
+        """Add positions to all tokens ``(B, N, D)``, or to those at ``places`` ``(B, K)``."""
+        table = (self.time + self.space).flatten(0, 1)
+        return tokens + (table if places is None else table[places])

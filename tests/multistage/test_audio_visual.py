@@ -112,6 +112,17 @@ def test_audio_alone_has_no_part_for_pictures(encoder):
     assert set(both) - set(model(encoder, feats, lengths)[1]) == {"mae_video", "mean_video"}
 
 
+def test_pictures_reach_the_sounds_prediction_with_cross_modal_alone(encoder):
+    feats, lengths, video = batch()
+    for cross_modal in (False, True):
+        model = make(cross_modal=cross_modal, video_sampling="uniform")
+        parts = [
+            model.reconstruct(encoder, feats, lengths, v)["audio"] for v in (video, 255 - video)
+        ]
+        assert parts[0][0].equal(parts[1][0])
+        assert parts[0][1].allclose(parts[1][1], atol=1e-6) is not cross_modal
+
+
 def test_masks_stand_still_in_validation_and_not_in_training(encoder):
     model, clips = make(), batch()
     assert model(encoder, *clips)[0] == model(encoder, *clips)[0]
@@ -159,6 +170,38 @@ def test_learning_finds_the_pairs(encoder):
     assert mean["retrieval"] > 2 / 8  # chance is 1/8
 
 
+def _each_as_loud_as_bright(seed):
+    """Return 8 clips, each of one loudness, the same as the brightness of its pictures."""
+    g = torch.Generator().manual_seed(seed)
+    level = torch.rand(8, 1, 1, generator=g)
+    feats = level * 4 - 2 + 0.1 * torch.randn(8, 64, FEATURES, generator=g)
+    video = (level[..., None, None] * 255).expand(-1, 4, 8, 8, 3).to(torch.uint8)
+    return feats, torch.full((8,), 64), video
+
+
+@pytest.mark.parametrize("modalities", ["audio", "both"])
+def test_learning_fills_in_hidden_sound(encoder, modalities):
+    """Section 9.15 of the method's checks: MAE falls below the mean predictor, on new clips."""
+    model = make(modalities=modalities, decoder_width=16).train()
+    encoder.train()
+
+    def figures():
+        model.eval()
+        stats = [model(encoder, *_each_as_loud_as_bright(1000 + i))[1] for i in range(4)]
+        model.train()
+        return {k: float(sum(s[k] for s in stats)) / 4 for k in stats[0]}
+
+    before = figures()
+    assert before["mae_audio"] > 0.9 * before["mean_audio"]
+    optimiser = torch.optim.Adam([*model.parameters(), *encoder.parameters()], 8e-3)
+    for step in range(40):
+        optimiser.zero_grad()
+        model(encoder, *_each_as_loud_as_bright(step))[0].backward()
+        optimiser.step()
+    after = figures()
+    assert after["mae_audio"] < 0.5 * after["mean_audio"]
+
+
 @pytest.mark.parametrize(
     ("section", "where", "named"),
     [
@@ -170,6 +213,9 @@ def test_learning_finds_the_pairs(encoder):
         ({"heads": 5}, "multistage.heads", "divisor"),
         ({"mask_ratio": 0.0}, "multistage.mask_ratio", "mae_loss_on"),
         ({"clr_on_masked": True}, "multistage.clr_on_masked", "mae+clr"),
+        ({"clr_tokens": "aligned"}, "multistage.clr_tokens", "uniform"),
+        ({"cross_modal": True, "modalities": "audio"}, "multistage.cross_modal", "mae"),
+        ({"cross_modal": True, "objective": "clr"}, "multistage.cross_modal", "mae"),
         ({"video_start": 3}, "multistage.video_start", "random"),
     ],
 )

@@ -68,6 +68,39 @@ def test_all_of_the_encoder_run_in_parts_is_the_encoder(pretrain_argv):
     torch.testing.assert_close(run_blocks(encoder, tokens, valid)[valid], stock[valid])
 
 
+def test_the_seen_tokens_alone_are_those_of_the_whole_subsampling(pretrain_argv):
+    from espnet_ext.multistage.audio_parts import subsample, subsample_some
+    from espnet_ext.multistage.masking import gather_tokens, random_mask
+
+    _, model = _build(pretrain_argv)
+    encoder, at = model.eval().encoder, model.audio_visual.at
+    feats, lengths = torch.randn(2, 60, 20), torch.tensor([60, 29])
+    mask = random_mask(at.lengths(lengths), 0.6, torch.Generator().manual_seed(0))
+    found, gradients = [], []
+    for tokens in (
+        subsample_some(encoder, feats, mask, at),
+        gather_tokens(subsample(encoder, feats, lengths, at)[0], mask.keep),
+    ):
+        encoder.zero_grad()
+        tokens[mask.kept].square().sum().backward()
+        found.append(tokens[mask.kept])
+        gradients.append([p.grad.clone() for p in encoder.embed.parameters()])
+    torch.testing.assert_close(*found, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(*gradients, atol=1e-4, rtol=1e-3)
+
+
+def test_a_video_that_is_too_short_is_counted_and_told_once(pretrain_argv, caplog):
+    _, model = _build(pretrain_argv)
+    speech, video = torch.randn(2, 9000), model.trial_streams()["video"]
+    batch = {"speech": speech, "speech_lengths": torch.tensor([9000, 9000]), "video": video}
+    with caplog.at_level("WARNING", logger="espnet_ext.progress"):
+        for _ in range(2):
+            more = {"video_repeated": torch.tensor([0, 3]), "utt_id": ["a", "b"]}
+            assert float(model(**batch, **more)[1]["short_video"]) == 0.5
+    told = [r.getMessage() for r in caplog.records if r.name == "espnet_ext.progress"]
+    assert len(told) == 1 and "clip b" in told[0] and "3 times" in told[0]
+
+
 @pytest.mark.parametrize(
     ("option", "where"),
     [

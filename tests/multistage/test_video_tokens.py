@@ -4,7 +4,7 @@
 import pytest
 import torch
 
-from espnet_ext.multistage.decoder import CommonDecoder
+from espnet_ext.multistage.decoder import CommonDecoder, Seen
 from espnet_ext.multistage.masking import gather_tokens, random_mask
 from espnet_ext.multistage.video_encoder import Block, VideoEncoder
 from espnet_ext.multistage.video_patches import VideoPatches
@@ -73,7 +73,7 @@ def test_one_decoder_with_two_output_layers(decoder):
     mask = random_mask(torch.tensor([6]), 0.5)
     for name in ("audio", "video"):
         decoder.zero_grad()
-        decoder(name, torch.randn(1, 3, 6), mask).sum().backward()
+        decoder({name: Seen(torch.randn(1, 3, 6), mask)})[name].sum().backward()
         trained = {n for n, p in decoder.named_parameters() if p.grad is not None}
         shared = {n for n, _ in decoder.named_parameters()} - own
         assert trained == shared | {n for n in own if name in n}
@@ -82,7 +82,7 @@ def test_one_decoder_with_two_output_layers(decoder):
 def test_the_decoder_knows_where_a_hidden_token_was(decoder):
     mask = random_mask(torch.tensor([6]), 0.5, torch.Generator().manual_seed(1))
     for name in ("audio", "video"):
-        out = decoder(name, torch.zeros(1, 3, 6), mask)[0][mask.scored[0]]
+        out = decoder({name: Seen(torch.zeros(1, 3, 6), mask)})[name][0][mask.scored[0]]
         assert (out[0] - out[1]).abs().max() > 1e-3
 
 
@@ -95,5 +95,69 @@ def test_a_longer_clip_in_the_batch_changes_no_prediction(decoder):
         mask.keep[1:, :2], mask.kept[1:, :2], mask.hidden[1:, :3],
         mask.restore[1:, :5].clamp(max=2), mask.scored[1:, :5],
     )  # fmt: skip
-    both, one = decoder("audio", x, mask, valid), decoder("audio", x[1:, :2], alone)
+    both = decoder({"audio": Seen(x, mask, valid)})["audio"]
+    one = decoder({"audio": Seen(x[1:, :2], alone)})["audio"]
     torch.testing.assert_close(both[1, :5], one[0])
+
+
+def both_modalities():
+    lengths = torch.tensor([9, 5])
+    masks = [
+        random_mask(n, 0.5, torch.Generator().manual_seed(1))
+        for n in (lengths, torch.tensor([6, 6]))
+    ]
+    tokens = [
+        gather_tokens(torch.randn(2, n, 6), m.keep).requires_grad_()
+        for n, m in zip((9, 6), masks, strict=True)
+    ]
+    valid = torch.arange(9) < lengths[:, None]
+    times = [torch.linspace(0.1, 0.9, n).expand(2, -1) for n in (9, 6)]
+    parts = {
+        "audio": Seen(tokens[0], masks[0], valid, times[0]),
+        "video": Seen(tokens[1], masks[1], None, times[1]),
+    }
+    return parts, tokens
+
+
+@pytest.mark.parametrize("cross_modal", [False, True])
+def test_predictions_of_the_hidden_alone_are_the_same(cross_modal):
+    torch.manual_seed(0)
+    decoder = CommonDecoder(
+        6, 8, 2, 2, {"audio": 5, "video": 7}, {"video": (2, 3)}, cross_modal=cross_modal
+    )
+    parts, _ = both_modalities()
+    every, hidden = decoder(parts), decoder(parts, hidden_only=True)
+    for name, part in parts.items():
+        there = part.mask.there
+        assert there.sum() == part.mask.scored.sum()
+        expected = gather_tokens(every[name], part.mask.hidden)
+        torch.testing.assert_close(hidden[name][there], expected[there])
+
+
+def test_only_one_pass_lets_pictures_help_the_sound():
+    for cross_modal in (False, True):
+        torch.manual_seed(0)
+        decoder = CommonDecoder(
+            6, 8, 1, 2, {"audio": 5, "video": 7}, {"video": (2, 3)}, cross_modal=cross_modal
+        )
+        parts, (audio, video) = both_modalities()
+        out = decoder(parts)["audio"]
+        out[parts["audio"].valid].square().sum().backward()
+        assert audio.grad.abs().sum() > 0
+        assert (video.grad is not None and bool(video.grad.abs().sum() > 0)) is cross_modal
+        if not cross_modal:  # as if there were no pictures, and no parameter is for them
+            torch.testing.assert_close(out, decoder({"audio": parts["audio"]})["audio"])
+            assert not any("modality" in name for name, _ in decoder.named_parameters())
+
+
+def test_padding_of_the_sound_reaches_no_prediction_in_one_pass():
+    torch.manual_seed(0)
+    decoder = CommonDecoder(
+        6, 8, 2, 2, {"audio": 5, "video": 7}, {"video": (2, 3)}, cross_modal=True
+    )
+    parts, (audio, _) = both_modalities()
+    seen = parts["audio"]
+    out = decoder(parts)
+    (out["video"][1].sum() + out["audio"][1, :5].sum()).backward()
+    used = audio.grad[1].abs().sum(-1) > 0
+    assert used.tolist() == [*seen.mask.kept[1].tolist()]
