@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""recipe.yaml and ``--section.field value`` overrides into a checked :class:`Recipe`."""
+"""recipe.yaml, a preset and ``--section.field value`` overrides into a checked :class:`Recipe`."""
 
 import contextlib
+import copy
 import dataclasses
 import re
 import typing
@@ -10,14 +11,18 @@ from typing import Any
 
 from espnet_ext import yamlfile
 from espnet_ext.errors import UsageError, nearest
-from espnet_ext.recipe.schema import Recipe
+from espnet_ext.recipe import presets
+from espnet_ext.recipe.schema import PHASES, Recipe
 from espnet_ext.settings import build, strip_none
 
 EXPERIMENT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 def load(path: Path, overrides: list[tuple[str, str]] = ()) -> Recipe:
-    """Read recipe.yaml, apply overrides, check every key and type.
+    """Read recipe.yaml, apply preset and overrides, check every key and type.
+
+    A phase that they switch off (``--midtrain none``) is left out of the chain: a later phase that
+    would start from it starts from what it would have started from.
 
     Args:
         path: The YAML file.
@@ -25,16 +30,18 @@ def load(path: Path, overrides: list[tuple[str, str]] = ()) -> Recipe:
 
     Raises:
         UsageError: No such file, broken YAML, unknown key (the nearest valid one is named),
-            or a value of the wrong type.
+            or a value of the wrong type; no such preset.
     """
     if not path.exists():
         raise UsageError("there is no recipe.yaml here", path, "enter egs2/<corpus>/<method>1")
-    raw = yamlfile.read_extended(path, "recipe.yaml", empty=False)
-    for key, text in overrides:
-        if key == "extends":
-            raise UsageError("'extends' is no option", "--extends", f"write it into {path.name}")
-        _override(raw, key.split("."), text, f"--{key}")
+    file = yamlfile.read_extended(path, "recipe.yaml", empty=False)
+    name = presets.chosen(file, overrides)
+    for other in _presets_of(file) - {name}:  # a mistake in one is told before it is wanted
+        build(Recipe, _applied(file, other, []), f"{path}: presets.{other}", "")
+    raw = _applied(file, name, overrides)
+    notes = _leave_out(file, raw)
     recipe = build(Recipe, raw, str(path), "")
+    recipe.notes = notes
     if not EXPERIMENT_NAME.fullmatch(recipe.name):
         raise UsageError(
             f"'{recipe.name}' cannot name an experiment (it names a folder below exp/)",
@@ -44,7 +51,59 @@ def load(path: Path, overrides: list[tuple[str, str]] = ()) -> Recipe:
     return recipe
 
 
-def _override(raw: dict, keys: list[str], text: str, option: str) -> None:
+def _presets_of(file: dict) -> set[str]:
+    found = file.get(presets.SECTION)
+    return {str(name) for name in found} if isinstance(found, dict) else set()
+
+
+def _applied(file: dict, preset: str, overrides: list[tuple[str, str]]) -> dict:
+    """Return the values of the file with the preset's over them, and the overrides over those."""
+    raw = copy.deepcopy(file)
+    if preset:
+        if file.get(presets.KEY) != preset:  # else the file names its experiment itself
+            raw["name"] = preset
+        raw[presets.KEY] = preset
+        for key, value, where in presets.values(file, preset):
+            _override(raw, key.split("."), copy.deepcopy(value), where)
+    for key, text in overrides:
+        if key.partition(".")[0] in ("extends", presets.SECTION):
+            how = "write it into recipe.yaml"
+            raise UsageError(f"'{key}' is no option", f"--{key}", how)
+        _override(raw, key.split("."), text, f"--{key}")
+    return raw
+
+
+def _leave_out(file: dict, raw: dict) -> list[str]:
+    """Take phases that were switched off out of the chain; return what to tell of it."""
+    notes = []
+    for off in PHASES:
+        was, now = file.get(off), raw.get(off)
+        if now is not None or not isinstance(was, dict):
+            continue
+        for phase in PHASES[PHASES.index(off) + 1 :]:
+            section = raw.get(phase) if isinstance(raw.get(phase), dict) else file.get(phase)
+            if not isinstance(section, dict) or not isinstance(section.get("init"), list):
+                continue
+            before = section["init"]
+            section["init"] = _without(off, before, was.get("init") or [])
+            if section["init"] != before and raw.get(phase) is section:
+                told = ", ".join(section["init"]) or "no earlier phase"
+                notes.append(f"{off} is off: {phase} starts from {told}")
+    return notes
+
+
+def _without(off: str, init: list, instead: list) -> list:
+    """Put what a phase would have started from in its place, with the same part of the model."""
+    out = []
+    for text in init:
+        head, colon, rest = str(text).partition(":")
+        found = [f"{str(t).partition(':')[0]}{colon}{rest}" for t in instead]
+        out += found if head == off else [text]
+    return [*dict.fromkeys(out)]
+
+
+def _override(raw: dict, keys: list[str], text: Any, option: str) -> None:
+    """Set a value: the text of an option, or what a preset has."""
     cls: Any = Recipe
     node = raw
     for depth, key in enumerate(keys):
@@ -57,7 +116,7 @@ def _override(raw: dict, keys: list[str], text: str, option: str) -> None:
             args = typing.get_args(cls)
             cls = args[1] if len(args) == 2 else Any
         if depth == len(keys) - 1:
-            node[key] = _parse(text, cls, option)
+            node[key] = _parse(text, cls, option) if isinstance(text, str) else text
             return
         if not isinstance(node.get(key), dict):
             node[key] = {}

@@ -14,6 +14,7 @@ usage: ./run.sh [--stage N|NAME] [--stop-stage N|NAME] [options] [--KEY VALUE ..
   --ngpu N          GPUs for training and decoding (default: 1 if there is one, else 0)
   --num-nodes N     machines for training; N > 1 starts it by Slurm (conf/slurm.yaml)
   --num-procs N     processes per machine for training on CPUs (gloo; default: 1)
+  --preset NAME     a named set of options of recipe.yaml; --list names them
   --track TRACKER   show the curves of training: tensorboard, wandb or mlflow
   --debug           show the traceback of a failure
   -h, --help        this text, and all keys; --help KEY tells of one (--help format.fs)

@@ -14,7 +14,16 @@ from pathlib import Path
 from espnet_ext import files
 from espnet_ext.errors import EspnetExtError, UsageError, close_stdout, of_system, told
 from espnet_ext.progress import duration
-from espnet_ext.recipe import config, content, lock, options, processes, records, stages
+from espnet_ext.recipe import (
+    config,
+    content,
+    lock,
+    options,
+    presets,
+    processes,
+    records,
+    stages,
+)
 from espnet_ext.recipe.console import say, stage_log
 from espnet_ext.recipe.schema import Recipe
 from espnet_ext.recipe.stages import Context, Plan, Stage
@@ -44,14 +53,7 @@ def _main(argv: list[str]) -> int:
     try:
         opts = options.parse(argv, {f.name for f in dataclasses.fields(Recipe)})
         if opts.help:
-            from espnet_ext.recipe import keys
-
-            if opts.help_key:
-                print(keys.describe(opts.help_key))
-            else:
-                print(options.__doc__.partition("\n\n")[2].rstrip())
-                print(f"\nKeys of recipe.yaml (--help KEY: type and default):\n{keys.summary()}")
-            return 0
+            return _help(opts.help_key)
         chosen = stages.select(opts.stage, opts.stop_stage)
         ctx = Context(config.load(Path("recipe.yaml"), opts.overrides), opts)
         if opts.list_only:
@@ -79,6 +81,20 @@ def _main(argv: list[str]) -> int:
         return 1
 
 
+def _help(key: str) -> int:
+    from espnet_ext.recipe import keys
+
+    found = presets.names(Path("recipe.yaml"))
+    if key:
+        print(keys.describe(key))
+    else:
+        print(options.__doc__.partition("\n\n")[2].rstrip())
+        print(f"\nKeys of recipe.yaml (--help KEY: type and default):\n{keys.summary()}")
+    if found and key.removeprefix("--") in ("", presets.KEY, presets.SECTION):
+        print(presets.line(found))
+    return 0
+
+
 def _list(ctx: Context, chosen: tuple[Stage, ...]) -> int:
     say(f"{ctx.recipe.recipe}: {ctx.recipe.title}")
     for key, value in ctx.recipe.expect.items():
@@ -86,11 +102,20 @@ def _list(ctx: Context, chosen: tuple[Stage, ...]) -> int:
     for stage in chosen:
         on = getattr(ctx.recipe, stage.section) is not None
         say(f"{stage.number:3d} {stage.name:9s} {'on ' if on else 'off'} {stage.does}")
+    _notes(ctx)
+    if ctx.recipe.presets:
+        say(presets.line([*ctx.recipe.presets]))
     return 0
+
+
+def _notes(ctx: Context) -> None:
+    for note in ctx.recipe.notes:
+        say(f"note: {note}")
 
 
 def _dry_run(ctx: Context, chosen: tuple[Stage, ...]) -> int:
     total = 0.0
+    _notes(ctx)
     for stage in chosen:
         plan = stages.plan(ctx, stage)
         say(f"{_label(stage)}: {plan.off or stage.does}")
@@ -114,6 +139,7 @@ def _run(ctx: Context, chosen: tuple[Stage, ...]) -> int:
         if killed:
             _sweep()
         say(f"{ctx.recipe.recipe}, experiment '{ctx.recipe.name}', folder {ctx.exp}")
+        _notes(ctx)
         off = [stages.plan(ctx, s).off for s in chosen]
         if all(off):
             raise UsageError("nothing to run in this range", off[0], "see --list")

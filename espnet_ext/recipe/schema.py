@@ -240,9 +240,13 @@ class Results:
 
 @dataclass
 class Recipe:
-    """The top level of recipe.yaml."""
+    """The top level of recipe.yaml; ``notes`` is what to tell of how it was read."""
 
     extends: Annotated[str, "Another recipe.yaml, whose values hold where none is given here"] = ""
+    preset: Annotated[str, "One of presets; it names the experiment, too"] = ""
+    presets: Annotated[dict[str, dict], "Named sets of options, NAME: {KEY: VALUE}"] = field(
+        default_factory=dict
+    )
     recipe: Annotated[str, "corpus/method, e.g. an4/asr1"] = ""
     title: Annotated[str, "One line on what the recipe does"] = ""
     name: Annotated[str, "Experiment: everything from stage 5 on is in exp/<name>"] = "base"
@@ -263,3 +267,5 @@ class Recipe:
     score: Annotated[Score | None, "Stage 9"] = None
     pack: Annotated[Pack | None, "Stage 10: one archive of the model"] = None
     results: Annotated[Results, "Settings of RESULTS.md"] = field(default_factory=Results)
+
+    notes = ()  # no key: not annotated

@@ -66,7 +66,8 @@ def _init_params(ctx: Context, phase: str) -> list[str]:
         if PHASES.index(head) >= PHASES.index(phase):
             raise UsageError(f"{phase} cannot start from {head}", f"{phase}.init")
         if getattr(ctx.recipe, head) is None:
-            raise UsageError(f"there is no phase '{head}' to start from", f"{phase}.init")
+            how = f"add the section, or take it out: --{phase}.init '[...]'"
+            raise UsageError(f"there is no phase '{head}' to start from", f"{phase}.init", how)
         if why_off(dataclasses.replace(ctx, stage=find(head))):
             out += [f"{t.partition(':')[0]}{colon}{rest}" for t in _init_params(ctx, head)]
         else:
