@@ -5,6 +5,7 @@ Letters: N tokens of a clip, P elements of a token, L frames of F features, T pi
 """
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -15,6 +16,10 @@ from espnet_ext.files import atomic_path
 from espnet_ext.multistage.mae_loss import EPSILON
 from espnet_ext.multistage.video_patches import VideoPatches
 
+if TYPE_CHECKING:
+    from espnet_ext.multistage.measure import Clips
+
+ROWS = ("original", "seen", "reconstructed")
 COLUMNS = 8  # pictures of a clip that are shown
 
 
@@ -80,6 +85,34 @@ def frames(
     return (pictures * 255).round().clamp(0, 255).to(torch.uint8).cpu().numpy()
 
 
+def draw(path: Path, title: str, model: Any, clip: "Clips") -> None:
+    """Draw the reconstruction of a clip.
+
+    Args:
+        path: Of the PNG.
+        title: Above it.
+        model: See :func:`espnet_ext.multistage.measure.measure`; with the objective MAE.
+        clip: A batch of one.
+
+    Raises:
+        SetupError: matplotlib is not installed.
+    """
+    part, conf = model.audio_visual, model.audio_visual.conf
+    with torch.inference_mode():
+        feats, lengths = model.features(clip.speech, clip.speech_lengths)
+        whole = model.whole_frames(clip.speech_lengths)
+        made = part.reconstruct(model.encoder, feats, lengths, clip.video, whole)
+        rows = {name: [x[0] for x in shown] for name, shown in made.items()}
+        for name, normalise in (("audio", conf.normalise_audio), ("video", conf.normalise_video)):
+            if normalise and name in rows:
+                rows[name][1] = denormalised(rows[name][1], rows[name][0])
+        sound = spectrograms(*rows["audio"], feats.shape[-1])
+        shown = None
+        if "video" in rows:
+            shown = frames(*rows["video"], part.video_patches, conf.size)
+    save(path, title, sound, shown)
+
+
 def save(path: Path, title: str, sound: np.ndarray, video: np.ndarray | None = None) -> None:
     """Draw a clip.
 
@@ -102,14 +135,15 @@ def save(path: Path, title: str, sound: np.ndarray, video: np.ndarray | None = N
     figure.suptitle(title)
     axes = figure.subplots(3 * blocks, 1)
     low, high = np.nanpercentile(sound[0], (1, 99))
-    for axis, rows, name in zip(axes, sound, ("original", "seen", "reconstructed"), strict=False):
+    for axis, rows, name in zip(axes, sound, ROWS, strict=False):
         axis.imshow(rows, origin="lower", aspect="auto", vmin=low, vmax=high)
         axis.set_ylabel(name)
+    axes[2].set_xlabel("frame")
     if video is not None:
-        for axis, clip in zip(axes[3:], video, strict=True):
+        for axis, clip, name in zip(axes[3:], video, ROWS, strict=True):
             shown = clip[np.linspace(0, len(clip) - 1, min(COLUMNS, len(clip))).round().astype(int)]
             axis.imshow(np.concatenate(list(shown), 1))
-            axis.set_axis_off()
+            axis.set(xticks=[], yticks=[], ylabel=name)
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(path) as tmp:
         figure.savefig(tmp, format="png", dpi=80)

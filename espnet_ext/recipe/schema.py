@@ -186,6 +186,7 @@ class Phase:
         Limits(pattern=r"[A-Za-z0-9_.-]+\.pth"),
     ] = "valid.acc.ave.pth"  # fmt: skip
     verify: Annotated[bool, "Check that stock ESPnet can load the result"] = True
+    code: Code = ""
 
 
 @dataclass

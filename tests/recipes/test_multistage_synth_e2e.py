@@ -58,7 +58,12 @@ def test_from_clips_over_translations_to_a_packed_recogniser(recipe_copy, tmp_pa
     for key, value in encoders[2].items():  # ... and the recognition does not touch it
         assert torch.equal(value, started[key]), key
     record = json.loads((recipe.path / "results/full.json").read_text())
-    assert set(record["sets"]) == {"dev", "test", "st_dev", "st_test"}
+    assert set(record["sets"]) == {"dev", "test", "st_dev", "st_test", "av_dev"}
+    learnt = record["sets"]["av_dev"]["pretrain"]
+    assert set(learnt["metrics"]) == {"mae_audio", "mae_video", "audio_to_video", "video_to_audio"}
+    assert learnt["utterances"] == UTTS["av-dev"]
+    assert len(list((exp / "pretrain/pictures").glob("*.png"))) == 3
+    assert "MAE of the sound on av_dev" in (recipe.path / "RESULTS.md").read_text()
     assert set(record["phases"]) == set(stages)
     decoded = next((exp / "decode").rglob("test/text"))
     assert len(read_table(decoded)) == UTTS["test"]

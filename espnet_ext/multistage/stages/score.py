@@ -1,22 +1,27 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Stage 9: the standard scores of the final model, and BLEU of the translations of mid-training.
+"""Stage 9: the standard scores of the final model, and those of the phases before.
 
-The page shows BLEU of each translated set beside the others where ``score.metrics`` names ``bleu``.
+They are BLEU of the translations of mid-training, and how well pre-training reconstructs clips and
+finds their other side; the page shows those that ``score.metrics`` names.
 """
 
 import dataclasses
 
 from espnet_ext.errors import DataError
 from espnet_ext.files import sha256_file
+from espnet_ext.multistage.stages import pretrain
 from espnet_ext.multistage.stages.decode import METHOD, PHASE, out_dir, split_args
 from espnet_ext.recipe import records
 from espnet_ext.recipe.stages import Context, Plan
-from espnet_ext.recipe.steps import score
+from espnet_ext.recipe.steps import record, score, train
 from espnet_ext.recipe.steps.prepare import DATA
 from espnet_ext.recipe.steps.train import model_file
+from espnet_ext.scoring.metrics import Metric
+from espnet_ext.scoring.score import score_files
 
 BLEU = "bleu"
 FILES = ("translation", "decode.json")
+OF_CLIPS = ("mae_audio", "mae_video", "audio_to_video", "video_to_audio")
 
 
 def translated_sets(ctx: Context) -> list[str]:
@@ -31,11 +36,17 @@ def plan(ctx: Context) -> Plan:
     standard, names = score.plan(ctx), translated_sets(ctx)
     further = [out_dir(ctx, s) / f for s in names for f in FILES]
     further += [DATA / s / "text" for s in names]
+    if clips := clip_metrics(ctx):
+        further.append(pretrain.out_dir(ctx) / "measure.json")
     return dataclasses.replace(
         standard,
         needs=[*standard.needs, *further],
         inputs=[*(standard.inputs or standard.needs), *further],
-        settings={**standard.settings, **({"translated": names} if names else {})},
+        settings={
+            **standard.settings,
+            **({"translated": names} if names else {}),
+            **({"clips": list(clips)} if clips else {}),
+        },
     )
 
 
@@ -54,7 +65,32 @@ def run(ctx: Context, plan: Plan) -> None:
             what = f"the translations of {name} are of another model than {model}"
             raise DataError(what, out_dir(ctx, name), "./run.sh --stage decode")
         sets.setdefault(name, {})[METHOD] = score.score_set(ctx, metric, METHOD, name)
+    if clips := clip_metrics(ctx):
+        name, scored = _score_clips(ctx, clips)
+        sets.setdefault(name, {})[pretrain.PHASE] = scored
     score.finish(ctx, sets)
+
+
+def clip_metrics(ctx: Context) -> dict[str, Metric]:
+    """Return the metrics of stage 1 that are to be scored; none where it was not measured."""
+    named = {name: m for name, m in score.metrics_of(ctx).items() if name in OF_CLIPS}
+    return named if pretrain.measured_set(ctx) else {}
+
+
+def _score_clips(ctx: Context, metrics: dict[str, Metric]) -> tuple[str, dict]:
+    """Return the development set of stage 1 and its part of the record.
+
+    Raises:
+        DataError: It was measured with another model than the present one.
+    """
+    folder, model = pretrain.out_dir(ctx), train.model_file(ctx, pretrain.PHASE)
+    about = records.read(folder / "measure.json") or {}
+    if model.exists() and about.get("model_sha256") != sha256_file(model):
+        what = f"the measurement of {pretrain.PHASE} is of another model than {model}"
+        raise DataError(what, folder, "./run.sh --stage pretrain --stop-stage pretrain --force")
+    scored = score_files(metrics, folder, folder)
+    command = record.command(ctx)
+    return about["set"], {**scored, "decode_wall_s": about["wall_s"], "command": command}
 
 
 def summary(ctx: Context) -> list[str]:
