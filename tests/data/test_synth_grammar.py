@@ -14,7 +14,7 @@ LANGUAGES = ["ar", "en", "fr", "it"]
 
 def test_languages():
     assert languages() == LANGUAGES
-    assert families() == {"commands": ["en"], "travel": LANGUAGES}
+    assert families() == {"commands": ["en"], "travel": LANGUAGES, "orders": ["en", "it"]}
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
@@ -99,17 +99,18 @@ def test_unknown_language_names_the_known_ones():
         Grammar("fr", "travels")
 
 
-def by_meaning(language):
-    """Meaning to its sentences in the travel grammar."""
+def by_meaning(language, family="travel"):
+    """Meaning to its sentences."""
     found = {}
-    for rows in Grammar(language, "travel").sentences().values():
+    for rows in Grammar(language, family).sentences().values():
         for s in rows:
             found.setdefault(s.meaning, []).append(s)
     return found
 
 
-def test_travel_sentences_of_equal_meaning_are_translations():
-    known = {language: by_meaning(language) for language in LANGUAGES}
+@pytest.mark.parametrize(("family", "values"), [("travel", 35), ("orders", 43)])
+def test_sentences_of_equal_meaning_are_translations(family, values):
+    known = {language: by_meaning(language, family) for language in families()[family]}
     meanings = set(known["en"])
     assert len(meanings) > 1000 and all(set(m) == meanings for m in known.values())
     kinds = {m: sorted(s.name for s in rows[0].slots) for m, rows in known["en"].items()}
@@ -121,11 +122,11 @@ def test_travel_sentences_of_equal_meaning_are_translations():
             for s in rows:
                 assert s.intent == intent and sorted(s.name for s in s.slots) == kinds[meaning]
                 for slot in s.slots:
-                    kind = slot.name.removeprefix("from-").removeprefix("to-")
+                    kind = slot.name.rpartition("-")[2]
                     words.setdefault((kind, keys[slot.name]), set()).add(slot.value)
         assert all(len(x) == 1 for x in words.values()), language
-        values = [(kind, *x) for (kind, _), x in words.items()]
-        assert len(set(values)) == len(values) == 35, language
+        found = [(kind, *x) for (kind, _), x in words.items()]
+        assert len(set(found)) == len(found) == values, language
 
 
 @pytest.mark.parametrize("language", LANGUAGES)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from espnet_ext.data.synth.grammar import TRAVEL, Grammar
+from espnet_ext.data.synth.grammar import ORDERS, Grammar
 from espnet_ext.data.synth.meanings import by_meaning
 from espnet_ext.data.synth.multistage import (
     ENGLISH,
@@ -50,8 +50,8 @@ def test_held_out_meanings_and_speakers_are_in_no_training_set(corpus):
 
 
 def test_a_translation_means_what_is_said_and_a_shuffled_one_is_of_another(corpus):
-    italian = by_meaning(Grammar("it", TRAVEL))
-    english = by_meaning(Grammar("en", TRAVEL))
+    italian = by_meaning(Grammar("it", ORDERS))
+    english = by_meaning(Grammar("en", ORDERS))
     for name in ("st_train", "st_dev", "st_test"):
         for utt, meaning in column(corpus, name, "meaning").items():
             assert column(corpus, name, "text")[utt] in {s.text for s in italian[meaning]}

@@ -16,7 +16,7 @@ from espnet_ext.text import tagged
 _CHOICE = re.compile(r"\[([^\[\]]*)\]")
 _SLOT = re.compile(r"\{(?:([\w-]+):)?(\w+)\}")
 _FILE = re.compile(r"([a-z]+)_([a-z]+)\.yaml")
-COMMANDS, TRAVEL = "commands", "travel"
+COMMANDS, TRAVEL, ORDERS = "commands", "travel", "orders"
 
 
 @dataclass(frozen=True)
@@ -88,13 +88,14 @@ class Grammar:
     Attributes:
         language: The language.
         source: Text of the YAML file, for hashes.
-        speakers: ``train``, ``dev`` and ``test`` to speakers, in ``travel`` also ``pool_dev``; no
-            speaker stands in two of them.
+        speakers: ``train``, ``dev`` and ``test`` to speakers, in ``travel`` and ``orders`` also
+            ``pool_dev``; no speaker stands in two of them.
 
     Args:
         language: ``en``, ``fr``, ``it`` or ``ar``.
-        family: ``commands`` (English only) or ``travel`` (all, sentences of equal meaning are
-            translations); default: ``commands`` for English, ``travel`` for the others.
+        family: ``commands`` (English only), ``travel`` (all) or ``orders`` (English and Italian);
+            in the last two, sentences of equal meaning are translations. Default: ``commands`` for
+            English, ``travel`` for the others.
 
     Raises:
         UsageError: There is no such grammar.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""English requests in three parts: clips with a mouth, with Italian translations, with transcripts.
+"""English orders in three parts: clips with a mouth, with Italian translations, with transcripts.
 
 Written are Kaldi-style folders. All have ``wav.scp``, ``text``, ``plain`` (the English words),
 ``utt2spk``, ``spk2utt`` and ``meaning``:
@@ -24,7 +24,7 @@ from espnet_ext.data.synth import mouth
 from espnet_ext.data.synth.corpus import speak
 from espnet_ext.data.synth.espeak import Espeak
 from espnet_ext.data.synth.existing import RECORD, existing, versions
-from espnet_ext.data.synth.grammar import TRAVEL, Grammar, Sentence
+from espnet_ext.data.synth.grammar import ORDERS, Grammar, Sentence
 from espnet_ext.data.synth.layout import RATE_HZ, Item, write_audio
 from espnet_ext.data.synth.meanings import by_meaning, draw, shared_meanings, split_by_meaning
 from espnet_ext.data.synth.room import utterance_rng
@@ -55,9 +55,9 @@ class MultistageRequest:
     """
 
     seed: int = 1
-    av_minutes: float = 12.0
-    st_minutes: float = 15.0
-    minutes: float = 4.0
+    av_minutes: float = 15.0
+    st_minutes: float = 25.0
+    minutes: float = 15.0
     av_dev_utts: int = 48
     st_dev_utts: int = 40
     st_test_utts: int = 80
@@ -99,8 +99,8 @@ def make_multistage(
         SetupError: espeak-ng is not usable.
     """
     request.check()
-    espeak, spoken = Espeak(), Grammar(LANGUAGE, TRAVEL)
-    grammars = {LANGUAGE: spoken, OTHER: Grammar(OTHER, TRAVEL)}
+    espeak, spoken = Espeak(), Grammar(LANGUAGE, ORDERS)
+    grammars = {LANGUAGE: spoken, OTHER: Grammar(OTHER, ORDERS)}
     record = asdict(request) | {"versions": versions(espeak), "fps": mouth.FPS, "px": mouth.SIZE}
     record["grammars"] = {name: sha256_json(g.source) for name, g in grammars.items()}
     sets = (*TRAININGS, *VOICES, SHUFFLED, *ENGLISH)
