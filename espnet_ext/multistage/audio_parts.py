@@ -99,7 +99,9 @@ def subsample_some(encoder: nn.Module, feats: Tensor, mask: RandomMask, at: Toke
     """Return the seen tokens with their positions ``(B, K, D)``.
 
     They are those of :func:`subsample`; where the input layer has parts (``conv``, ``out``,
-    ``pos_enc``, as ESPnet's), only the frames that these tokens see are convolved.
+    ``pos_enc``, as ESPnet's) and many tokens are hidden, only the frames that the seen ones look at
+    are convolved. Frames that two tokens share are then convolved twice, so few hidden tokens are
+    not worth it.
 
     Args:
         encoder: See the module's text.
@@ -108,18 +110,26 @@ def subsample_some(encoder: nn.Module, feats: Tensor, mask: RandomMask, at: Toke
         at: The subsampling.
     """
     embed = encoder.embed
-    parts = [getattr(embed, name, None) for name in ("conv", "out", "pos_enc")]
-    if not all(isinstance(part, nn.Module) for part in parts):
+    few_hidden = mask.keep.shape[1] * at.window > mask.scored.shape[1] * (at.stride + 1)
+    if few_hidden or not _in_parts(embed, at):
         valid = feats.new_ones(len(feats), 1, feats.shape[1], dtype=torch.bool)
         return gather_tokens(embed(feats, valid)[0], mask.keep)
-    conv, out, pos_enc = parts
     windows = feats.unfold(1, at.window, at.stride)  # (B, N, F, window)
     index = mask.keep[..., None, None].expand(-1, -1, *windows.shape[2:])
-    maps = conv(windows.gather(1, index).flatten(0, 1).transpose(1, 2)[:, None])
-    tokens = out(maps.transpose(1, 2).reshape(*mask.keep.shape, -1))
+    maps = embed.conv(windows.gather(1, index).flatten(0, 1).transpose(1, 2)[:, None])
+    tokens = embed.out(maps.transpose(1, 2).reshape(*mask.keep.shape, -1))
     # The module adds positions by counting, so each token goes to its place before.
     placed = restore_tokens(tokens, tokens.new_zeros(tokens.shape[-1]), mask)
-    return gather_tokens(pos_enc(placed), mask.keep)
+    return gather_tokens(embed.pos_enc(placed), mask.keep)
+
+
+def _in_parts(embed: nn.Module, at: TokenFrames) -> bool:
+    """Whether the input layer is convolutions without padding, a linear layer, and positions."""
+    parts = [getattr(embed, name, None) for name in ("conv", "out", "pos_enc")]
+    if not all(isinstance(part, nn.Module) for part in parts):
+        return False
+    first = next(iter(parts[0].children()), None)
+    return isinstance(first, nn.Conv2d) and not any(s.pad or s.slack for s in at.steps)
 
 
 def run_blocks(encoder: nn.Module, tokens: Tensor, valid: Tensor) -> Tensor:

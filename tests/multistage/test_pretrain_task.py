@@ -68,14 +68,15 @@ def test_all_of_the_encoder_run_in_parts_is_the_encoder(pretrain_argv):
     torch.testing.assert_close(run_blocks(encoder, tokens, valid)[valid], stock[valid])
 
 
-def test_the_seen_tokens_alone_are_those_of_the_whole_subsampling(pretrain_argv):
+@pytest.mark.parametrize("ratio", [0.6, 0.1])  # convolved apart, or all of them
+def test_the_seen_tokens_alone_are_those_of_the_whole_subsampling(pretrain_argv, ratio):
     from espnet_ext.multistage.audio_parts import subsample, subsample_some
     from espnet_ext.multistage.masking import gather_tokens, random_mask
 
     _, model = _build(pretrain_argv)
     encoder, at = model.eval().encoder, model.audio_visual.at
     feats, lengths = torch.randn(2, 60, 20), torch.tensor([60, 29])
-    mask = random_mask(at.lengths(lengths), 0.6, torch.Generator().manual_seed(0))
+    mask = random_mask(at.lengths(lengths), ratio, torch.Generator().manual_seed(0))
     found, gradients = [], []
     for tokens in (
         subsample_some(encoder, feats, mask, at),
