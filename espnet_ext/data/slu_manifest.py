@@ -31,6 +31,7 @@ NAME = "manifest.tsv"
 SHORTEST_S = 0.01
 _WORD = ("id", "speaker", "language")
 _BREAK = re.compile(r"[\t\r\n]")
+_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _FILE_NAME = re.compile(r"\w[\w.+-]*")
 Lengths = Callable[[str], float]
 
@@ -245,7 +246,7 @@ def _seconds(cell: str, name: str, where: str) -> float | None:
 
 def _timed(row: SluRow, lengths: Lengths) -> SluRow:
     """Check the times against the audio; an end within rounding beyond it becomes its end."""
-    length_s = lengths(_existing(row))
+    length_s = _length_s(row, lengths)
     if row.start_s is None and row.end_s is None:
         return row._replace(end_s=length_s)
     start_s, end_s = row.start_s or 0.0, length_s if row.end_s is None else row.end_s
@@ -255,11 +256,16 @@ def _timed(row: SluRow, lengths: Lengths) -> SluRow:
     return row._replace(start_s=start_s, end_s=min(end_s, length_s))
 
 
-def _existing(row: SluRow) -> str:
+def _length_s(row: SluRow, lengths: Lengths) -> float:
+    """Return the length of the row's audio file in seconds; what is wrong with it names the row."""
     if not os.path.isfile(row.audio):
         how = f"correct the path: absolute, or from {os.path.dirname(row.where)}"
         raise DataError(f"the audio file is missing: {row.audio}", row.where, how)
-    return row.audio
+    try:
+        return lengths(row.audio)
+    except DataError as e:
+        how = f"{e.how or 'replace the file'}, or remove the line"
+        raise DataError(f"{e.what}: {row.audio}", row.where, how) from None
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
@@ -271,6 +277,12 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
             except UnicodeDecodeError:
                 how = "convert the file to UTF-8"
                 raise DataError("the line is not UTF-8", f"{path}:{number}", how) from None
+            if bad := _CONTROL.search(line):
+                raise DataError(
+                    f"the line holds the control character {bad[0]!r}",
+                    f"{path}:{number}",
+                    "remove it; lines end in \\n or \\r\\n",
+                )
             if line.strip():
                 yield number, line
 

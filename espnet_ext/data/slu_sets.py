@@ -109,6 +109,9 @@ def write_sets(
             report.written += 1
             for name in names:
                 kept[name].append(row)
+    if not sets:
+        how = "write train, dev or test in the column set of each line"
+        raise DataError("no line of the manifest names a set", where, how)
     for name, choice in sets.items():
         _check_set(name, choice, parts, bool(kept[name]), where)
     for name, chosen in kept.items():

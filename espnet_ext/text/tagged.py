@@ -14,7 +14,7 @@ import re
 from collections.abc import Container, Iterable
 from typing import NamedTuple
 
-from espnet_ext.errors import DataError
+from espnet_ext.errors import DataError, nearest
 
 CLOSE = ">"
 TAG = re.compile(r"<[^<>\s]+>")
@@ -66,9 +66,9 @@ def check(
     opened: tuple[str, int] | None = None
     words = tagged.split()
     for place, word in enumerate(words, 1):
-        problem = _problem(word, opened, known, reserved)
+        problem, how = _problem(word, opened, known, reserved)
         if problem:
-            raise DataError(problem, f"{where}, word {place}" if where else f"word {place}", _HOW)
+            raise DataError(problem, f"{where}, word {place}" if where else f"word {place}", how)
         if word == CLOSE:
             opened = None
         elif TAG.fullmatch(word):
@@ -130,21 +130,25 @@ def _problem(
     opened: tuple[str, int] | None,
     known: Container[str] | None,
     reserved: Container[str],
-) -> str:
-    """Return what is wrong with a word of a reference; empty if nothing is."""
+) -> tuple[str, str]:
+    """Return what is wrong with a word of a reference, and how to mend it; empty if nothing is."""
     if word == CLOSE:
-        return "" if opened else f"'{CLOSE}' closes nothing"
+        return ("", "") if opened else (f"'{CLOSE}' closes nothing", _HOW)
     if "<" not in word and ">" not in word:
-        return ""
+        return "", ""
     if not TAG.fullmatch(word):
-        return f"'{word}' has a '<' or '>' but is no tag"
+        return f"'{word}' has a '<' or '>' but is no tag", _HOW
     if word[1:-1].lower() in reserved:
-        return f"{word} cannot be a tag: ESPnet has a symbol of this name"
+        how = f"rename the tag, for example <{word[1:-1]}_>"
+        return f"{word} cannot be a tag: ESPnet has a symbol of this name", how
     if opened:
-        return f"{word} stands within {opened[0]} (word {opened[1]}), which is not closed"
+        return f"{word} stands within {opened[0]} (word {opened[1]}), which is not closed", _HOW
     if known is not None and word not in known:
-        return f"{word} is not in the list of symbols"
-    return ""
+        how = "correct the tag, or add it to the list"
+        if isinstance(known, Iterable):
+            how += f"; {nearest(word, known)}"
+        return f"{word} is not in the list of symbols", how
+    return "", ""
 
 
 def _opened(tagged: str) -> list[tuple[str, list[str], int]]:

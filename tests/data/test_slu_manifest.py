@@ -27,6 +27,8 @@ def folder(tmp_path):
     wave = np.random.default_rng(0).integers(-99, 99, 16000).astype(np.int16)
     for name in ("a.wav", "b.wav", "sub/a.wav"):
         sf.write(tmp_path / name, wave, 8000)
+    sf.write(tmp_path / "none.wav", wave[:0], 8000)
+    (tmp_path / "empty.wav").touch()
     return tmp_path
 
 
@@ -133,6 +135,10 @@ WRONG = {
     "start_s 'nan' is no time": ([F1.replace("0\t1.0", "nan\t1")], HEADER, 2),
     "audio file is missing": ([F1.replace("a.wav", "gone.wav")], HEADER, 2),
     "audio is empty": ([F1.replace("a.wav", "")], HEADER, 2),
+    "the audio file is empty: ": ([F1.replace("a.wav", "empty.wav")], HEADER, 2),
+    "no samples: ": ([F1.replace("a.wav", "none.wav")], HEADER, 2),
+    "control character '\\x00'": ([F1, ROWS[2].replace("a Roma", "a\0Roma")], HEADER, 3),
+    "control character '\\r'": ([], f"{HEADER}\r{F1}", 1),  # lines of an old Mac
     "lists no utterance": ([], HEADER, None),
 }
 
@@ -170,6 +176,12 @@ def test_sets_that_the_manifest_lacks_are_named_before_anything_is_written(folde
     with pytest.raises(DataError) as e:
         slu_sets.write_sets(slu_manifest.read(folder), folder / "data", sets, folder)
     assert what in str(e.value) and not (folder / "data").exists()
+
+
+def test_a_manifest_whose_lines_name_no_set_is_refused(folder):
+    put(folder, [row.replace("\ttrain\t", "\t\t") for row in ROWS[:2]])
+    with pytest.raises(DataError, match="no line of the manifest names a set"):
+        slu_sets.write_sets(slu_manifest.read(folder), folder / "data", {}, folder)
 
 
 def test_meaning_of_some_rows_only_is_refused(folder):

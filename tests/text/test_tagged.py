@@ -56,6 +56,12 @@ def test_a_faulty_reference_is_told_to_the_word(text, message, place):
     assert error.value.where == f"data/train/text:12, {place}"
 
 
+def test_the_way_to_mend_an_unknown_tag_is_the_nearest_known_one():
+    with pytest.raises(DataError) as error:
+        tagged.check("<citty> lyon >", known={"<city>", "<date>"})
+    assert "did you mean '<city>'?" in error.value.how
+
+
 @pytest.mark.parametrize(
     ("hypothesis", "units"),
     [
