@@ -35,11 +35,12 @@ class Step(NamedTuple):
 POOL2 = Step(kernel=2, stride=2, slack=1)  # max_pool2d with ceil_mode
 _SAME = Step(kernel=3, stride=1, pad=1)
 _VGG = (_SAME, _SAME, POOL2, _SAME, _SAME, POOL2)
-# ESPnet's input layers: none of the convolutions is padded.
+# ESPnet's input layers: none of the convolutions is padded. conv1d4 is ours (espnet_ext.conv1d4).
 INPUT_LAYERS: dict[str | None, tuple[Step, ...]] = {
     None: (), "linear": (), "embed": (),
     "conv1d1": (Step(3, 1), Step(3, 1)), "conv1d2": (Step(3, 1), Step(3, 2)),
-    "conv1d3": (Step(3, 1), Step(5, 3)), "conv2d1": (Step(3, 1), Step(3, 1)),
+    "conv1d3": (Step(3, 1), Step(5, 3)), "conv1d4": (Step(5, 2, pad=2), Step(5, 2, pad=2)),
+    "conv2d1": (Step(3, 1), Step(3, 1)),
     "conv2d2": (Step(3, 2), Step(3, 1)), "conv2d": (Step(3, 2), Step(3, 2)),
     "conv2d6": (Step(3, 2), Step(5, 3)), "conv2d8": (Step(3, 2), Step(3, 2), Step(3, 2)),
 }  # fmt: skip

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from espnet_ext.errors import DataError, told
+from espnet_ext.espnet import input_layers
 from espnet_ext.espnet.archive import read_yaml, unpacked
 from espnet_ext.espnet.model_kind import find_config, find_model
 from espnet_ext.frames import rate_hz
@@ -142,7 +143,11 @@ def _build(values: dict[str, Any], state: dict[str, Any]) -> dict[str, Any]:
     parts["preencoder"] = part("preencoder")
     if parts["preencoder"] is not None:
         size = parts["preencoder"].output_size()
-    parts["encoder"] = part("encoder", input_size=size)
+    layer = input_layers.own_layer(values)
+    more = {"input_layer": input_layers.STAND_IN} if layer else {}
+    parts["encoder"] = part("encoder", input_size=size, **more)
+    if layer:
+        input_layers.install(parts["encoder"], layer, size)
     return parts
 
 

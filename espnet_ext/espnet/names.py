@@ -187,7 +187,14 @@ _RELEASE = (
         "stock decoding of our models",
         "asr_train_config asr_model_file device beam_size ctc_weight nbest",
     ),
+    Name("espnet2.bin.asr_inference", "ASRTask", "replaced while an own model is built"),
+    Name("espnet2.bin.st_inference", "STTask", "replaced while an own model is built"),
     Name("espnet2.bin.asr_inference", "Speech2Text.from_pretrained", "called", "model_tag"),
+    Name(
+        "espnet2.legacy.nets.pytorch_backend.transformer.subsampling",
+        "Conv2dSubsampling",
+        "base class of our own input layers",
+    ),
     Name(
         "espnet2.legacy.nets.pytorch_backend.transformer.subsampling",
         "TooShortUttError",

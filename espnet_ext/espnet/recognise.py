@@ -12,8 +12,9 @@ from typing import Any, Protocol
 import numpy as np
 
 from espnet_ext.errors import DataError, EspnetExtError, UsageError, told
-from espnet_ext.espnet import fastimport
+from espnet_ext.espnet import fastimport, speech2text
 from espnet_ext.espnet.compat import quiet_import
+from espnet_ext.espnet.loading import task_for
 from espnet_ext.frames import rate_hz
 
 Hypothesis = tuple[str, float | None]  # text, log score
@@ -89,7 +90,8 @@ class Greedy(_Recogniser):
             from espnet2.tasks.asr import ASRTask as StockASRTask
             from espnet2.text.build_tokenizer import build_tokenizer
 
-            model, args = StockASRTask.build_model_from_file(config, model_file, device)
+            task = task_for(StockASRTask, config)
+            model, args = task.build_model_from_file(config, model_file, device)
         if model.ctc is None:
             how = "decode.method: beam"
             raise UsageError("the model has no CTC branch to search", model_file, how)
@@ -159,12 +161,9 @@ class Beam(BeamSearch):
         device: str = "cpu",
         longest_s: float = LONGEST_S,
     ):
-        fastimport.enable()
-        with quiet_import():  # in a process of its own, nobody keeps it from the terminal
-            from espnet2.bin.asr_inference import Speech2Text
         given = {"nbest": nbest, **options}
         try:
-            self._recognise = Speech2Text(str(config), str(model_file), device=device, **given)
+            self._recognise = speech2text.build(config, model_file, device=device, **given)
         except TypeError as e:
             if "unexpected keyword" not in str(e):
                 raise

@@ -24,11 +24,12 @@ from espnet2.train.distributed_utils import get_rank, get_world_size
 from espnet_ext.errors import UsageError, nearest
 from espnet_ext.espnet import schedules, streams, track
 from espnet_ext.espnet.compat import provide_editdistance
+from espnet_ext.espnet.input_layers import BuildsInputLayers
 from espnet_ext.espnet.iterators import JointIterFactory, PersistentIterFactory, count_batches
 from espnet_ext.espnet.trainer import ExtTrainer
 
 
-class ExtTask(AbsTask):
+class ExtTask(BuildsInputLayers, AbsTask):
     """Mixin for ESPnet tasks; see the module's text.
 
     Attributes:

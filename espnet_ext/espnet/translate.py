@@ -9,6 +9,7 @@ import numpy as np
 from espnet_ext.errors import UsageError
 from espnet_ext.espnet import fastimport
 from espnet_ext.espnet.compat import quiet_import
+from espnet_ext.espnet.loading import loading
 from espnet_ext.espnet.recognise import LONGEST_S, BeamSearch
 
 
@@ -36,12 +37,15 @@ class Translator(BeamSearch):
     ):
         fastimport.enable()
         with quiet_import():
-            from espnet2.bin.st_inference import Speech2Text
+            import espnet2.bin.st_inference as st_inference
 
             from espnet_ext.espnet.options import check_options
 
-            check_options(Speech2Text, options, "decode.args.translation")
-            self._translate = Speech2Text(str(config), str(model_file), device=device, **options)
+            check_options(st_inference.Speech2Text, options, "decode.args.translation")
+            with loading(st_inference, "STTask", config):
+                self._translate = st_inference.Speech2Text(
+                    str(config), str(model_file), device=device, **options
+                )
         super().__init__(self._translate.st_model, self._translate.st_train_args, longest_s)
 
     def _found(self, speech: np.ndarray) -> list[tuple]:

@@ -22,7 +22,7 @@ class TokenFrames:
     """Which frames a token stands for.
 
     A token of ``conv2d`` sees frames 4k to 4k+6; it stands for the four in the middle, 4k+2 to
-    4k+5.
+    4k+5. One of ``conv1d4`` is centred at frame 4k and stands for 4k to 4k+3.
 
     Args:
         steps: Layers of the subsampling.
@@ -36,11 +36,17 @@ class TokenFrames:
     def __init__(self, steps: Iterable[Step] = CONV2D):
         self.steps = tuple(steps)
         self.stride, self.window = stride_of(self.steps), window_of(self.steps)
-        self.first = int(-(-(offset_of(self.steps) - (self.stride - 1) / 2) // 1))
+        self.first = max(0, int(-(-(offset_of(self.steps) - (self.stride - 1) / 2) // 1)))
 
     def lengths(self, frames: Tensor) -> Tensor:
-        """Return the tokens ``(B,)`` of utterances of so many frames ``(B,)``."""
-        counts = [length_after(self.steps, int(n)) for n in frames]
+        """Return the tokens ``(B,)`` of utterances of so many frames ``(B,)``.
+
+        A last token that stands for frames beyond the end does not count (``conv1d4``).
+        """
+        counts = [
+            min(length_after(self.steps, n), max(0, n - self.first) // self.stride)
+            for n in frames.tolist()
+        ]
         return torch.tensor(counts, device=frames.device, dtype=torch.long)
 
     def targets(self, feats: Tensor, tokens: int) -> Tensor:
@@ -95,7 +101,9 @@ def subsample(
     return tokens, place < at.lengths(lengths)[:, None]
 
 
-def subsample_some(encoder: nn.Module, feats: Tensor, mask: RandomMask, at: TokenFrames) -> Tensor:
+def subsample_some(
+    encoder: nn.Module, feats: Tensor, lengths: Tensor, mask: RandomMask, at: TokenFrames
+) -> Tensor:
     """Return the seen tokens with their positions ``(B, K, D)``.
 
     They are those of :func:`subsample`; where the input layer has parts (``conv``, ``out``,
@@ -106,14 +114,14 @@ def subsample_some(encoder: nn.Module, feats: Tensor, mask: RandomMask, at: Toke
     Args:
         encoder: See the module's text.
         feats: ``(B, T, F)``.
+        lengths: Of the frames ``(B,)``.
         mask: Which tokens are seen.
         at: The subsampling.
     """
     embed = encoder.embed
     few_hidden = mask.keep.shape[1] * at.window > mask.scored.shape[1] * (at.stride + 1)
     if few_hidden or not _in_parts(embed, at):
-        valid = feats.new_ones(len(feats), 1, feats.shape[1], dtype=torch.bool)
-        return gather_tokens(embed(feats, valid)[0], mask.keep)
+        return gather_tokens(subsample(encoder, feats, lengths, at)[0], mask.keep)
     windows = feats.unfold(1, at.window, at.stride)  # (B, N, F, window)
     index = mask.keep[..., None, None].expand(-1, -1, *windows.shape[2:])
     maps = embed.conv(windows.gather(1, index).flatten(0, 1).transpose(1, 2)[:, None])

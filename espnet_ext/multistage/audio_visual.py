@@ -173,7 +173,7 @@ class AudioVisual(nn.Module):
         if self.conf.mask_at == "frame":
             feats = self.at.hide(feats, mask.scored)
         if self.conf.mask_mode == "drop":
-            tokens = subsample_some(encoder, feats, mask, self.at)
+            tokens = subsample_some(encoder, feats, lengths, mask, self.at)
             return Masked(run_blocks(encoder, tokens, mask.kept), mask, target, count)
         tokens, valid = (
             x[:, : mask.scored.shape[1]] for x in subsample(encoder, feats, lengths, self.at)

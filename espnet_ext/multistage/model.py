@@ -22,6 +22,7 @@ from espnet_ext.multistage.options import MultistageConf
 from espnet_ext.progress import progress_log
 
 Returned = tuple[Tensor, dict[str, Tensor], Tensor]
+TOKENS = ("conv2d", "conv1d4")  # input layers whose tokens stand for frames
 RECOGNITION = ("decoder", "ctc", "joint_network", "postencoder", "specaug", "criterion_att")
 
 
@@ -143,9 +144,9 @@ def check_encoder(args: argparse.Namespace) -> None:
                 "are left out", f"encoder_conf.{key}", f"{value} (and rel_pos_type: latest)",
             )  # fmt: skip
     layer = conf.get("input_layer", "conv2d")
-    if steps_of_config(vars(args)) is None or not str(layer).startswith("conv2d"):
+    if steps_of_config(vars(args)) is None or not str(layer).startswith(TOKENS):
         what = f"the frames of a token are not known for input_layer {layer}"
-        raise UsageError(what, "encoder_conf.input_layer", "conv2d")
+        raise UsageError(what, "encoder_conf.input_layer", "conv2d or conv1d4")
     for key in ("interctc_layer_idx", "interctc_use_conditioning", "ctc_trim"):
         if conf.get(key):
             raise UsageError(f"{key} needs text, stage 1 has none", f"encoder_conf.{key}")

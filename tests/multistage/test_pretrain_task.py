@@ -79,7 +79,7 @@ def test_the_seen_tokens_alone_are_those_of_the_whole_subsampling(pretrain_argv,
     mask = random_mask(at.lengths(lengths), ratio, torch.Generator().manual_seed(0))
     found, gradients = [], []
     for tokens in (
-        subsample_some(encoder, feats, mask, at),
+        subsample_some(encoder, feats, lengths, mask, at),
         gather_tokens(subsample(encoder, feats, lengths, at)[0], mask.keep),
     ):
         encoder.zero_grad()

@@ -11,8 +11,8 @@ from typing import Any
 
 from espnet2.tasks.st import STTask
 
+from espnet_ext.espnet.loading import verify_told
 from espnet_ext.espnet.task import ExtTask, is_first_process
-from espnet_ext.espnet.verify import verify_stock
 from espnet_ext.multistage.starting import StartingFromEncoder
 from espnet_ext.progress import progress_log
 
@@ -41,10 +41,8 @@ class TranslationTask(StartingFromEncoder, ExtTask, STTask):
         if args.collect_stats or args.dry_run or not is_first_process(args):
             return
         out = Path(args.output_dir)
-        verdict = verify_stock(out / "config.yaml", out / "latest.pth", STTask)
-        progress_log.info(
-            f"checked: stock ESPnet loads all {verdict.total} tensors of the ST model"
-        )
+        told = verify_told(out / "config.yaml", out / "latest.pth", STTask)
+        progress_log.info(f"checked, the ST model: {told}")
 
     @classmethod
     def settle(cls, args: argparse.Namespace) -> None:

@@ -7,6 +7,7 @@ import shlex
 from pathlib import Path
 
 from espnet_ext.errors import DataError
+from espnet_ext.espnet.input_layers import own_layer_of, refusal
 from espnet_ext.recipe import doubts
 from espnet_ext.recipe.console import say
 from espnet_ext.recipe.stages import Context, Plan, find
@@ -55,16 +56,20 @@ def run(ctx: Context, plan: Plan) -> None:
     config, model = plan.needs
     pack_asr(config, model, named_files(ctx, config), archive(ctx))
     say(f"  {archive(ctx)}: {archive(ctx).stat().st_size / 1e6:.1f} MB")
+    if layer := own_layer_of(config):
+        say(f"  {refusal(layer)}")
 
 
 def usage(ctx: Context) -> list[str]:
-    """Return the three lines of Python that transcribe a wav with the trained model."""
+    """Return the three lines of Python that transcribe a wav: stock ESPnet's if it can load it."""
     greedy = ctx.recipe.decode is None or ctx.recipe.decode.method != "beam"
     options = {"ctc_weight": 1.0, "beam_size": 1} if greedy else ctx.recipe.decode.args
     text = "".join(f", {k}={v!r}" for k, v in options.items())
+    layer = own_layer_of(ctx.phase_dir(last_phase(ctx)) / "config.yaml")
+    module = "espnet_ext.espnet.speech2text" if layer else "espnet2.bin.asr_inference"
     return [
-        "the trained model in Python, with stock ESPnet:",
-        "import soundfile; from espnet2.bin.asr_inference import Speech2Text",
+        "the trained model in Python" + (":" if layer else ", with stock ESPnet:"),
+        f"import soundfile; from {module} import Speech2Text",
         f'asr = Speech2Text.from_pretrained("{archive(ctx).resolve()}"{text})',
         'print(asr(soundfile.read("speech.wav")[0])[0][0])',
     ]

@@ -264,13 +264,9 @@ def run(ctx: Context, plan: Plan) -> None:
     )
     say(f"  {budget_line(record)}")
     if phase.verify and ctx.stage.name == "finetune":
-        from espnet_ext.espnet.verify import verify_stock
+        from espnet_ext.espnet.loading import verify_told
 
-        verdict = verify_stock(out / "config.yaml", model_file(ctx, ctx.stage.name))
-        say(
-            f"  checked: stock ESPnet loads all {verdict.total} parameter tensors"
-            + (f" and ignores {len(verdict.extra)} of ours" if verdict.extra else "")
-        )
+        say(f"  checked: {verify_told(out / 'config.yaml', model_file(ctx, ctx.stage.name))}")
 
 
 def _collect_stats(ctx: Context, plan: Plan) -> None:
