@@ -18,6 +18,11 @@ class RecognitionConf:
         "batch normalisation included; none: everything is trained",
         Limits(("encoder", "none")),
     ] = "encoder"
+    cache_mb: Annotated[
+        float,
+        "Memory for outputs of the frozen encoder, which are then computed once; 0: none are kept",
+        Limits(at_least=0),
+    ] = 1000.0
 
 
 def resolve(section: Mapping[str, Any] | None) -> RecognitionConf:
