@@ -37,6 +37,7 @@ _SAFE = (
     'save them as safetensors: python -c "from transformers import AutoModel; '
     "AutoModel.from_pretrained('NAME').save_pretrained('FOLDER')\""
 )
+_CONV = ("conv_dim", "conv_kernel", "conv_stride")  # a number for each convolution
 _FILES = ("config.json", "preprocessor_config.json", "*.safetensors", "*.safetensors.index.json")
 
 
@@ -102,7 +103,7 @@ def describe(folder: Path) -> dict[str, Any]:
         DataError: The encoder is of an unknown type, or has what ESPnet's cannot compute.
     """
     config = _config(folder)
-    layers = zip(config["conv_dim"], config["conv_kernel"], config["conv_stride"], strict=True)
+    layers = zip(*(config[key] for key in _CONV), strict=True)
     sections: dict[str, Any] = {
         "frontend": None, "frontend_conf": {}, "input_size": 1, "specaug": None,
         "specaug_conf": {}, "preencoder": None, "preencoder_conf": {}, "postencoder": None,
@@ -162,7 +163,8 @@ def convert(folder: Path) -> dict[str, Any]:
         )  # fmt: skip
     except Exception as e:  # of transformers, safetensors, a file: each has classes of its own
         first = next(iter(str(e).strip().splitlines()), type(e).__name__)
-        raise DataError(f"transformers cannot load the speech encoder: {first}", folder) from None
+        what = f"transformers cannot load the speech encoder: {first}"
+        raise DataError(what, folder, "copy the folder again") from None
     finally:
         hf_logging.set_verbosity(before)
     masked = "masked_spec_embed"  # only pre-training needs it
@@ -246,6 +248,10 @@ def _config(folder: Path) -> dict[str, Any]:
             raise DataError(what, path, "another speech encoder")
     if config["feat_extract_norm"] not in ("group", "layer"):
         raise DataError(f"feat_extract_norm is {config['feat_extract_norm']}", path, "group, layer")
+    lists = [config[key] for key in _CONV]
+    if not all(isinstance(x, list | tuple) for x in lists) or len({*map(len, lists)}) > 1:
+        what = f"{', '.join(_CONV)} are not lists of one length"
+        raise DataError(what, path, "copy the folder again")
     return config
 
 

@@ -51,10 +51,10 @@ STAGES = (
     Stage(4, "tokens", "token list (BPE, characters, words, tags)", "tokens", shared=True),
     Stage(5, "pretrain", "training phase 1", "train"),
     Stage(6, "midtrain", "training phase 2", "train"),
-    Stage(7, "finetune", "training phase 3: the final model, checked against stock", "train"),
+    Stage(7, "finetune", "training phase 3: the final model", "train"),
     Stage(8, "decode", "inference on each set", "decode"),
     Stage(9, "score", "metrics, run record, RESULTS.md", "score"),
-    Stage(10, "pack", "one archive that stock ESPnet loads", "pack"),
+    Stage(10, "pack", "one archive of the final model, and the lines that load it", "pack"),
 )
 
 

@@ -189,7 +189,9 @@ def load_model(folder: Path, needs_pooler: bool) -> Any:
             folder, use_safetensors=True, dtype=torch.float32, output_loading_info=True, **local
         )
     except Exception as e:  # a damaged file raises classes of its own
-        raise DataError(f"transformers cannot load it: {e}", folder) from None
+        first = next(iter(str(e).strip().splitlines()), type(e).__name__)
+        how = "copy the folder again, or give an encoder of the BERT or RoBERTa family"
+        raise DataError(f"transformers cannot load it: {first}", folder, how) from None
     if config.is_encoder_decoder or not _has_words(model):
         how = "use an encoder of the BERT or RoBERTa family, e.g. setu4993/LaBSE"
         raise DataError(f"a model of type '{config.model_type}' is not a text encoder", folder, how)
@@ -226,4 +228,6 @@ def load_tokenizer(folder: Path) -> Any:
     try:
         return AutoTokenizer.from_pretrained(folder, local_files_only=True, use_fast=True)
     except Exception as e:  # the package raises bare exceptions
-        raise DataError(f"transformers cannot load the tokenizer: {e}", folder) from None
+        first = next(iter(str(e).strip().splitlines()), type(e).__name__)
+        what = f"transformers cannot load the tokenizer: {first}"
+        raise DataError(what, folder, "copy the folder again") from None

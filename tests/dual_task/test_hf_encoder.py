@@ -146,6 +146,8 @@ def _broken(folder, change):
         ({"add_adapter": True}, "add_adapter is True"),
         ({"intermediate_size": 64}, "of another size|cannot load"),
         ({"num_hidden_layers": 3}, "weights are missing"),
+        ({"conv_stride": [5]}, "are not lists of one length.*copy the folder"),
+        ({"conv_dim": "8"}, "are not lists of one length"),
     ],
 )
 def test_what_cannot_be_converted_is_told(change, said, tmp_path):

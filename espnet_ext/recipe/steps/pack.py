@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Stage 10: one archive that stock ESPnet loads, and the lines that do it."""
+"""Stage 10: one archive of the final model, and the lines that load it."""
 
 import dataclasses
 import itertools
