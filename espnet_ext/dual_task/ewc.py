@@ -14,7 +14,7 @@ Source: arXiv 1612.00796 (Kirkpatrick et al.); here F is the empirical one, of a
 log-likelihood. One of the baselines against forgetting that arXiv 2406.12141 has no results of.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -186,18 +186,3 @@ def _check_same(a: Named, b: Named, what: str) -> None:
         if x.shape != b[name].shape:
             shapes = f"{tuple(x.shape)} and {tuple(b[name].shape)}"
             raise DataError(f"{name} has two shapes: {shapes}", what)
-
-
-def fisher_of(parameters: Mapping[str, nn.Parameter], losses: Iterable[Tensor],
-              normalise: bool = False) -> Anchor:  # fmt: skip
-    """Return the anchor from the loss of each utterance.
-
-    Args:
-        parameters: By name.
-        losses: Scalars, each with its graph, one utterance each; a generator keeps memory small.
-        normalise: See :meth:`Fisher.finish`.
-    """
-    fisher = Fisher(parameters)
-    for loss in losses:
-        fisher.add(loss)
-    return fisher.finish(normalise)

@@ -85,10 +85,6 @@ class NewBob:
         gain = self.previous - value
         return (gain / abs(self.previous) if self.previous else 0.0) >= self.threshold
 
-    def get_last_lr(self) -> list[float]:
-        """Return the rate of each parameter group."""
-        return [group["lr"] for group in self.optimizer.param_groups]
-
     def state_dict(self) -> dict[str, Any]:
         """Return what a resumed training needs; the rates are in the optimiser's own state."""
         return {"previous": self.previous, "left": self.left}

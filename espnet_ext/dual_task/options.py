@@ -16,7 +16,6 @@ from espnet_ext.errors import UsageError, nearest
 from espnet_ext.settings import build
 
 SECTION = "dual_task"
-ROLES = ("pretrain", "midtrain", "finetune")
 CHOICES: dict[str, tuple[str, ...]] = {
     "schedule": ("dual", "slu", "samu", "sequential"),
     "pretrain": ("phones_samu", "phones", "samu", "none"),

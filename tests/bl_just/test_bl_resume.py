@@ -8,7 +8,7 @@ import signal
 
 import pytest
 import torch
-from children import in_child
+from children import assert_same_end, equal, in_child
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -68,23 +68,10 @@ def reference(bl_argv, tmp_path_factory):
     return out
 
 
-def _equal(a, b):
-    """Compare nested containers; tensors bit by bit."""
-    if isinstance(a, torch.Tensor):
-        return torch.equal(a, b)
-    if isinstance(a, dict):
-        return a.keys() == b.keys() and all(_equal(x, b[k]) for k, x in a.items())
-    if isinstance(a, list | tuple):
-        return len(a) == len(b) and all(map(_equal, a, b))
-    return a == b
-
-
 def _same_end(out, reference):
-    states = [checkpoint.load(p / checkpoint.CHECKPOINT) for p in (out, reference)]
-    for key in ("model", "optimizers", "schedulers"):
-        assert _equal(*(s[key] for s in states)), key
+    assert_same_end(out, reference)
     for name in ("3epoch.pth", "valid.acc.ave.pth"):
-        assert _equal(*(checkpoint.load(p / name) for p in (out, reference)))
+        assert equal(*(checkpoint.load(p / name) for p in (out, reference)))
     ours, whole = (json.loads((p / "phase.json").read_text()) for p in (out, reference))
     assert {k: ours[k] for k in COUNTS} == {k: whole[k] for k in COUNTS}
     assert all(whole[k] for k in COUNTS)
@@ -129,9 +116,7 @@ def test_killed_with_other_options(bl_argv, tmp_path, conf, workers):
     for _ in range(2):
         assert in_child(_killed_after_epoch, argv, outs[1]) == -signal.SIGKILL
     assert in_child(_train, argv, outs[1]) == 0
-    states = [checkpoint.load(out / checkpoint.CHECKPOINT) for out in outs]
-    for key in ("model", "optimizers", "schedulers"):
-        assert _equal(*(s[key] for s in states)), key
+    assert_same_end(outs[1], outs[0])
 
 
 class Stream:

@@ -10,13 +10,21 @@ import torch
 from torch import nn
 
 from espnet_ext.dual_task.distil_loss import embedding_distil_loss, frame_distil_loss
-from espnet_ext.dual_task.ewc import Anchor, Fisher, fisher_of
+from espnet_ext.dual_task.ewc import Anchor, Fisher
 from espnet_ext.errors import DataError, UsageError
 
 
 def named(model):
     """Return its trainable parameters by name."""
     return {n: p for n, p in model.named_parameters() if p.requires_grad}
+
+
+def fisher_of(parameters, losses, normalise=False):
+    """Return the anchor from the loss of each utterance, as a training adds them up."""
+    fisher = Fisher(parameters)
+    for loss in losses:
+        fisher.add(loss)
+    return fisher.finish(normalise)
 
 
 def test_fisher_of_a_line_in_closed_form():

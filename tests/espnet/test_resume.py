@@ -4,11 +4,10 @@
 import json
 import os
 import signal
-from functools import partial
 
-import children
 import pytest
 import torch
+from children import in_child
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -18,9 +17,6 @@ from espnet_ext.espnet.checkpoint import CHECKPOINT, PREVIOUS
 
 def _weights(folder, name="valid.acc.ave.pth"):
     return checkpoint.load(folder / name)
-
-
-in_child = partial(children.in_child, within_s=120)
 
 
 def _same(a, b):

@@ -1,15 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Stage 1 in ESPnet: names of the encoder, training, exact resume, what is refused."""
 
-import os
 import signal
 
 import pytest
 import torch
-from children import in_child
+from children import assert_same_end, in_child, killed_in
 
 from espnet_ext.errors import UsageError
-from espnet_ext.espnet import checkpoint, fastimport, train, trainer
+from espnet_ext.espnet import fastimport, train
 
 fastimport.enable()
 
@@ -132,32 +131,10 @@ def _train(argv, out, case):
     train.run(TASK, [*argv, "--multistage", CASES[case], "--output_dir", str(out)])
 
 
-def _killed(argv, out, case):
-    """Die before the second batch of the second epoch."""
-
-    class Killer(trainer.WaitTimer):
-        epochs = 0
-
-        def __iter__(self):
-            Killer.epochs += 1
-            for number, item in enumerate(super().__iter__()):
-                if Killer.epochs == 2 and number == 1:
-                    os.kill(os.getpid(), signal.SIGKILL)
-                yield item
-
-    trainer.WaitTimer = Killer
-    _train(argv, out, case)
-
-
-def _same(a, b):
-    return a.keys() == b.keys() and all(v.equal(b[k]) for k, v in a.items())
-
-
 @pytest.mark.parametrize("case", CASES)
 def test_killed_and_resumed(case, pretrain_argv, tmp_path):
     whole, ours = tmp_path / "whole", tmp_path / "ours"
     assert in_child(_train, pretrain_argv, whole, case) == 0
-    assert in_child(_killed, pretrain_argv, ours, case) == -signal.SIGKILL
+    assert in_child(killed_in, 2, _train, pretrain_argv, ours, case) == -signal.SIGKILL
     assert in_child(_train, pretrain_argv, ours, case) == 0
-    states = [checkpoint.load(p / checkpoint.CHECKPOINT)["model"] for p in (ours, whole)]
-    assert _same(*states)
+    assert_same_end(ours, whole)
