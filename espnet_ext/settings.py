@@ -25,7 +25,9 @@ class Limits:
         """Return what ``value`` must be, or None if it is allowed."""
         if self.one_of and value not in self.one_of:
             known = [str(x) for x in self.one_of]
-            return f"one of {', '.join(known)} ({nearest(str(value), known)})"
+            hint = nearest(str(value), known)
+            meant = f" ({hint})" if hint.startswith("did") else ""  # else it lists them again
+            return f"one of {', '.join(known)}{meant}"
         if self.at_least is not None and not value >= self.at_least:
             return f"at least {self.at_least:g}"
         if self.above is not None and not value > self.above:

@@ -134,8 +134,19 @@ def check_beam(options: Mapping[str, Any], where: str) -> None:
     """
     from espnet2.bin.asr_inference import Speech2Text
 
-    check_options(Speech2Text, options, where)
-    parameters = inspect.signature(Speech2Text).parameters
+    _check_search(Speech2Text, options, where)
+
+
+def check_translation(options: Mapping[str, Any], where: str) -> None:
+    """Compare options with ESPnet's beam search over translations, as :func:`check_beam` does."""
+    from espnet2.bin.st_inference import Speech2Text
+
+    _check_search(Speech2Text, options, where)
+
+
+def _check_search(cls: Any, options: Mapping[str, Any], where: str) -> None:
+    check_options(cls, options, where)
+    parameters = inspect.signature(cls).parameters
     for key, value in options.items():
         place, default = f"{where}.{key}", parameters[key].default
         if isinstance(default, bool | int | float) and not _same_kind(value, default):

@@ -8,7 +8,7 @@ optimisers and one loss are built on the CPU from the options that the training 
 import contextlib
 import dataclasses
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from espnet_ext.data.streams import find_stream
@@ -46,8 +46,8 @@ def problems(ctx: Context, plans: list[tuple[Stage, Plan]]) -> Iterator[Check]:
         if stage.name in PHASES:
             yield f"{stage.name} audio", caught(_check_audio_of, own, plan)
             yield f"{stage.name} configuration", caught(_check_phase, own, plan, built)
-        if stage.name == "decode" and not ctx.recipe.decode.code:
-            yield "decode options", caught(_check_decoding, ctx)
+        if stage.name == "decode" and (check := _decoding_check(ctx)):
+            yield "decode options", caught(check, own)
 
 
 def check_points(points: list[tuple[str, Recipe]], options: Options) -> None:
@@ -256,7 +256,19 @@ def _check_init(args, shapes: dict, tokens: list[str] | None, built: dict[str, d
         init.check_shapes(one, source, shapes, args.ignore_init_mismatch)
 
 
-def _check_decoding(ctx: Context) -> None:
+def _decoding_check(ctx: Context) -> Callable[[Context], None] | None:
+    """Return what checks ``decode.args``: of a method's own code ``check_args(ctx)``, or none."""
+    if not ctx.recipe.decode.code:
+        return check_decoding
+    return getattr(stages.find("decode").code(ctx.recipe), "check_args", None)
+
+
+def check_decoding(ctx: Context) -> None:
+    """Check the options of the standard decoding.
+
+    Raises:
+        UsageError: ESPnet's search does not have one, or not this value.
+    """
     section = ctx.recipe.decode
     if ":" in section.method:
         load_object(section.method, "decode.method")

@@ -225,6 +225,23 @@ def test_a_set_to_translate_that_does_not_exist_is_told_at_once(recipe):
         decode.plan(recipe(args={"translate": ["st_tst"]}))
 
 
+@pytest.mark.parametrize(
+    ("args", "where"),
+    [
+        ({"beam_sice": 3}, r"decode\.args\.beam_sice"),
+        ({"translation": {"beam_sice": 3}}, r"decode\.args\.translation\.beam_sice"),
+        ({"translation": {"ctc_weight": 2.0}}, r"from 0 to 1, not 2\.0"),
+    ],
+)
+def test_a_wrong_option_of_either_search_is_told_before_anything_is_trained(args, where, tmp_path):
+    section = {**RECIPE["decode"], "method": "beam", "args": {"translate": ["st_test"], **args}}
+    file = tmp_path / "recipe.yaml"
+    file.write_text(yaml.safe_dump({**RECIPE, "decode": section}))
+    ctx = Context(config.load(file), Options(ngpu=0), find("decode"))
+    with pytest.raises(UsageError, match=where):
+        decode.check_args(ctx)
+
+
 def test_a_block_that_would_start_at_random_is_refused(tiny_argv, before, tmp_path):
     one = ["--init_param", f"{before / MODEL}:encoder:encoder:encoder.after_norm"]
     with pytest.raises(DataError, match=r"2 of \d+ tensors .*encoder\.after_norm"):

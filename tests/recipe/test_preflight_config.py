@@ -27,6 +27,7 @@ CONFIG = {
     "max_epoch": 2,
 }
 PHASE = {"config": "conf/t.yaml"}
+OWN_DECODING = "espnet_ext.multistage.stages.decode"
 ALIGN = [
     {"name": "speech", "file": "wav.scp", "type": "sound"},
     {"name": "text", "file": "text", "type": "text"},
@@ -132,6 +133,8 @@ WRONG = [  # sections, configuration, what is said, parts of the message
     (decode(method="beam", args={"beam_size": "ten"}), {}, "must be like", "beam_size"),
     (decode(method="beam", args={"ctc_weight": 3}), {}, "must be from 0 to 1", "ctc_weight"),
     (decode(method="beam", args={"lm_file": "lm.pth"}), {}, "there is no such file", "lm.pth"),
+    (decode(code=OWN_DECODING, method="beam", args={"beam_sise": 2}), {}, "'beam_size'?",
+     "decode.args"),
     (decode(args={"beam_size": 2}), {}, "greedy_ctc has no options", "decode.args.beam_size"),
     (decode(), {"model_conf": {"ctc_weight": 0.0}}, "greedy_ctc needs CTC", ""),
     (decode(method="nowhere:f"), {}, "there is no module 'nowhere'", "decode.method"),
@@ -140,7 +143,8 @@ WRONG = [  # sections, configuration, what is said, parts of the message
     (weak(layer="midle"), {}, "midle", ""),
     (weak(layer=1), {"specaug": "specaug"}, "time warping moves the speech", ""),
     ({"finetune": {**PHASE, **JUST, **CPCC}}, {"max_epoch": None}, "cpcc", ""),
-    ({"finetune": {**PHASE, **JUST}}, {}, "the schedule says how many epochs", ""),
+    ({"finetune": {**PHASE, **JUST}}, {}, "the schedule says how many epochs",
+     "of finetune (conf/t.yaml and finetune.args)"),
 ]  # fmt: skip
 
 

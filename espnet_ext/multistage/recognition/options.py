@@ -31,4 +31,4 @@ def resolve(section: Mapping[str, Any] | None) -> RecognitionConf:
     Raises:
         UsageError: A key or value is not possible.
     """
-    return build(RecognitionConf, dict(section or {}), "the training configuration", "multistage")
+    return build(RecognitionConf, dict(section or {}), "training configuration", "multistage")

@@ -16,6 +16,7 @@ from espnet_ext.data.tables import read_table, write_table
 from espnet_ext.data.transcripts import read_texts
 from espnet_ext.errors import DataError, UsageError, nearest
 from espnet_ext.files import atomic_dir, write_json
+from espnet_ext.recipe.configuration import check_decoding
 from espnet_ext.recipe.console import Progress, say
 from espnet_ext.recipe.stages import Context, Plan
 from espnet_ext.recipe.steps import decode, launch
@@ -55,6 +56,24 @@ def translates(ctx: Context) -> bool:
     """Whether mid-training is there and is translation: controls leave it out, or recognise."""
     phase = getattr(ctx.recipe, PHASE)
     return phase is not None and phase.task.startswith(TASKS)
+
+
+def check_args(ctx: Context) -> None:
+    """Check the options of both searches before anything is trained.
+
+    Raises:
+        UsageError: ESPnet's search does not have one, or not this value.
+    """
+    standard, names, options = split_args(ctx)
+    check_decoding(standard)
+    if names:
+        from espnet_ext.espnet import fastimport
+        from espnet_ext.espnet.compat import quiet_import
+
+        fastimport.enable()
+        with quiet_import():
+            from espnet_ext.espnet.options import check_translation
+        check_translation(options, "decode.args.translation")
 
 
 def out_dir(ctx: Context, name: str) -> Path:

@@ -109,11 +109,21 @@ def _merged(config: dict, over: dict) -> dict:
     return out
 
 
+def _check(ctx: Context, config: dict) -> None:
+    """Let the method check a phase's configuration; a recipe has several, so say which it is."""
+    phase, name = phase_of(ctx), ctx.stage.name
+    try:
+        config_check(phase.task)(config)
+    except UsageError as e:
+        at = f"{e.where or 'training configuration'} of {name} ({phase.config} and {name}.args)"
+        raise UsageError(e.what, at, e.how) from None
+
+
 def plan(ctx: Context) -> Plan:
     """See :class:`Plan`."""
     phase, out = phase_of(ctx), ctx.phase_dir(ctx.stage.name)
     config = training_config(ctx)
-    config_check(phase.task)(config)
+    _check(ctx, config)
     if why := why_off(ctx):
         return Plan(off=why)
     needs = [
