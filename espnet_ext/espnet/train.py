@@ -9,6 +9,7 @@ processes itself, each imports this module as ``__mp_main__`` before it imports 
 import argparse
 import contextlib
 import gc
+import importlib.util
 import io
 import json
 import logging
@@ -20,6 +21,8 @@ from espnet_ext.errors import EspnetExtError, UsageError
 from espnet_ext.espnet.compat import prepare_espnet
 from espnet_ext.files import write_json
 from espnet_ext.progress import progress_log
+
+CURVES = ("matplotlib", "tensorboard")  # ESPnet draws with them unless use_<name> is false
 
 
 def run(task_name: str, argv: list[str]) -> None:
@@ -40,6 +43,7 @@ def run(task_name: str, argv: list[str]) -> None:
     args = parse(task, argv)
     if args.init_param and not args.collect_stats:
         check_files(args.init_param, tokens_of(getattr(args, "token_list", None)))
+    _switch_off_missing(args)
     if not args.use_matplotlib:
         args.num_att_plot = 0
     start = time.monotonic()
@@ -61,6 +65,20 @@ def run(task_name: str, argv: list[str]) -> None:
         "last_run_wall_s": round(time.monotonic() - start, 2),
     }
     write_json(path, record)
+
+
+def _switch_off_missing(args: argparse.Namespace) -> None:
+    """Train without curves whose package is missing: it is an extra, and the log has the figures.
+
+    ESPnet would stop only after the statistics, with an ImportError.
+    """
+    for package in CURVES:
+        option = f"use_{package}"
+        if getattr(args, option, False) and importlib.util.find_spec(package) is None:
+            setattr(args, option, False)
+            if not args.collect_stats:
+                how = f"to get them: uv pip install {package}; to be silent: {option}: false"
+                progress_log.info(f"{package} is not installed: no curves of it ({how})")
 
 
 def parse(task: type, argv: list[str]) -> argparse.Namespace:

@@ -102,3 +102,17 @@ def test_an_absent_package_is_told_before_anything_runs(monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://server")
     tracking.check("mlflow")
     tracking.check("")
+
+
+def test_without_the_packages_of_curves_it_trains_and_says_so(
+    tiny_argv, tmp_path, monkeypatch, caplog
+):
+    for package in train.CURVES:
+        for module in [m for m in sys.modules if m.partition(".")[0] == package]:
+            monkeypatch.delitem(sys.modules, module)
+        monkeypatch.setitem(sys.modules, package, None)  # importing it fails
+    with caplog.at_level("INFO", logger="espnet_ext.progress"):
+        run(tiny_argv, tmp_path, 1, "--use_tensorboard", "true", "--use_matplotlib", "true")
+    told = [r.getMessage() for r in caplog.records if "is not installed" in r.getMessage()]
+    assert len(told) == 2 and "uv pip install tensorboard" in told[1]
+    assert (tmp_path / "1epoch.pth").exists() and not (tmp_path / "tensorboard").exists()
