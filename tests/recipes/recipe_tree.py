@@ -66,11 +66,15 @@ class RecipeCopy:
         out = self.run(*argv, "--stop-stage", "score", env=env)
         return out + self.run(*argv, "--stage", "pack", "--force", env=env)
 
-    def kill_at(self, moment: str, *argv: str) -> None:
-        """Run run.sh and kill it when it prints a line that starts with ``moment``."""
-        process = self.start(*argv)
+    def kill_at(self, moment: str, *argv: str, after: str = "") -> None:
+        """Run run.sh and kill it when it prints a line that starts with ``moment``.
+
+        Lines before one that starts with ``after`` do not count.
+        """
+        process, reached = self.start(*argv), False
         for line in process.stdout:
-            if line.startswith(moment):
+            reached = reached or line.startswith(after)
+            if reached and line.startswith(moment):
                 os.killpg(process.pid, signal.SIGKILL)
                 break
         process.stdout.close()
