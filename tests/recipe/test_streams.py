@@ -2,11 +2,13 @@
 """A stream is data: a toy video type goes the whole way, and nothing but recipe.yaml knows it."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile as sf
+import yaml
 
 from espnet_ext import cli
 from espnet_ext.data.doctor import main as doctor
@@ -241,6 +243,20 @@ def test_a_missing_stream_of_a_training_is_an_error_of_the_data(corpus):
     with pytest.raises(DataError, match=r"video\.scp: is missing"):
         prepare._check(ctx, Path("data/train"))
     assert "video.scp" not in streams_of(ctx, "test")  # no training reads it
+    with pytest.raises(DataError, match=r"set train has no video\.scp"):
+        format_step.run(corpus.context("format"), None)
+    assert not Path("dump").exists()  # nor is another set formatted first
+
+
+def test_a_phase_judged_on_what_it_trains_is_told(corpus, capfd):
+    shutil.copytree("data/train", "data/same")
+    recipe(corpus, valid="same")
+    file = Path("recipe.yaml")
+    given = yaml.safe_load(file.read_text())
+    given["data"] = {**given.get("data", {}), "also": ["same"]}
+    file.write_text(yaml.safe_dump(given))
+    format_step.warn_of_sets(corpus.context("format"))
+    assert "train and same share 4 utterance ids" in capfd.readouterr().out
 
 
 def test_types_are_found_by_name():

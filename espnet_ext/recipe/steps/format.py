@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from espnet_ext.data.streams import AUDIO, USUAL
-from espnet_ext.errors import EspnetExtError, UsageError, nearest
+from espnet_ext.errors import DataError, EspnetExtError, UsageError, nearest
 from espnet_ext.recipe.console import Progress, say
 from espnet_ext.recipe.schema import Format, Prepare
-from espnet_ext.recipe.stages import Context, Plan
+from espnet_ext.recipe.stages import PHASES, Context, Plan
 from espnet_ext.recipe.steps.prepare import DATA, sets
 from espnet_ext.recipe.steps.streams import main_file, streams_of
 
@@ -80,6 +80,15 @@ def _check_join(f: Format, names: list[str]) -> None:
         raise UsageError(f"join_s {f.join_s:g} with join_sets {f.join_sets}", "format", how)
 
 
+def _check_streams(ctx: Context) -> None:
+    """Miss a stream's table before the first set is formatted, not when its set's turn comes."""
+    for name in sets(ctx):
+        for file in streams_of(ctx, name):
+            if file not in USUAL and not (DATA / name / file).exists():
+                how = "./run.sh --stage prepare --force, or list each utterance and its value in it"
+                raise DataError(f"set {name} has no {file}", DATA / name / file, how)
+
+
 def _units(ctx: Context) -> str | None:
     """What an utterance needs at least one CTC frame for: exact for characters, else a bound."""
     if ctx.recipe.tokens is None:
@@ -97,6 +106,7 @@ def run(ctx: Context, plan: Plan) -> None:
     from espnet_ext.recipe.executor import make_executor
 
     f = ctx.recipe.format
+    _check_streams(ctx)
     warn_of_sets(ctx)
     with make_executor(ctx.options) as executor:
         for name in sets(ctx):
@@ -140,7 +150,14 @@ def warn_of_sets(ctx: Context) -> None:
     data = ctx.recipe.data
     for name in sets(ctx):
         _warn_of_rate(DATA / name / AUDIO, ctx.recipe.format.fs)
-    for line in overlaps({s: DATA / s for s in sets(ctx)}, [data.train, *data.also]):
+    lines = overlaps({s: DATA / s for s in sets(ctx)}, [data.train, *data.also])
+    # Sets of ``also`` may share utterances, but not the two that one phase trains and is judged on.
+    phases = [p for name in PHASES if (p := getattr(ctx.recipe, name)) is not None]
+    pairs = {(p.train or data.train, p.valid or data.valid) for p in phases}
+    for train, valid in sorted(pairs):
+        if valid in data.also and train != valid:
+            lines += overlaps({train: DATA / train, valid: DATA / valid}, [train])
+    for line in lines:
         say(f"  warning: {line}")
 
 
