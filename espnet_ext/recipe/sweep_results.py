@@ -64,7 +64,7 @@ def _report(sweep: Sweep, runs: list[Run], metric: Metric) -> Path:
     header = ["curve", *header] if sweep.curves else header
     for line in table(header, rows, {"curve", "seeds"}):
         say(line)
-    y_label = f"{metric.title} (%) on {sweep.set}, {band}"
+    y_label = f"{metric.title} (%)\non {sweep.set}, {band}"  # long names need two lines
     aside = "" if metric.name == find(sweep.metric).name else f"_{metric.name}"
     picture = Path("results") / f"sweep_{sweep.name}{aside}.png"
     plot_sweep(points, sweep.x_label, y_label, picture)
