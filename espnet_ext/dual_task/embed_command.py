@@ -19,6 +19,7 @@ has null, or no texts; it is left out of FILE.npz and named on stderr.
 """
 
 import argparse
+import sys
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -96,6 +97,7 @@ def _embed(
         rows = np.stack(kept) if kept else np.zeros((0, understand.width), np.float32)
         with atomic_path(args.out) as tmp, open(tmp, "wb") as f:
             np.savez_compressed(f, ids=np.array(ids, dtype=str), embeddings=rows)
+        print(f"{args.out}: {len(rows)} embeddings of {rows.shape[1]} values", file=sys.stderr)
 
 
 def _ranked(vector: Any, vectors: Any, texts: list[Parallel], top: int) -> list[dict]:

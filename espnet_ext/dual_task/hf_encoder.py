@@ -144,7 +144,8 @@ def convert(folder: Path) -> dict[str, Any]:
         folder: Of the encoder.
 
     Raises:
-        DataError: Weights are missing, or of another size than the configuration says.
+        DataError: Weights are missing, of another size than the configuration says, or of layers
+            that it does not have.
     """
     import torch
     from torchaudio.models.wav2vec2.utils import import_huggingface_model
@@ -173,6 +174,11 @@ def convert(folder: Path) -> dict[str, Any]:
     if lost:
         what = f"{len(lost)} weights are missing or of another size than config.json says"
         raise DataError(f"{what}: {', '.join(lost[:3])}", folder, "copy the folder again")
+    # Heads of pre-training (quantizer, lm_head, ...) are not wanted; layers of the encoder are.
+    left = sorted(str(k) for k in told["unexpected_keys"] if "layers." in str(k))
+    if left:
+        what = f"{len(left)} weights are of layers that config.json does not have: {left[0]}"
+        raise DataError(what, folder, "config.json and weights of one model")
     with _quiet("torchaudio.models.wav2vec2.utils.import_huggingface"):
         converted = import_huggingface_model(model).state_dict()
     state = {f"{PREFIX}wav2vec2.{k}": v for k, v in converted.items()}

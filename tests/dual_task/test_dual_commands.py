@@ -86,6 +86,7 @@ def test_audio_that_is_too_short_is_named(run):
     assert json.loads(lines[0]) == {"id": "short.wav", "text": "", "words": "", "concepts": []}
     code, lines, err = run("embed", "short.wav", "--out", "x.npz")
     assert (code, lines) == (0, []) and np.load("x.npz")["embeddings"].shape == (0, 10)
+    assert "x.npz: 0 embeddings of 10 values" in err
     assert json.loads(run("embed", "short.wav")[1][0])["embedding"] is None
     assert json.loads(run("embed", "short.wav", "--retrieve", "texts.txt")[1][0])["retrieved"] == []
 
@@ -94,7 +95,8 @@ def test_embeddings_printed_and_written(run):
     rows = rows_of(run("embed", "data"))
     assert [r["id"] for r in rows] == ["u2", "u1", "u3"]
     np.testing.assert_allclose(rows[1]["embedding"], np.eye(10)[2])
-    assert rows_of(run("embed", "data", "--out", "out/x.npz")) == []
+    code, lines, err = run("embed", "data", "--out", "out/x.npz")
+    assert (code, lines, err) == (0, [], "out/x.npz: 3 embeddings of 10 values\n")
     arrays = np.load("out/x.npz")
     assert arrays["ids"].tolist() == ["u2", "u1", "u3"]
     np.testing.assert_allclose(arrays["embeddings"], [r["embedding"] for r in rows], atol=1e-6)
@@ -105,7 +107,8 @@ def test_texts_are_ranked(run):
     best = [[x["text"] for x in r["retrieved"]] for r in rows]
     assert best[1] == ["una a", "ab"] and len(best[0]) == 2
     assert rows[1]["retrieved"][0] == {"text": "una a", "cosine": 1.0}
-    (row,) = rows_of(run("embed", "data/u1.wav", "--retrieve", "texts.tsv", "--out", "y.npz"))
+    _, (line,), _ = run("embed", "data/u1.wav", "--retrieve", "texts.tsv", "--out", "y.npz")
+    row = json.loads(line)
     assert row["retrieved"][0] == {
         "text": "una a", "meaning": "m2", "language": "it", "cosine": 1.0,
     }  # fmt: skip

@@ -145,6 +145,7 @@ def _broken(folder, change):
         ({"hidden_act": "relu"}, "hidden_act is relu"),
         ({"add_adapter": True}, "add_adapter is True"),
         ({"intermediate_size": 64}, "of another size|cannot load"),
+        ({"num_hidden_layers": 1}, "of layers that config.json does not have"),
         ({"num_hidden_layers": 3}, "weights are missing"),
         ({"conv_stride": [5]}, "are not lists of one length.*copy the folder"),
         ({"conv_dim": "8"}, "are not lists of one length"),
