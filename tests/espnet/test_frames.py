@@ -6,6 +6,7 @@ import torch
 
 from espnet_ext.espnet import fastimport
 from espnet_ext.espnet.compat import quiet_import
+from espnet_ext.espnet.input_layers import OWN  # of which ESPnet knows nothing
 from espnet_ext.frames import (
     INPUT_LAYERS,
     encoder_frames,
@@ -22,7 +23,7 @@ with quiet_import():
     from espnet2.tasks.asr import encoder_choices, postencoder_choices
 
 SMALL = {"output_size": 4, "attention_heads": 1, "linear_units": 4, "num_blocks": 1}
-CONVOLUTIONS = [x for x in INPUT_LAYERS if x and x[:4] == "conv"]
+CONVOLUTIONS = [x for x in INPUT_LAYERS if x and x[:4] == "conv" and x not in OWN]
 TWO_D = [x for x in CONVOLUTIONS if x[:6] == "conv2d"]
 NAMED = {  # the input layers that each class takes
     "transformer": ["linear", "conv1d2", *TWO_D, None],

@@ -41,7 +41,7 @@ def test_each_run_of_a_sweep_plans(path, monkeypatch):
     runs = sweep.expand(grid, path)
     sweep.check(grid, runs, path)
     assert grid.name == path.stem  # so that no two sweeps share their experiments
-    assert f"# {len(runs)} runs of some " in "\n".join(head)
+    assert f"# {len(runs)} runs of " in "\n".join(head)
     shared = set()
     for run in runs:
         recipe = config.load(Path("recipe.yaml"), list(run.overrides))
