@@ -12,6 +12,7 @@ from superb_common import SuperbSet, corpus_root
 
 from espnet_ext.errors import DataError
 
+VARIABLES = ("FLUENT_SPEECH_COMMANDS",)
 PARTS = {"ic_train": "train", "ic_dev": "valid", "ic_test": "test"}
 SLOTS = ("action", "object", "location")
 COLUMNS = ("path", "speakerId", *SLOTS)

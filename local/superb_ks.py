@@ -16,6 +16,7 @@ from superb_common import SuperbSet, corpus_root
 from espnet_ext.data.audio import info
 from espnet_ext.errors import DataError
 
+VARIABLES = ("SPEECH_COMMANDS", "SPEECH_COMMANDS_TEST")
 WORDS = ("yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go")
 UNKNOWN, SILENCE, NOISE = "_unknown_", "_silence_", "_background_noise_"
 LARGEST = 2**27 - 1

@@ -18,6 +18,7 @@ from espnet_ext.lang.lexicon import Lexicon
 
 PARTS = {"pr_train": "train-clean-100", "pr_dev": "dev-clean", "pr_test": "test-clean"}
 VARIABLE = "LIBRISPEECH_LEXICON"
+VARIABLES = ("LIBRISPEECH", VARIABLE)
 
 
 def read() -> list[SuperbSet]:

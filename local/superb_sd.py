@@ -14,6 +14,7 @@ from espnet_ext.data.tables import read_table
 from espnet_ext.errors import DataError
 
 VARIABLE = "LIBRI2MIX_DIARISATION"
+VARIABLES = (VARIABLE,)
 PARTS = ("train", "dev", "test")
 
 

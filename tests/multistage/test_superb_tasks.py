@@ -22,6 +22,7 @@ from espnet_ext.multistage.superb.phones import Phones
 from espnet_ext.multistage.superb.rttm import read_rttm
 from espnet_ext.multistage.superb.settings import Settings
 from espnet_ext.multistage.superb.training import LabelledSet, predictions, train
+from espnet_ext.scoring.metrics.der import METRIC as DER
 
 
 def sets_of(tmp_path, task, make, cache=True):
@@ -129,6 +130,9 @@ def test_diarisation(tmp_path):
     assert report["lowest_on_test"] == task.rate(*found, *pair)["score"]
     parts = [report[x] for x in ("missed_detection", "false_alarm", "confusion")]
     assert sum(parts) == pytest.approx(report["score"])
+    lines = dict(enumerate(task.texts(*found, report)["diarisation"]))
+    scored = DER.score_set({str(i): "" for i in lines}, {str(i): x for i, x in lines.items()})
+    assert DER.of_totals(scored.totals) == pytest.approx(report["score"], abs=0.05)
     truth = [t.active.astype(float)[:, ::-1] for t in sets["test"].targets]  # other order
     assert task.rate(truth, sets["test"].targets, 0.5, 1)["score"] == pytest.approx(0, abs=1e-6)
     silent = [np.zeros_like(x) for x in truth]

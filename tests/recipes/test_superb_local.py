@@ -121,5 +121,17 @@ def test_diarisation(tmp_path, run_local):
 
 def test_the_recipe_prepares_keywords(recipe_copy, tmp_path, commands):
     recipe = recipe_copy("superb/multistage1", tmp_path / "tree")
-    recipe.run("--prepare.disk_mb=10", env={k: str(v) for k, v in commands.items()})
+    env = {k: str(v) for k, v in commands.items()}
+    recipe.run("--stop-stage=prepare", "--prepare.disk_mb=10", env=env)
     assert (recipe.path / "data/ks_test/text").is_file()
+
+
+def test_tasks_whose_corpora_are_given(tmp_path, run_local, commands):
+    every = {name: None for reader in superb.READERS.values() for name in reader.VARIABLES}
+    out = run_local(superb, tmp_path / "none", code=3, **every)
+    assert "no task has its corpora" in out and "ic: FLUENT_SPEECH_COMMANDS not set" in out
+    out = run_local(superb, tmp_path / "data", **{**every, **commands, "LIBRISPEECH": tmp_path})
+    assert "pr: skipped, LIBRISPEECH_LEXICON not set" in out
+    assert read_table(tmp_path / "data/superb/tasks") == {"ks": "ks_train ks_dev ks_test"}
+    skipped = (tmp_path / "data/skipped.tsv").read_text()
+    assert "sd\t-\ttask\tLIBRI2MIX_DIARISATION not set" in skipped

@@ -65,6 +65,17 @@ class Slots(ProbeTask):
         """Return the best class of each slot."""
         return list(zip(*(x.argmax(1).tolist() for x in out), strict=True))
 
+    def texts(
+        self, predictions: Sequence[Any], targets: Sequence[Any], report: Mapping[str, Any]
+    ) -> dict[str, list[str]]:
+        """Return ``prediction``: the labels."""
+        names = [list(classes) for classes in self.classes]
+        rows = [
+            f" {SEPARATOR} ".join(slot[i] for slot, i in zip(names, found, strict=True))
+            for found in predictions
+        ]
+        return {"prediction": rows}
+
     def score(self, predictions: Sequence[Any], targets: Sequence[Any]) -> float:
         """Return the percentage of utterances with every slot right."""
         right = sum(tuple(p) == tuple(t) for p, t in zip(predictions, targets, strict=True))

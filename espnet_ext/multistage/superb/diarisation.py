@@ -18,9 +18,11 @@ from espnet_ext.multistage.superb.heads import SpeakerHead
 from espnet_ext.multistage.superb.pit_loss import pit_loss
 from espnet_ext.multistage.superb.rttm import Turn, read_rttm
 from espnet_ext.multistage.superb.task_base import ProbeTask
+from espnet_ext.scoring.metrics import der
 
 THRESHOLDS = (0.3, 0.4, 0.5, 0.6, 0.7)
 MEDIANS = (1, 11)  # frames
+PARTS = ("missed_detection", "false_alarm", "confusion")
 
 
 class Talk(NamedTuple):
@@ -123,20 +125,35 @@ class Diarisation(ProbeTask):
         self, predictions: Sequence[Any], targets: Sequence[Talk], threshold: float, median: int
     ) -> dict[str, float]:
         """Return the diarisation error rate and its parts in percent, by pyannote.metrics."""
+        times = self.errors(predictions, targets, threshold, median)
+        *parts, speech = (sum(column) for column in zip(*times, strict=True))
+        shares = {p: 100 * x / max(speech, 1e-9) for p, x in zip(PARTS, parts, strict=True)}
+        return {"score": sum(shares.values()), **shares}
+
+    def errors(
+        self, predictions: Sequence[Any], targets: Sequence[Talk], threshold: float, median: int
+    ) -> list[tuple[float, ...]]:
+        """Return the seconds of each recording: missed, false alarm, confusion, all speech."""
         check_library()
         from pyannote.core import Segment, Timeline
         from pyannote.metrics.diarization import DiarizationErrorRate
 
-        metric = DiarizationErrorRate(collar=0.0, skip_overlap=False)
+        metric, rows = DiarizationErrorRate(collar=0.0, skip_overlap=False), []
         for found, target in zip(predictions, targets, strict=True):
             end_s = max([len(found) * self.frame_s, *(t.end_s for t in target.turns)])
             hypothesis = turns_of(filtered(found, median) > threshold, self.frame_s, end_s)
             whole = Timeline([Segment(0, end_s)])
-            metric(_annotation(target.turns), _annotation(hypothesis), uem=whole)
-        total = max(metric["total"], 1e-9)
-        parts = ("missed detection", "false alarm", "confusion")
-        shares = {p.replace(" ", "_"): 100 * metric[p] / total for p in parts}
-        return {"score": 100 * abs(metric), **shares}
+            pair = _annotation(target.turns), _annotation(hypothesis)
+            one = metric(*pair, uem=whole, detailed=True)
+            rows.append(tuple(one[p.replace("_", " ")] for p in (*PARTS, "total")))
+        return rows
+
+    def texts(
+        self, predictions: Sequence[Any], targets: Sequence[Any], report: Mapping[str, Any]
+    ) -> dict[str, list[str]]:
+        """Return ``diarisation``: times in error, by the threshold and filter of the report."""
+        choice = report["threshold"], report["median_frames"]
+        return {"diarisation": [der.line(*x) for x in self.errors(predictions, targets, *choice)]}
 
 
 def check_library() -> None:

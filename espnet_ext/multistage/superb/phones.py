@@ -64,6 +64,13 @@ class Phones(ProbeTask):
         ]
         return [row[row != BLANK].tolist() for row in rows]
 
+    def texts(
+        self, predictions: Sequence[Any], targets: Sequence[Any], report: Mapping[str, Any]
+    ) -> dict[str, list[str]]:
+        """Return ``phones``: those that were recognised."""
+        names = dict(zip(self.classes.values(), self.classes, strict=True))
+        return {"phones": [" ".join(names[i] for i in found) for found in predictions]}
+
     def score(self, predictions: Sequence[Any], targets: Sequence[Any]) -> float:
         """Return insertions, deletions and substitutions in percent of the phones."""
         pairs = zip(targets, predictions, strict=True)

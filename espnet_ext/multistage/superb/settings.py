@@ -5,6 +5,13 @@ Source: arXiv 2105.01051 and the configurations of its public code (s3prl). Clip
 """
 
 from dataclasses import dataclass
+from typing import Annotated
+
+from espnet_ext.settings import Limits
+
+AtLeast1 = Annotated[int, Limits(at_least=1)]
+AtLeast0 = Annotated[float, Limits(at_least=0)]
+Above0 = Annotated[float, Limits(above=0)]
 
 
 @dataclass(frozen=True)
@@ -22,14 +29,14 @@ class Settings:
         evaluations: How often the dev set is scored; the best head is kept.
     """
 
-    updates: int
-    batch: int
-    rate: float
-    accumulate: int = 1
-    width: int = 256
-    chunk_s: float = 0.0
-    clip: float = 1.0
-    evaluations: int = 20
+    updates: AtLeast1
+    batch: AtLeast1
+    rate: Above0
+    accumulate: AtLeast1 = 1
+    width: AtLeast1 = 256
+    chunk_s: AtLeast0 = 0.0
+    clip: Above0 = 1.0
+    evaluations: AtLeast1 = 20
 
 
 PROTOCOL = {

@@ -53,6 +53,17 @@ class ProbeTask(ABC):
         """Return a prediction for each utterance of a batch."""
 
     @abstractmethod
+    def texts(
+        self, predictions: Sequence[Any], targets: Sequence[Any], report: Mapping[str, Any]
+    ) -> dict[str, list[str]]:
+        """Return what scoring reads, by file name: a line for each utterance of the test set.
+
+        Args:
+            predictions, targets: Of the test set.
+            report: What :meth:`report` has returned for it.
+        """
+
+    @abstractmethod
     def score(self, predictions: Sequence[Any], targets: Sequence[Any]) -> float:
         """Return the score in percent."""
 

@@ -101,7 +101,7 @@ def run(ctx: Context, plan: Plan) -> None:
     elif DATA.exists():
         os.replace(DATA, BEFORE)
     try:
-        _script(ctx, [section.script, str(DATA), *section.args])
+        _script(ctx, [section.script, str(DATA), *section.args], _remembered(ctx, plan))
         for name in sets(ctx):
             _check(ctx, DATA / name)
     except BaseException:
@@ -113,8 +113,14 @@ def run(ctx: Context, plan: Plan) -> None:
     shutil.rmtree(BEFORE, ignore_errors=True)
 
 
-def _script(ctx: Context, argv: list[str]) -> None:
-    env = {**os.environ, "PYTHON": sys.executable, "LC_ALL": "C.UTF-8"}
+def _remembered(ctx: Context, plan: Plan) -> dict[str, str]:
+    """Return the corpora by variable, those of an earlier run that are unset now included."""
+    given = {ctx.recipe.corpus.env: plan.settings["corpus"], **plan.settings.get("further", {})}
+    return {name: path for name, path in given.items() if name and path}
+
+
+def _script(ctx: Context, argv: list[str], corpora: dict[str, str]) -> None:
+    env = {**os.environ, **corpora, "PYTHON": sys.executable, "LC_ALL": "C.UTF-8"}
     last: deque[str] = deque(maxlen=5)
 
     def told(line: str) -> None:
