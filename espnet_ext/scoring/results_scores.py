@@ -79,23 +79,30 @@ def rule_lines(page: Page) -> list[str]:
 
 
 def overview_lines(page: Page) -> list[str]:
-    """Return a table of all systems and sets, where there are more sets than the main one."""
+    """Return a table of all systems and sets, where there are more sets than the main one.
+
+    A set without the main metric shows its own first one, if it is of the same systems: those of
+    another method, as of the phases before, would be rows of their own.
+    """
     sets = [*page.sets, *([page.development] if page.development else [])]
     if page.main is None or len(sets) < 2:
         return []
     metric = page.main.metric
-    fields = {f.set_name: f for s in sets for f in page.scores.fields(s) if f.metric == metric}
+    fields = {s: f for s in sets if (f := _overview_field(page, s))}
+    others = {s: f" ({f.metric.title})" for s, f in fields.items() if f.metric != metric}
     systems = list(dict.fromkeys(s for f in fields.values() for s in page.scores.ranked(f)))
     rows = [
         [name_of(system, systems), *(_overview_cell(page, f, system) for f in fields.values())]
         for system in systems
     ]
-    titles = [f"{s}{_input_wer(f)}" for s, f in fields.items()]
+    titles = [f"{s}{others.get(s, '')}{_input_wer(f)}" for s, f in fields.items()]
     note = f"{page.development} is the development set." if page.development else ""
+    about = "Percent, mean ± sample standard deviation over seeds."
+    if others:
+        about += f" {cell(metric.title)} where no other metric is named."
     return [
-        f"## {cell(metric.title)} on all sets", "",
-        f"Percent, mean ± sample standard deviation over seeds. {cell(note)}".strip(), "",
-        *table(["System", *titles], rows, TEXT), "",
+        f"## {'Scores' if others else cell(metric.title)} on all sets", "",
+        f"{about} {cell(note)}".strip(), "", *table(["System", *titles], rows, TEXT), "",
     ]  # fmt: skip
 
 
@@ -198,6 +205,13 @@ def _judged(page: Page, system: System) -> list[str]:
         return [NONE, NONE, "reference"]
     change = NONE if c.result is None else signed(c.result.delta, 2)
     return [name_of(c.reference, page.main.systems), change, verdict(c)]
+
+
+def _overview_field(page: Page, set_name: str) -> Field | None:
+    found = page.scores.fields(set_name)
+    same = [f for f in found if f.metric == page.main.metric]
+    alike = [f for f in found if page.main.systems.keys() & f.systems.keys()]
+    return next(iter([*same, *alike]), None)
 
 
 def _overview_cell(page: Page, field: Field, system: System) -> str:

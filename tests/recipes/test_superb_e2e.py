@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""SUPERB through run.sh: keywords first, phones later, from a small random encoder."""
+"""SUPERB through run.sh: keywords first, other tasks later, from a small random encoder."""
 
+import importlib.util
 import json
 
 import numpy as np
@@ -14,7 +15,7 @@ from espnet_ext.scoring.record import load_record
 
 WORDS = ("yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go", "bed")
 SMALL = "{updates: 60, rate: 0.03, batch: 12, width: 16, evaluations: 3}"
-HEADS = ["--ngpu=0", f"--decode.args.ks={SMALL}", f"--decode.args.pr={SMALL}"]
+HEADS = ["--ngpu=0", *(f"--decode.args.{task}={SMALL}" for task in ("ks", "ic", "pr", "sd"))]
 
 
 def tone(path, number, seconds=0.3):
@@ -45,8 +46,37 @@ def librispeech(tmp_path):
     return {"LIBRISPEECH": str(corpus), "LIBRISPEECH_LEXICON": str(lexicon)}
 
 
-def test_probes_reach_the_results(recipe_copy, tmp_path, keywords, librispeech, monkeypatch):
-    for name in (*keywords, *librispeech, "FLUENT_SPEECH_COMMANDS", "LIBRI2MIX_DIARISATION"):
+@pytest.fixture
+def intents(tmp_path):
+    root = tmp_path / "fsc"
+    (root / "data").mkdir(parents=True)
+    for part in ("train", "valid", "test"):
+        lines = [",path,speakerId,transcription,action,object,location"]
+        for i, action in enumerate(("activate", "change language")):
+            tone(root / f"wavs/{part}{i}.wav", 3 * i)
+            lines.append(f"{i},wavs/{part}{i}.wav,s1,hey,{action},lamp,none")
+        (root / f"data/{part}_data.csv").write_text("\n".join(lines) + "\n")
+    return {"FLUENT_SPEECH_COMMANDS": str(root)}
+
+
+@pytest.fixture
+def mixtures(tmp_path):
+    """Return nothing where the library that scores diarisation is not installed."""
+    if importlib.util.find_spec("pyannote") is None:
+        return {}
+    root = tmp_path / "sd"
+    for part in ("train", "dev", "test"):
+        tone(root / part / "mix1.wav", 3, 2.0)
+        (root / part / "wav.scp").write_text(f"mix1 {part}/mix1.wav\n")
+        turn = "SPEAKER mix1 1 {} 1.00 <NA> <NA> {} <NA> <NA>\n"
+        (root / part / "rttm").write_text(turn.format("0.00", "a") + turn.format("0.50", "b"))
+    return {"LIBRI2MIX_DIARISATION": str(root)}
+
+
+def test_probes_reach_the_results(
+    recipe_copy, tmp_path, keywords, librispeech, intents, mixtures, monkeypatch
+):
+    for name in (*keywords, *librispeech, *intents, "LIBRI2MIX_DIARISATION"):
         monkeypatch.delenv(name, raising=False)
     recipe = recipe_copy("superb/multistage1", tmp_path / "tree")
     assert "no model is named" in recipe.run(*HEADS, env=keywords, code=2)
@@ -57,17 +87,21 @@ def test_probes_reach_the_results(recipe_copy, tmp_path, keywords, librispeech, 
     folder = recipe.path / "exp/probe/decode/probe"
     before = (folder / "ks_test/prediction").stat().st_mtime_ns
     # Keywords are not given again: they are where they were, and their probe is kept.
-    told = recipe.run(*options, env=librispeech)
+    told = recipe.run(*options, env={**librispeech, **intents, **mixtures})
     assert "ks: its probe is there" in told
     assert (folder / "ks_test/prediction").stat().st_mtime_ns == before
     record = load_record(recipe.path / "results/probe.json")
     page = (recipe.path / "RESULTS.md").read_text()
-    for task, metric, title in (("ks", "label_accuracy", "Accuracy"), ("pr", "per", "PER")):
+    expected = [("ks", "label_accuracy", "Accuracy"), ("ic", "label_accuracy", "Accuracy"),
+                ("pr", "per", "PER"), ("sd", "der", "DER")]  # fmt: skip
+    assert [*record.sets] == sorted(f"{t}_test" for t, *_ in expected if t != "sd" or mixtures)
+    for task, metric, title in expected[: len(record.sets)]:
         about = json.loads((folder / f"{task}_test/decode.json").read_text())
         scored = record.sets[f"{task}_test"]["probe"].metrics
         assert [*scored] == [metric]
-        assert scored[metric].value == pytest.approx(about["score"])
+        assert scored[metric].value == pytest.approx(about["score"], abs=0.1)
         assert f"{title} on {task}_test" in page
+    assert "| System | ic_test | ks_test | pr_test (PER)" in page
     assert record.sets["ks_test"]["probe"].metrics["label_accuracy"].value > 50
     assert len(read_table(folder / "pr_test/phones")) == 2
     told = recipe.run(*options)
