@@ -43,6 +43,7 @@ class Clip:
         speaker: Who speaks, or what must not be in two sets.
         text: Its words; empty: not known.
         sound: File of its sound where the clip itself has none.
+        where: What lists it, for messages; empty: nothing does.
     """
 
     utt: str
@@ -50,6 +51,7 @@ class Clip:
     speaker: str
     text: str = ""
     sound: Path | None = None
+    where: str = ""
 
 
 class Taken(NamedTuple):
@@ -97,7 +99,7 @@ class ClipSet:
         results = _map(partial(take_audio, folder=Path(os.path.abspath(folder))), clips, jobs)
         for done, (clip, taken) in enumerate(zip(clips, results, strict=True), 1):
             if taken.reason:
-                self.skip(clip.video, taken.reason, taken.detail)
+                self.skip(clip.where or clip.video, taken.reason, taken.detail)
                 del self.clips[clip.utt]
             else:
                 self.audio[clip.utt] = taken.audio
