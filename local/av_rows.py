@@ -12,6 +12,7 @@ from pathlib import Path
 from segmented import utf8_lines
 
 from espnet_ext.errors import DataError, nearest
+from espnet_ext.paths import absolute
 
 CLIPS, TRANSLATIONS = ("av_train", "av_dev"), ("st_train", "st_dev", "st_test")
 TRANSCRIPTS = ("train", "dev", "test")
@@ -49,7 +50,7 @@ def find_files(given: str | None) -> list[Path]:
     how = "MANIFEST=/path/to/manifest.jsonl ./run.sh; README.md tells what to write"
     if not given:
         raise DataError("The environment variable MANIFEST is not set", None, how)
-    path = absolute(given, called_from())
+    path = absolute(given)
     found = sorted(path.glob("*.jsonl")) if path.is_dir() else [path]
     if not found or not all(file.is_file() for file in found):
         what = "the folder has no *.jsonl" if path.is_dir() else "there is no such manifest"
@@ -175,13 +176,3 @@ def _check(row: Row) -> None:
     if end_s is not None and end_s <= (start_s or 0.0):
         what = f"the utterance starts at {start_s or 0:g} s and ends at {end_s:g} s"
         raise DataError(what, row.where, "start_s < end_s")
-
-
-def called_from() -> Path:
-    """Return the folder that MANIFEST is meant from."""
-    return Path(os.environ.get("ESPNET_EXT_CALLED_FROM") or os.getcwd())
-
-
-def absolute(path: str, folder: Path) -> Path:
-    """Return a path that is meant from a folder."""
-    return Path(os.path.abspath(folder / os.path.expanduser(path)))

@@ -29,6 +29,7 @@ from espnet_ext.data.pipes import is_pipe
 from espnet_ext.data.rows import parse_segment
 from espnet_ext.data.tables import iter_table, read_table
 from espnet_ext.errors import DataError, UsageError, exit_code
+from espnet_ext.paths import called_from
 
 ENDINGS = (".wav", ".flac", ".sph", ".ogg")
 COLUMNS = ("id", "audio", "text", "speaker")
@@ -194,11 +195,6 @@ def utf8_lines(path: Path) -> Iterator[tuple[int, str]]:
                 raise DataError("the line is not UTF-8", f"{path}:{number}", how) from None
             if line.strip():
                 yield number, line
-
-
-def called_from() -> Path:
-    """Return the folder that relative paths are meant from."""
-    return Path(os.environ.get("ESPNET_EXT_CALLED_FROM") or os.getcwd())
 
 
 def audio_of(tables: Tables, utt: str) -> tuple[str, ...]:

@@ -25,6 +25,7 @@ from slu_teacher import teach
 
 from espnet_ext.data import slu_manifest, slu_sets
 from espnet_ext.errors import DataError, UsageError, exit_code
+from espnet_ext.paths import absolute
 from espnet_ext.text.parallel import ParallelArgs
 
 VALUES = ("words", "other")
@@ -108,11 +109,6 @@ def corpus_folder(variable: str, what: str) -> Path:
     if not path.exists():
         raise DataError(f"{variable} names nothing that exists", path, f"give the path of {what}")
     return path
-
-
-def absolute(path: str) -> Path:
-    """Return a path that is meant from where run.sh was called."""
-    return Path(os.path.abspath(slu_manifest.called_from() / os.path.expanduser(path)))
 
 
 def main() -> None:

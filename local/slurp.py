@@ -31,6 +31,7 @@ from espnet_ext.data.labelled import split_labelled
 from espnet_ext.errors import DataError, UsageError, exit_code
 from espnet_ext.ml_lmcl.simulate.confusion import ConfusionModel
 from espnet_ext.ml_lmcl.simulate.generate import make_degraded
+from espnet_ext.paths import called_from
 from espnet_ext.text.normalize import normalize
 
 NAMES = {"train": "train", "devel": "valid", "test": "test"}
@@ -63,8 +64,7 @@ def parser() -> argparse.ArgumentParser:
 
 def given(path: str) -> Path:
     """Return a path of an option; a relative one is meant from where run.sh was called."""
-    start = os.environ.get("ESPNET_EXT_CALLED_FROM") or os.getcwd()
-    return Path(start) / os.path.expanduser(path)
+    return called_from() / os.path.expanduser(path)
 
 
 def check(args: argparse.Namespace) -> None:

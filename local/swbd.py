@@ -29,6 +29,7 @@ from espnet_ext.data.audio import open_audio
 from espnet_ext.data.labelled import choose_labelled
 from espnet_ext.errors import DataError, UsageError, exit_code
 from espnet_ext.files import atomic_path
+from espnet_ext.paths import absolute
 from espnet_ext.recipe.console import Progress
 
 SIDES = ("A", "B")
@@ -57,8 +58,7 @@ def folder_of(name: str, what: str, required: bool = True) -> Path | None:
         if required:
             raise DataError(f"the path of {what} is not set", name, f"{name}=/path ./run.sh")
         return None
-    start = os.environ.get("ESPNET_EXT_CALLED_FROM") or os.getcwd()
-    path = Path(os.path.abspath(os.path.join(start, os.path.expanduser(given))))
+    path = absolute(given)
     if not path.is_dir():
         raise DataError(f"{name} is not a folder", path, f"give the folder of {what}")
     return path

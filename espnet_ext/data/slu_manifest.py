@@ -173,11 +173,6 @@ def audio_lengths() -> Lengths:
     return length_s
 
 
-def called_from() -> Path:
-    """Return the folder that relative paths are meant from."""
-    return Path(os.environ.get("ESPNET_EXT_CALLED_FROM") or os.getcwd())
-
-
 def _difference(a: str, b: str) -> str:
     """Show the first words in which two texts differ, but for capitals; empty if none do."""
     one, other = ([*text.split(), "(end)"] for text in (a, b))

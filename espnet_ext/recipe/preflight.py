@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from espnet_ext.errors import DataError, EspnetExtError
+from espnet_ext.paths import absolute
 from espnet_ext.recipe import configuration, records, stages
 from espnet_ext.recipe.configuration import caught
 from espnet_ext.recipe.console import say
@@ -75,10 +76,9 @@ def _problems(
 
 def resolve_corpus(ctx: Context) -> None:
     """Make the corpus's paths absolute; a relative one is meant from where run.sh was called."""
-    start = os.environ.get("ESPNET_EXT_CALLED_FROM") or os.getcwd()
     for name in (ctx.recipe.corpus.env, *ctx.recipe.corpus.more_env):
         if name and (path := os.environ.get(name)):
-            os.environ[name] = os.path.abspath(os.path.join(start, os.path.expanduser(path)))
+            os.environ[name] = str(absolute(path))
 
 
 def _check_corpus(ctx: Context) -> None:

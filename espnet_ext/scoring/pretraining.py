@@ -60,7 +60,7 @@ def clip_metric(name: str, title: str, what: str) -> Metric:
         optional=True,
         note=f"Share of clips whose {what} is the nearest of all; also among clips of one "
         "speaker, and of about one length; then with pictures half a second late, and how often "
-        " the sound is nearer to its picture than to that one (chance 50).",
+        "the sound is nearer to its picture than to that one (chance 50).",
     )
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from espnet_ext.files import write_json
+from espnet_ext.paths import absolute
 
 REMEMBERED = Path(".stages/encoders.json")  # {variable: value}, written before the first stage runs
 
@@ -44,10 +45,9 @@ def encoder_source(kind: Source = TEXT) -> str:
         return _remembered(kind)
     if given in ("", "none"):
         return ""
-    called_from = os.environ.get("ESPNET_EXT_CALLED_FROM") or os.getcwd()
-    folder = Path(called_from, os.path.expanduser(given))
+    folder = absolute(given)
     looks_like_path = given.startswith((".", "/", "~")) or folder.is_dir()
-    return os.path.abspath(folder) if looks_like_path else given
+    return str(folder) if looks_like_path else given
 
 
 def remember(settings: Mapping[str, Mapping[str, object]]) -> None:

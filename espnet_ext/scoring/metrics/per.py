@@ -1,17 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Phone error rate: edits of phones in percent of the reference's phones."""
 
-from espnet_ext.scoring.edits import count_edits
-from espnet_ext.scoring.metrics.base import Metric
+from dataclasses import replace
 
-METRIC = Metric(
+from espnet_ext.scoring.metrics import wer
+
+METRIC = replace(
+    wer.METRIC,  # phones are written as words are
     name="per",
     title="PER",
-    better="lower",
-    counts=("errors", "ref"),
-    details=("sub", "del", "ins"),
-    score=lambda refs, hyps: count_edits(refs, hyps, "word"),
-    columns={"Sub.": ("sub", "ref"), "Del.": ("del", "ref"), "Ins.": ("ins", "ref")},
     hyp_file="phones",
     optional=True,
     note="Levenshtein alignment of phones with costs 1/1/1.",
