@@ -231,11 +231,16 @@ class AudioVisual(nn.Module):
 
     def _joined_audio(self, tokens: Tensor, place: Tensor, valid: Tensor, spans: Lengths) -> Tensor:
         if self.conf.clr_tokens == "mean":
-            return self.clr_audio(mean_token(tokens, valid))
+            return self._project(mean_token(tokens, valid))
         steps = self.video_patches.steps
         step = step_of(place, self.at.lengths(spans.whole), steps)
         means, there = step_means(tokens, step, valid, steps)
-        return joined(self.clr_audio(means), there, self.conf.clr_tokens == "centred")
+        return joined(self._project(means), there, self.conf.clr_tokens == "centred")
+
+    def _project(self, means: Tensor) -> Tensor:
+        # What the steps of a clip have in common is taken away later; little may be left of it.
+        with torch.autocast(means.device.type, enabled=False):
+            return self.clr_audio(means.to(self.clr_audio.weight.dtype))
 
     def _embed_pixels(self, pixels: Tensor) -> Tensor:
         tokens = self.video_patches.embed_pixels(pixels)

@@ -18,7 +18,7 @@ MAX_SCALE = 100.0
 
 
 class ClrLoss(nn.Module):
-    """Symmetric contrastive loss.
+    """Symmetric contrastive loss, in single precision under autocast, too.
 
     Args:
         tau: Temperature, or ``learned``: from 0.07 on, and 1/tau is 100 at most.
@@ -53,8 +53,10 @@ class ClrLoss(nn.Module):
         all_a, first = gather_rows(a)
         all_v, _ = gather_rows(v)
         pair = first + torch.arange(len(a), device=a.device)
-        to_v = F.cross_entropy(self.scale * a @ all_v.T, pair)
-        to_a = F.cross_entropy(self.scale * v @ all_a.T, pair)
+        # Mixed precision would round similarities of up to 100 to multiples of a half.
+        with torch.autocast(a.device.type, enabled=False):
+            to_v = F.cross_entropy(self.scale * a @ all_v.T, pair)
+            to_a = F.cross_entropy(self.scale * v @ all_a.T, pair)
         return (to_v + to_a) / 2
 
 
@@ -65,7 +67,8 @@ def retrieval(a: Tensor, v: Tensor) -> Tensor:
         a: ``(B, E)``.
         v: ``(B, E)``.
     """
-    s = F.normalize(a.float(), dim=-1) @ F.normalize(v.float(), dim=-1).T
+    with torch.autocast(a.device.type, enabled=False):  # rounded similarities would be equal
+        s = F.normalize(a.float(), dim=-1) @ F.normalize(v.float(), dim=-1).T
     pair = torch.arange(len(a), device=a.device)
     return ((s.argmax(1) == pair).float().mean() + (s.argmax(0) == pair).float().mean()) / 2
 

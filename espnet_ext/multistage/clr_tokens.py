@@ -8,6 +8,7 @@ two clips is the mean over the steps of the cosines of sound and picture at the 
 (voice, skin, light) can tell clips apart. Letters: B clips, K tokens of width W, S steps.
 """
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -34,7 +35,9 @@ def step_means(tokens: Tensor, step: Tensor, valid: Tensor, steps: int) -> tuple
     """
     member = F.one_hot(step.clamp(0, steps - 1), steps) * valid[..., None]
     count = member.sum(1)
-    total = member.to(tokens.dtype).transpose(1, 2) @ tokens.masked_fill(~valid[..., None], 0)
+    with torch.autocast(tokens.device.type, enabled=False):
+        tokens = tokens.to(torch.promote_types(tokens.dtype, torch.float32))
+        total = member.to(tokens.dtype).transpose(1, 2) @ tokens.masked_fill(~valid[..., None], 0)
     return total / count.clamp(min=1)[..., None], count > 0
 
 

@@ -60,6 +60,19 @@ def test_sound_that_changes_is_noticed(caplog):
     assert len([r for r in caplog.records if "changes from epoch to epoch" in r.message]) == 1
 
 
+def test_mixed_precision_is_kept_as_it_is_and_takes_half_the_memory():
+    torch.manual_seed(0)
+    layer, cache = torch.nn.Linear(1, 8), EncodedBatches(1)
+    with torch.autocast("cpu", torch.bfloat16):
+        computed, found = (
+            cache.of(("a", "b"), *batch(), lambda x, n: (layer(x[..., None]), n)) for _ in range(2)
+        )
+        plain = layer(batch()[0][..., None])
+    assert cache.found == 1 and found[0].dtype == torch.bfloat16 and not found[0].requires_grad
+    assert torch.equal(computed[0], plain) and torch.equal(found[0], plain)
+    assert cache.left == (1 << 20) - 2 * plain.numel()
+
+
 def test_its_option():
     assert resolve({}).cache_mb > 0 and resolve({"cache_mb": 0}).cache_mb == 0
     with pytest.raises(UsageError, match="at least 0"):

@@ -81,6 +81,27 @@ def test_clr_by_a_loop_over_both_directions():
     assert ClrLoss(0.2)(a, a) < ClrLoss(0.2)(a, a.roll(1, 0))
 
 
+def test_both_sides_learn_from_both_directions():
+    a, v = (torch.randn(B, E, generator=torch.Generator().manual_seed(s)) for s in (0, 1))
+    a, v = a.requires_grad_(), v.requires_grad_()
+    s = F.cosine_similarity(a[:, None], v[None], dim=-1) / 0.2
+    plain = -(s.log_softmax(0) + s.log_softmax(1)).diagonal().mean() / 2
+    expected = torch.autograd.grad(plain, (a, v))
+    found = torch.autograd.grad(ClrLoss(0.2)(a, v), (a, v))
+    torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_mixed_precision_rounds_no_similarity(dtype):
+    """Pairs that are alike but for a thousandth: rounded similarities could not tell them apart."""
+    a = 1 + 0.03 * torch.randn(16, E, generator=torch.Generator().manual_seed(0))
+    clr = ClrLoss(0.01)
+    expected = clr(a, a), retrieval(a, a)
+    with torch.autocast("cpu", dtype):
+        torch.testing.assert_close((clr(a, a), retrieval(a, a)), expected)
+    assert expected[1] == 1
+
+
 def test_a_learned_temperature_starts_at_its_value_and_is_capped():
     loss = ClrLoss()
     assert 1 / float(loss.scale.detach()) == pytest.approx(0.07)
@@ -111,6 +132,7 @@ def _joined(rank, sizes, file, x, y):
         torch.testing.assert_close(got, expected.detach(), rtol=1e-4, atol=1e-5)
 
 
-def test_two_processes_equal_the_joined_batch(tmp_path):
+def test_several_processes_equal_the_joined_batch(tmp_path):
+    """Uneven as the last batch of an epoch is; one has a single clip, so no contrast of its own."""
     x, y = (torch.randn(5, E, generator=torch.Generator().manual_seed(s)) for s in (0, 1))
-    mp.spawn(_joined, ([3, 2], str(tmp_path / "meet"), x, y), nprocs=2)
+    mp.spawn(_joined, ([4, 1], str(tmp_path / "meet"), x, y), nprocs=2)

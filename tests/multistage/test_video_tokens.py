@@ -41,6 +41,15 @@ def test_pictures_come_back_and_bytes_equal_floats():
     torch.testing.assert_close(patches.targets(video.float() / 255), targets)
 
 
+def test_some_patches_are_those_of_all_with_the_positions_they_had():
+    torch.manual_seed(0)
+    patches, places = VideoPatches(4, 6, (2, 3, 2), 5), torch.tensor([[0, 3, 11], [2, 4, 5]])
+    pixels = patches.targets(clips(2, 4, 6, 6, 3))
+    expected = gather_tokens(patches.embed_pixels(pixels), places)
+    torch.testing.assert_close(patches.embed_pixels(pixels, places), expected)
+    assert len(patches.positions(torch.zeros(1, 12, 5))[0].unique(dim=0)) == 12
+
+
 def test_padding_changes_no_valid_token():
     torch.manual_seed(0)
     encoder, x = VideoEncoder(8, 2, 2), torch.randn(2, 5, 8)
