@@ -77,7 +77,7 @@ class AudioVisual(nn.Module):
             self.audio_out = nn.Sequential(nn.Linear(width, conf.width), nn.LayerNorm(conf.width))
             self.decoder = CommonDecoder(
                 conf.width, conf.decoder_width, conf.decoder_blocks, conf.decoder_heads,
-                elements, grid, conf.cross_modal,
+                elements, grid, conf.cross_modal, conf.decoder_start,
             )  # fmt: skip
         if CLR in conf.losses:
             self.clr_audio = nn.Linear(width, conf.width)

@@ -46,6 +46,8 @@ class Errors:
         tokens: Hidden tokens of the clips.
         sums: Of the targets ``(P,)``, by clip.
         squares: Of the targets, mean over elements, by clip.
+        places: Number of hidden tokens ``(N,)``, their sums ``(N, P)`` and the sums of their
+            squares ``(N,)``, by place in the clip.
     """
 
     predicted: list[float] = field(default_factory=list)
@@ -53,10 +55,12 @@ class Errors:
     tokens: list[int] = field(default_factory=list)
     sums: list[np.ndarray] = field(default_factory=list)
     squares: list[float] = field(default_factory=list)
+    places: tuple[np.ndarray, ...] = ()
 
     def add(self, target: Tensor, predicted: Tensor, hidden: Tensor, normalise: bool) -> None:
         """Add the clips of a batch: ``(B, N, P)`` twice, ``(B, N)`` bool."""
         target = (normalised(target.float()) if normalise else target).double()
+        self._add_places(target.cpu().numpy(), hidden.cpu().numpy())
         for x, y, h in zip(target, predicted.double(), hidden, strict=True):
             x, y = x[h], y[h]
             self.predicted.append(float((x - y).square().mean(-1).sum()))
@@ -71,6 +75,32 @@ class Errors:
         mean = sums.sum(0) / max(1, tokens.sum())
         errors = np.array(self.squares) - 2 * (sums * mean).mean(1) + tokens * (mean**2).mean()
         return np.maximum(errors, 0.0)
+
+    def _add_places(self, target: np.ndarray, hidden: np.ndarray) -> None:
+        x = np.where(hidden[..., None], target, 0.0)
+        new = (hidden.sum(0).astype(float), x.sum(0), (x**2).mean(-1).sum(0))
+        if self.places:
+            longer = max(len(new[0]), len(self.places[0]))
+            both = zip(_padded(self.places, longer), _padded(new, longer), strict=True)
+            new = tuple(a + b for a, b in both)
+        self.places = new
+
+    def by_place(self) -> float:
+        """Return the error a token of predicting the mean of the other clips' tokens at its place.
+
+        Whoever is not better than this has learnt nothing from the tokens around. Places that are
+        hidden in one clip only do not count; NaN where there are no others.
+        """
+        count, sums, squares = (a[self.places[0] > 1] for a in self.places)
+        within = squares - (sums**2).mean(-1) / count
+        # A token is n / (n - 1) times as far from the mean of the others as from that of all.
+        if not len(count):
+            return float("nan")
+        return float((within * (count / (count - 1)) ** 2).sum() / count.sum())
+
+
+def _padded(places: tuple[np.ndarray, ...], length: int) -> list[np.ndarray]:
+    return [np.pad(a, [(0, length - len(a)), *[(0, 0)] * (a.ndim - 1)]) for a in places]
 
 
 @dataclass

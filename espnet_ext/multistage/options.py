@@ -71,6 +71,12 @@ class MultistageConf:
     decoder_width: Annotated[int, "Of the common decoder", Limits(at_least=2)] = 512
     decoder_blocks: Annotated[int, "Of the common decoder", Limits(at_least=1)] = 4
     decoder_heads: Annotated[int, "Of the common decoder", Limits(at_least=1)] = 16
+    decoder_start: Annotated[
+        str,
+        "near: hidden tokens first look at their neighbours, else small models learn for hundreds "
+        "of updates nothing but the average of each place (random)",
+        Limits(one_of=("near", "random")),
+    ] = "near"
 
     @property
     def losses(self) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ from espnet_ext.errors import DataError
 from espnet_ext.multistage.audio_visual import AudioVisual
 from espnet_ext.multistage.clip_retrieval import retrieve
 from espnet_ext.multistage.measure import Clips, Errors, measure
+from espnet_ext.multistage.stages.pretrain import told
 from espnet_ext.scoring import metrics
 from espnet_ext.scoring.pretraining import error_line, found_line
 
@@ -28,6 +29,31 @@ def test_errors_are_those_of_the_hidden_tokens():
         assert errors.constant()[i] == pytest.approx(float((x - mean).square().mean(1).sum()), 1e-5)
         own = (x - x.mean(1, keepdim=True)).square().mean(1).sum()
         assert errors.own_mean[i] == pytest.approx(float(own), 1e-5)
+
+
+def test_a_model_that_knows_the_place_alone_is_told_so():
+    g = torch.Generator().manual_seed(0)
+    parts = [torch.randn(3, 6, 4, generator=g), torch.randn(2, 4, 4, generator=g)]
+    hidden = [torch.rand(p.shape[:2], generator=g) < 0.7 for p in parts]
+    hidden[0][:, 5] = torch.tensor([True, False, False])  # seen in all clips but one
+    errors, at = Errors(), {}
+    for x, h in zip(parts, hidden, strict=True):
+        errors.add(x, x, h, normalise=False)
+        for b, n in h.nonzero().tolist():
+            at.setdefault(n, []).append(x[b, n])
+    squares = [
+        float((v[i] - torch.stack(v[:i] + v[i + 1 :]).mean(0)).square().mean())
+        for v in at.values() if len(v) > 1 for i in range(len(v))
+    ]  # fmt: skip
+    assert errors.by_place() == pytest.approx(np.mean(squares), 1e-5)
+    alone = Errors()
+    alone.add(parts[0][:1], parts[0][:1], hidden[0][:1], normalise=False)
+    assert np.isnan(alone.by_place())
+    facts = {"model": 0.84, "mean_predictor": 1.0, "mean_of_each_place": 0.85}
+    assert "WARNING" in told({"mae_audio": facts, "short_videos": 0})[1]
+    for better in (0.6, None):
+        facts["model" if better else "mean_of_each_place"] = better
+        assert len(told({"mae_audio": facts, "short_videos": 0})) == 1
 
 
 class Model:

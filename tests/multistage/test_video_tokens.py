@@ -95,6 +95,22 @@ def test_the_decoder_knows_where_a_hidden_token_was(decoder):
         assert (out[0] - out[1]).abs().max() > 1e-3
 
 
+def test_near_hidden_tokens_first_look_at_their_neighbours():
+    """How much the prediction of a token in the middle changes with each of the seen ones."""
+    mask = random_mask(torch.tensor([41]), 0.5, torch.Generator().manual_seed(1))
+    middle = min(mask.scored[0].nonzero()[:, 0].tolist(), key=lambda n: abs(n - 20))
+    away = (mask.keep[0] - middle).abs()
+    share = {}
+    for start in ("near", "random"):
+        torch.manual_seed(0)
+        decoder = CommonDecoder(32, 64, 1, 4, {"audio": 8}, start=start)
+        x = torch.randn(1, len(away), 32, requires_grad=True)
+        decoder({"audio": Seen(x, mask)})["audio"][0, middle].square().sum().backward()
+        change = x.grad[0].norm(dim=-1)
+        share[start] = float(change[away <= 3].sum() / change.sum())
+    assert share["near"] > 2 * share["random"]
+
+
 def test_a_longer_clip_in_the_batch_changes_no_prediction(decoder):
     lengths = torch.tensor([9, 5])
     mask = random_mask(lengths, 0.5, torch.Generator().manual_seed(1))
