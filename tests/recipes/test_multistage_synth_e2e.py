@@ -69,6 +69,7 @@ def test_from_clips_over_translations_to_a_packed_recogniser(whole):
         assert torch.equal(value, started[key]), key
     record = json.loads((recipe.path / "results/full.json").read_text())
     assert set(record["sets"]) == {"dev", "test", "st_dev", "st_test", "av_dev"}
+    assert set(record["sets"]["st_test"]["translation"]["metrics"]) == {"bleu", "slots"}
     learnt = record["sets"]["av_dev"]["pretrain"]
     assert set(learnt["metrics"]) == {"mae_audio", "mae_video", "audio_to_video", "video_to_audio"}
     assert learnt["utterances"] == UTTS["av-dev"]

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Stage 9: the standard scores of the final model, and those of the phases before.
 
-They are BLEU of the translations of mid-training, and how well pre-training reconstructs clips and
-finds their other side; the page shows those that ``score.metrics`` names.
+They are BLEU, or what else is a metric of translations, of those of mid-training, and how well
+pre-training reconstructs clips and finds their other side; the page shows those that
+``score.metrics`` names.
 """
 
 import dataclasses
@@ -19,16 +20,21 @@ from espnet_ext.recipe.steps.train import model_file
 from espnet_ext.scoring.metrics import Metric
 from espnet_ext.scoring.score import score_files
 
-BLEU = "bleu"
-FILES = ("translation", "decode.json")
+TRANSLATION = "translation"  # table of what was translated
+FILES = (TRANSLATION, "decode.json")
 OF_CLIPS = ("mae_audio", "mae_video", "audio_to_video", "video_to_audio")
 
 
 def translated_sets(ctx: Context) -> list[str]:
     """Return the translated sets that are to be scored."""
-    if ctx.recipe.decode is None or BLEU not in score.metrics_of(ctx):
+    if ctx.recipe.decode is None or not translation_metrics(ctx):
         return []
     return split_args(ctx)[1]
+
+
+def translation_metrics(ctx: Context) -> dict[str, Metric]:
+    """Return the metrics of translations."""
+    return {name: m for name, m in score.metrics_of(ctx).items() if m.hyp_file == TRANSLATION}
 
 
 def plan(ctx: Context) -> Plan:
@@ -56,15 +62,14 @@ def run(ctx: Context, plan: Plan) -> None:
     Raises:
         DataError: A set was translated by another model than that of mid-training.
     """
-    sets = score.scored_sets(ctx)
-    metric = {name: m for name, m in score.metrics_of(ctx).items() if name == BLEU}
+    sets, metrics = score.scored_sets(ctx), translation_metrics(ctx)
     for name in translated_sets(ctx):
         about = records.read(out_dir(ctx, name) / "decode.json") or {}
         model = model_file(ctx, PHASE)
         if model.exists() and about.get("model_sha256") != sha256_file(model):
             what = f"the translations of {name} are of another model than {model}"
             raise DataError(what, out_dir(ctx, name), "./run.sh --stage decode")
-        sets.setdefault(name, {})[METHOD] = score.score_set(ctx, metric, METHOD, name)
+        sets.setdefault(name, {})[METHOD] = score.score_set(ctx, metrics, METHOD, name)
     if clips := clip_metrics(ctx):
         name, scored = _score_clips(ctx, clips)
         sets.setdefault(name, {})[pretrain.PHASE] = scored
