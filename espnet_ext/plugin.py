@@ -62,6 +62,15 @@ def unread_streams(task: str) -> Callable[[str, dict[str, Any]], tuple[str, ...]
     return _of_package(task, "unread_streams") or (lambda task, config: ())
 
 
+def extendable(task: str) -> frozenset[str]:
+    """Return ``EXTENDABLE`` of the package that holds a task.
+
+    It has the dotted names of options that do not change what is trained: a training that was
+    stopped may go on with others.
+    """
+    return frozenset(_of_package(task, "EXTENDABLE") or ())
+
+
 def phase_off(task: str) -> Callable[[str, dict[str, Any]], str]:
     """Return ``phase_off(task, config)`` of the package that holds a task.
 
@@ -70,12 +79,12 @@ def phase_off(task: str) -> Callable[[str, dict[str, Any]], str]:
     return _of_package(task, "phase_off") or (lambda task, config: "")
 
 
-def _of_package(task: str, function: str) -> Callable | None:
-    """Look up a function of the package of ``package.module:Class``; it imports nothing heavy."""
+def _of_package(task: str, name: str) -> Any:
+    """Look up a name of the package of ``package.module:Class``; it imports nothing heavy."""
     package = task.partition(":")[0].rpartition(".")[0]
     if ":" not in task or not package:
         return None
     try:
-        return getattr(importlib.import_module(package), function, None)
+        return getattr(importlib.import_module(package), name, None)
     except ModuleNotFoundError:  # the training says it better, with the name of the task
         return None

@@ -2,6 +2,7 @@
 """What a training phase is given: where it starts from, ESPnet's options, when it starts anew."""
 
 import argparse
+import json
 import shlex
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 
 from espnet_ext.errors import UsageError
 from espnet_ext.recipe import records, stages
-from espnet_ext.recipe.steps import argv, train
+from espnet_ext.recipe.steps import argv, earlier, train
 
 STREAMS = [
     {"name": "speech", "file": "wav.scp", "type": "sound"},
@@ -163,7 +164,7 @@ def test_streams_arrive_in_the_parser(plan_of, parser):
 def test_repeated_options_are_those_of_the_parser(parser):
     append = {a.dest for a in parser._actions if isinstance(a, argparse._AppendAction)}
     assert append == argv.REPEATED
-    assert {a.dest for a in parser._actions} >= train.EXTENDABLE
+    assert {a.dest for a in parser._actions} >= earlier.EXTENDABLE
 
 
 def test_stock_commands_can_be_pasted(plan_of):
@@ -190,10 +191,10 @@ def trained(plan_of, folder):
     """Return ``trained(**args)``: prepare the phase's folder and tell which folders there are."""
     folder.write("dump/tokens_char/tokens.txt", "a\n")
 
-    def start(**args):
-        ctx, plan = plan_of("finetune", finetune={"args": args})
+    def start(task="asr", **args):
+        ctx, plan = plan_of("finetune", finetune={"args": args, "task": task})
         out = ctx.phase_dir("finetune")
-        train._set_aside_if_changed(ctx, plan, out)
+        earlier.set_aside_if_changed(plan, train.phase_of(ctx).task, out)
         if not (out / "checkpoint.pth").exists():
             (out / "checkpoint.pth").write_text(str(args))
         return {p.name: (p / "checkpoint.pth").read_text() for p in out.parent.glob("finetune*")}
@@ -205,6 +206,23 @@ def test_more_epochs_keep_the_checkpoint(trained):
     first = trained(max_epoch=3, optim_conf={"lr": 1})
     assert list(first) == ["finetune"]
     assert trained(max_epoch=9, patience=2, optim_conf={"lr": 1}) == first
+
+
+def test_a_method_names_options_of_its_own_that_change_nothing(trained):
+    """The cache of a frozen encoder may be switched on or off in the middle; the freeze may not."""
+    task = "espnet_ext.multistage.recognition.task:RecognitionTask"
+    first = trained(task)
+    for section in ({"cache_mb": 0}, {"cache_mb": 9.5}, {}):
+        assert trained(task, multistage=section) == first
+    assert "finetune.old1" in trained(task, multistage={"freeze": "none", "cache_mb": 0})
+    assert "finetune.old2" not in trained(task, multistage={"freeze": "none"})
+
+
+def test_what_has_become_free_since_is_not_held_against_a_checkpoint(trained):
+    first, marker = trained(max_epoch=3), Path("exp/base/finetune/identity.json")
+    before = json.loads(marker.read_text())
+    marker.write_text(json.dumps({**before, "config": {**before["config"], "patience": 1}}))
+    assert trained(max_epoch=3) == first
 
 
 def test_another_training_is_set_aside_and_nothing_is_lost(trained, capfd, folder):

@@ -3,6 +3,8 @@
 
 from typing import Any
 
+EXTENDABLE = ("multistage.cache_mb",)  # with the cache or without it, the losses are the same bits
+
 
 def check_config(config: dict[str, Any]) -> None:
     """Check a training configuration; the recipe's runner calls this before its first stage.

@@ -3,7 +3,6 @@
 
 import dataclasses
 import json
-import os
 import shlex
 from pathlib import Path
 
@@ -20,22 +19,15 @@ from espnet_ext.plugin import (
 )
 from espnet_ext.recipe import records
 from espnet_ext.recipe.console import say
-from espnet_ext.recipe.environment import git_state
 from espnet_ext.recipe.schema import Phase, Stream
 from espnet_ext.recipe.stages import PHASES, Context, Plan, find
-from espnet_ext.recipe.steps import launch, lengths
+from espnet_ext.recipe.steps import earlier, launch, lengths
 from espnet_ext.recipe.steps.argv import option
 from espnet_ext.recipe.steps.format import DUMP
 from espnet_ext.recipe.steps.streams import loader
 from espnet_ext.recipe.steps.tokens import folder, token_options, tokens_of
 from espnet_ext.scoring.spent import budget_line
 from espnet_ext.yamlfile import read_section
-
-# Options that a checkpoint may be gone on with; any other change starts the phase over.
-EXTENDABLE = {
-    "max_epoch", "patience", "log_interval", "num_workers", "keep_nbest_models", "num_att_plot",
-    "use_matplotlib", "use_tensorboard", "max_cache_size", "valid_max_cache_size",
-}  # fmt: skip
 
 
 def phase_of(ctx: Context) -> Phase:
@@ -263,8 +255,8 @@ def run(ctx: Context, plan: Plan) -> None:
     """Collect statistics, train (or go on), check the result against stock ESPnet."""
     phase, out = phase_of(ctx), ctx.phase_dir(ctx.stage.name)
     _collect_stats(ctx, plan)
-    _set_aside_if_changed(ctx, plan, out)
-    _note_commit(out)
+    earlier.set_aside_if_changed(plan, phase.task, out)
+    earlier.note_commit(out)
     launch.train(ctx, phase.task, train_argv(ctx), _loader_pools(ctx))
     record = json.loads((out / "phase.json").read_text(encoding="utf-8"))
     share = 100 * record["params_trained"] / max(1, record["params"])
@@ -314,33 +306,3 @@ def write_stream_shapes(out: Path, name: str, streams: list[Stream]) -> None:
         with atomic_path(out / f"{s.name}_shape") as tmp, open(tmp, "w", encoding="utf-8") as f:
             for utt, value in iter_table(known if measured else DUMP / name / s.file):
                 f.write(f"{utt} {value if measured else kind.length(value)}\n")
-
-
-def _set_aside_if_changed(ctx: Context, plan: Plan, out: Path) -> None:
-    """Keep a checkpoint only if it belongs to the same training; nothing is ever deleted."""
-    now = records.current(plan)
-    config = {k: v for k, v in now["settings"]["config"].items() if k not in EXTENDABLE}
-    identity = {**now["settings"], "config": config, **{"inputs": now["inputs"]}}
-    identity.pop("model")
-    marker = out / "identity.json"
-    before = records.read(marker)
-    if out.exists() and before != identity:
-        n = 1
-        while (old := out.with_name(f"{out.name}.old{n}")).exists():
-            n += 1
-        os.replace(out, old)
-        changed = ", ".join(records.changes(before or {}, identity))
-        say(f"  another training than before ({changed or 'unknown'}): the old one is now {old}")
-    elif (out / "checkpoint.pth").exists():
-        say("  going on from the last checkpoint")
-    out.mkdir(parents=True, exist_ok=True)
-    write_json(marker, identity)
-
-
-def _note_commit(out: Path) -> None:
-    """Add the commit that trains now to those that trained before it, for the run record."""
-    state = git_state()
-    commit = f"{state['commit'] or 'unknown'}{'+' if state['dirty'] else ''}"
-    path = out / "commits.json"
-    before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
-    write_json(path, [*(c for c in before if c != commit), commit])
