@@ -46,8 +46,7 @@ class Errors:
         tokens: Hidden tokens of the clips.
         sums: Of the targets ``(P,)``, by clip.
         squares: Of the targets, mean over elements, by clip.
-        places: Number of hidden tokens ``(N,)``, their sums ``(N, P)`` and the sums of their
-            squares ``(N,)``, by place in the clip.
+        deaf: Of the model where what it sees is of the clip before in the batch; NaN without one.
     """
 
     predicted: list[float] = field(default_factory=list)
@@ -55,15 +54,26 @@ class Errors:
     tokens: list[int] = field(default_factory=list)
     sums: list[np.ndarray] = field(default_factory=list)
     squares: list[float] = field(default_factory=list)
-    places: tuple[np.ndarray, ...] = ()
+    deaf: list[float] = field(default_factory=list)
 
-    def add(self, target: Tensor, predicted: Tensor, hidden: Tensor, normalise: bool) -> None:
-        """Add the clips of a batch: ``(B, N, P)`` twice, ``(B, N)`` bool."""
+    def add(
+        self, target: Tensor, predicted: Tensor, hidden: Tensor, other: Tensor, normalise: bool
+    ) -> None:
+        """Add the clips of a batch.
+
+        Args:
+            target: ``(B, N, P)``.
+            predicted: ``(B, N, P)``.
+            hidden: ``(B, N)`` bool.
+            other: What was predicted from the seen tokens of other clips ``(B, N, P)``.
+            normalise: Whether the model predicts normalised targets.
+        """
         target = (normalised(target.float()) if normalise else target).double()
-        self._add_places(target.cpu().numpy(), hidden.cpu().numpy())
-        for x, y, h in zip(target, predicted.double(), hidden, strict=True):
-            x, y = x[h], y[h]
+        for x, y, z, h in zip(target, predicted.double(), other.double(), hidden, strict=True):
+            x, y, z = x[h], y[h], z[h]
             self.predicted.append(float((x - y).square().mean(-1).sum()))
+            alone = len(target) == 1
+            self.deaf.append(float("nan") if alone else float((x - z).square().mean(-1).sum()))
             self.own_mean.append(float(x.var(-1, unbiased=False).sum()))
             self.tokens.append(len(x))
             self.sums.append(x.sum(0).cpu().numpy())
@@ -76,31 +86,13 @@ class Errors:
         errors = np.array(self.squares) - 2 * (sums * mean).mean(1) + tokens * (mean**2).mean()
         return np.maximum(errors, 0.0)
 
-    def _add_places(self, target: np.ndarray, hidden: np.ndarray) -> None:
-        x = np.where(hidden[..., None], target, 0.0)
-        new = (hidden.sum(0).astype(float), x.sum(0), (x**2).mean(-1).sum(0))
-        if self.places:
-            longer = max(len(new[0]), len(self.places[0]))
-            both = zip(_padded(self.places, longer), _padded(new, longer), strict=True)
-            new = tuple(a + b for a, b in both)
-        self.places = new
+    def deafness(self) -> float:
+        """Return the error from what others show, divided by the model's own; NaN if unknown.
 
-    def by_place(self) -> float:
-        """Return the error a token of predicting the mean of the other clips' tokens at its place.
-
-        Whoever is not better than this has learnt nothing from the tokens around. Places that are
-        hidden in one clip only do not count; NaN where there are no others.
+        It is 1 for a model that does not look at what it sees.
         """
-        count, sums, squares = (a[self.places[0] > 1] for a in self.places)
-        within = squares - (sums**2).mean(-1) / count
-        # A token is n / (n - 1) times as far from the mean of the others as from that of all.
-        if not len(count):
-            return float("nan")
-        return float((within * (count / (count - 1)) ** 2).sum() / count.sum())
-
-
-def _padded(places: tuple[np.ndarray, ...], length: int) -> list[np.ndarray]:
-    return [np.pad(a, [(0, length - len(a)), *[(0, 0)] * (a.ndim - 1)]) for a in places]
+        pairs = [(d, p) for d, p in zip(self.deaf, self.predicted, strict=True) if d == d]
+        return sum(d for d, _ in pairs) / sum(p for _, p in pairs) if pairs else float("nan")
 
 
 @dataclass
@@ -127,9 +119,14 @@ def measure(model: Any, batches: Iterable[Clips]) -> Measured:
             feats, lengths = model.features(clips.speech, clips.speech_lengths)
             whole = model.whole_frames(clips.speech_lengths)
             if MAE in part.conf.losses:
-                made = part.reconstruct(model.encoder, feats, lengths, clips.video, whole)
+                video = clips.video
+                made = part.reconstruct(model.encoder, feats, lengths, video, whole)
+                others = None if video is None else video.roll(1, 0)
+                # The masks are the same: they follow from the lengths.
+                deaf = part.reconstruct(model.encoder, feats.roll(1, 0), lengths, others, whole)
                 for name, shown in made.items():
-                    out.errors.setdefault(name, Errors()).add(*shown, normalise[name])
+                    add = out.errors.setdefault(name, Errors()).add
+                    add(*shown, deaf[name][1], normalise[name])
             if CLR in part.conf.losses:
                 found = {"audio": part.embed_audio(model.encoder, feats, lengths, whole)}
                 found |= {"video": part.embed_video(clips.video)}

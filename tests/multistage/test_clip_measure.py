@@ -21,7 +21,8 @@ def test_errors_are_those_of_the_hidden_tokens():
     hidden = torch.rand(5, 6) < 0.5
     errors = Errors()
     for part in (slice(0, 2), slice(2, 5)):  # two batches
-        errors.add(target[part], predicted[part], hidden[part], normalise=False)
+        part_of = target[part], predicted[part], hidden[part], predicted[part]
+        errors.add(*part_of, normalise=False)
     mean = target[hidden].mean(0)
     for i, h in enumerate(hidden):
         x, y = target[i, h], predicted[i, h]
@@ -31,29 +32,37 @@ def test_errors_are_those_of_the_hidden_tokens():
         assert errors.own_mean[i] == pytest.approx(float(own), 1e-5)
 
 
-def test_a_model_that_knows_the_place_alone_is_told_so():
-    g = torch.Generator().manual_seed(0)
-    parts = [torch.randn(3, 6, 4, generator=g), torch.randn(2, 4, 4, generator=g)]
-    hidden = [torch.rand(p.shape[:2], generator=g) < 0.7 for p in parts]
-    hidden[0][:, 5] = torch.tensor([True, False, False])  # seen in all clips but one
-    errors, at = Errors(), {}
-    for x, h in zip(parts, hidden, strict=True):
-        errors.add(x, x, h, normalise=False)
-        for b, n in h.nonzero().tolist():
-            at.setdefault(n, []).append(x[b, n])
-    squares = [
-        float((v[i] - torch.stack(v[:i] + v[i + 1 :]).mean(0)).square().mean())
-        for v in at.values() if len(v) > 1 for i in range(len(v))
-    ]  # fmt: skip
-    assert errors.by_place() == pytest.approx(np.mean(squares), 1e-5)
+def test_a_model_that_does_not_look_at_what_it_sees_is_told_so():
+    torch.manual_seed(0)
+    target, predicted, other = (torch.randn(3, 6, 4) for _ in range(3))
+    hidden = torch.rand(3, 6) < 0.7
+    errors = Errors()
+    errors.add(target, predicted, hidden, other, normalise=False)
+    errors.add(target[:1], predicted[:1], hidden[:1], other[:1], normalise=False)  # no other clip
+    deaf, own = ((target - y)[hidden].square().mean() for y in (other, predicted))
+    assert errors.deafness() == pytest.approx(float(deaf / own), 1e-5)
     alone = Errors()
-    alone.add(parts[0][:1], parts[0][:1], hidden[0][:1], normalise=False)
-    assert np.isnan(alone.by_place())
-    facts = {"model": 0.84, "mean_predictor": 1.0, "mean_of_each_place": 0.85}
+    alone.add(target[:1], predicted[:1], hidden[:1], other[:1], normalise=False)
+    assert np.isnan(alone.deafness())
+    facts = {"model": 0.84, "mean_predictor": 1.0, "seen_of_another_clip": 0.85}
     assert "WARNING" in told({"mae_audio": facts, "short_videos": 0})[1]
-    for better in (0.6, None):
-        facts["model" if better else "mean_of_each_place"] = better
+    for better in (1.1, None):
+        facts["seen_of_another_clip"] = better
         assert len(told({"mae_audio": facts, "short_videos": 0})) == 1
+
+
+def test_an_encoder_that_forgets_the_sound_is_deaf():
+    """Both modalities: the same predictions, whatever the clips show."""
+    model = Model(modalities="both")
+    g = torch.Generator().manual_seed(0)
+    video = torch.randint(0, 256, (3, 4, 8, 8, 3), generator=g).to(torch.uint8)
+    clips = Clips(torch.randn(3, 50, FEATURES, generator=g), torch.tensor([50, 31, 44]), video)
+    assert all(abs(e.deafness() - 1) > 1e-3 for e in measure(model, [clips]).errors.values())
+    with torch.no_grad():
+        model.audio_visual.audio_out[1].weight.zero_()
+        model.audio_visual.video_encoder.norm.weight.zero_()
+    for errors in measure(model, [clips]).errors.values():
+        assert errors.deafness() == pytest.approx(1, abs=1e-9)
 
 
 class Model:

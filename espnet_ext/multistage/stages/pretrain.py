@@ -31,7 +31,7 @@ PHASE = "pretrain"
 MEASURE, PICTURES = "measure", "pictures"
 LARGEST = 2000  # clips that are measured at most, taken evenly
 SHOWN = 3
-LITTLE = 0.97  # of the error of a model that does not listen
+LISTENS = 1.02  # times the error, where what the model sees is of another clip
 
 
 def out_dir(ctx: Context) -> Path:
@@ -112,8 +112,8 @@ def _per_token(errors: "Errors", constant: float) -> dict[str, float]:
     sums = {"model": sum(errors.predicted), "mean_predictor": constant}
     sums |= {"own_mean_of_each_token": sum(errors.own_mean)}
     facts = {"hidden_tokens": tokens, **{k: round(x / tokens, 6) for k, x in sums.items()}}
-    place = errors.by_place()
-    return {**facts, "mean_of_each_place": None if math.isnan(place) else round(place, 6)}
+    deaf = errors.deafness() * facts["model"]
+    return {**facts, "seen_of_another_clip": None if math.isnan(deaf) else round(deaf, 6)}
 
 
 def _write_found(out: Path, reader: "Reader", measured: "Measured") -> dict[str, Any]:
@@ -151,12 +151,12 @@ def told(facts: dict[str, Any]) -> list[str]:
                 f"MAE {name} {found['model']:.3f}, mean predictor {found['mean_predictor']:.3f} "
                 f"({share:.1f} %)"
             )
-            place = found["mean_of_each_place"]
-            if place is not None and found["model"] > LITTLE * place:
+            deaf = found["seen_of_another_clip"]
+            if deaf is not None and deaf < LISTENS * found["model"]:
                 lines.append(
-                    f"WARNING: the mean of each place has {place:.3f}, so next to nothing of "
-                    f"hidden {name} was learnt from what is seen; let stage 1 train longer "
-                    "(pretrain.args.max_epoch) or at another rate"
+                    f"WARNING: with what is seen of another clip the error of hidden {name} is "
+                    f"{deaf:.3f}, hardly more: the model does not look at it; let stage 1 train "
+                    "longer (pretrain.args.max_epoch) or at another rate"
                 )
     retrieval = facts.get("retrieval", {})
     for way in ("audio_to_video", "video_to_audio"):
