@@ -67,7 +67,7 @@ def find_corpus(parts: Iterable[str], downloads: Path) -> dict[str, Path]:
         if folder is None:
             how = (
                 f"set LIBRISPEECH to the folder that holds {part} or {FOLDER}/{part}; "
-                "other parts are chosen by --labelled and --unlabelled"
+                "other parts are chosen by prepare.args"
             )
             raise DataError(f"there is no {part}", root, how)
         found[part] = folder

@@ -17,6 +17,7 @@ from espnet_ext.progress import duration
 from espnet_ext.recipe import (
     config,
     content,
+    corpus_lines,
     lock,
     options,
     presets,
@@ -99,6 +100,8 @@ def _list(ctx: Context, chosen: tuple[Stage, ...]) -> int:
     say(f"{ctx.recipe.recipe}: {ctx.recipe.title}")
     for key, value in ctx.recipe.expect.items():
         say(f"  {key}: {value}")
+    for line in corpus_lines.lines(ctx.recipe.corpus):
+        say(line)
     for stage in chosen:
         on = getattr(ctx.recipe, stage.section) is not None
         say(f"{stage.number:3d} {stage.name:9s} {'on ' if on else 'off'} {stage.does}")
@@ -121,6 +124,8 @@ def _dry_run(ctx: Context, chosen: tuple[Stage, ...]) -> int:
         say(f"{_label(stage)}: {plan.off or stage.does}")
         if plan.off:
             continue
+        for line in corpus_lines.lines(ctx.recipe.corpus) if stage.name == "prepare" else ():
+            say(line)
         total += plan.disk_mb
         say("  needs: " + (", ".join(map(str, plan.needs)) or "nothing"))
         say("  makes: " + ", ".join(map(str, plan.makes)))

@@ -136,6 +136,9 @@ def test_shuffled_pairs_are_pairs_of_other_clips(encoder):
     assert (
         make(objective="clr", pairing="shuffled").train()(encoder, feats, lengths, video)[0] == true
     )
+    # What has been learnt is judged by true pairs, those of the validation.
+    judged = make(objective="clr", pairing="shuffled")(encoder, feats, lengths, video)[0]
+    assert judged == make(objective="clr")(encoder, feats, lengths, video)[0] != true
 
 
 def test_clr_on_the_seen_tokens_needs_one_pass(encoder):

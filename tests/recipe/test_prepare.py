@@ -64,6 +64,16 @@ def test_failure_brings_the_former_data_back(prepare):
     assert "reading" in Path("exp/base/log/01_prepare.log").read_text()
 
 
+def test_what_a_script_says_of_its_own_error_is_what_the_stage_says(prepare):
+    """Of several corpora it knows which one is wrong; the stage knows the first one alone."""
+    said = "error: MUSTC is not a folder\\n  where: /nowhere\\n  fix:   give its folder"
+    code, _, err = prepare(f"printf '{said}\\n' >&2; exit 3")
+    assert code == 3 and "local/data.sh: MUSTC is not a folder" in err
+    assert "where: /nowhere" in err and "fix:   give its folder" in err
+    assert "ended with exit code" not in err and err.count("fix:") == 1
+    assert prepare(f"printf '{said}\\n' >&2; exit 2")[0] == 2
+
+
 def test_a_killed_run_does_not_pass_half_data_on(prepare):
     prepare()
     first = snapshot()

@@ -10,7 +10,7 @@ from collections import deque
 from pathlib import Path
 
 from espnet_ext.data.tables import read_table
-from espnet_ext.errors import DataError, EspnetExtError
+from espnet_ext.errors import DataError, EspnetExtError, UsageError
 from espnet_ext.recipe import processes, records
 from espnet_ext.recipe.console import say
 from espnet_ext.recipe.stages import Context, Plan
@@ -113,6 +113,19 @@ def run(ctx: Context, plan: Plan) -> None:
     shutil.rmtree(BEFORE, ignore_errors=True)
 
 
+def _own_error(last: list[str]) -> tuple[str, str | None, str | None] | None:
+    """Return what, where and how to fix of the error that the script ended with, as it said it."""
+    starts = [i for i, line in enumerate(last) if line.startswith("error: ")]
+    if not starts:
+        return None
+    rest = last[starts[-1] + 1 :]
+    where, how = (
+        next((x.removeprefix(name).strip() for x in rest if x.startswith(name)), None)
+        for name in ("where:", "fix:")
+    )
+    return (last[starts[-1]].removeprefix("error: "), where, how) if how else None
+
+
 def _remembered(ctx: Context, plan: Plan) -> dict[str, str]:
     """Return the corpora by variable, those of an earlier run that are unset now included."""
     given = {ctx.recipe.corpus.env: plan.settings["corpus"], **plan.settings.get("further", {})}
@@ -130,6 +143,8 @@ def _script(ctx: Context, argv: list[str], corpora: dict[str, str]) -> None:
 
     code = processes.follow(["bash", *argv], told, env)
     if code:
+        if own := _own_error(list(last)):
+            raise (UsageError if code == 2 else DataError)(f"{argv[0]}: {own[0]}", *own[1:])
         error = DataError if code == 3 else EspnetExtError
         corpus = ctx.recipe.corpus
         how = f"correct {argv[0]}; all it said is in the log"
