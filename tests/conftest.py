@@ -37,6 +37,15 @@ def called_from_nowhere(monkeypatch):
     monkeypatch.delenv("ESPNET_EXT_CALLED_FROM", raising=False)
 
 
+@pytest.fixture
+def committed(monkeypatch):
+    """Let run records say that nothing is uncommitted; a page remarks on it where it is."""
+    from espnet_ext.recipe import environment
+
+    state = {"commit": "0" * 40, "dirty": False}
+    monkeypatch.setattr(environment, "git_state", lambda path=None: dict(state))
+
+
 @pytest.fixture(scope="session")
 def tiny_data(tmp_path_factory):
     """Kaldi-style folders train (12) and valid (4) of short noises with letters as text."""

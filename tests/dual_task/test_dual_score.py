@@ -18,7 +18,7 @@ METRICS = [
 OUT = Path("exp/base/decode/greedy_ctc/valid")
 
 
-def test_every_metric_finds_its_tables(dual_recipe, monkeypatch):
+def test_every_metric_finds_its_tables(dual_recipe, monkeypatch, committed):
     monkeypatch.chdir(dual_recipe)
     monkeypatch.setattr(environment, "versions", lambda: {"python": "3"})
     for phase in ("pretrain", "finetune"):

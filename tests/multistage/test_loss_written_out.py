@@ -18,7 +18,7 @@ ALIGNED = {"clr_tokens": "aligned", "video_sampling": "uniform"}
 CASES = {
     "mae": {},
     "all_tokens": {"mae_loss_on": "all", "mask_ratio": 0.3},
-    "zero": {"mask_mode": "zero"},
+    "zero": {"mask_mode": "zero", "decoder_start": "random"},
     "other_targets": {"normalise_audio": True, "normalise_video": False},
     "audio": {"modalities": "audio"},
     "clr": {"objective": "clr", "tau": 0.1, "clr_weight": 3.0},
@@ -72,7 +72,8 @@ class WrittenOut:
         x = decoder.mask_token.expand(len(target), -1).clone()
         x[keep] = decoder.embed(seen)
         if name == "audio":
-            x = x + sinusoids(torch.arange(len(target)).float(), x.shape[1])
+            slowest = {"near": 100.0, "random": 10000.0}[self.conf.decoder_start]
+            x = x + sinusoids(torch.arange(len(target)).float(), x.shape[1], slowest)
         else:
             place = decoder.positions["video"]
             x = x + torch.stack(

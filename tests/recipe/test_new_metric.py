@@ -50,7 +50,7 @@ PHASE = {"train_wall_s": 9.0, "peak_rss_mb": 1.0, "peak_gpu_mb": 0.0, "params": 
 
 
 @pytest.fixture
-def recipe(folder, monkeypatch):
+def recipe(folder, monkeypatch, committed):
     monkeypatch.setattr(environment, "versions", lambda: {"python": "3"})
     sections = {"finetune": {"config": "train.yaml", "model": "m.pth"}, "decode": {}}
     folder.recipe(**sections, score={"metrics": ["wer", "local.f1:METRIC"]},

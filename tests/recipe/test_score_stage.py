@@ -23,7 +23,7 @@ MODEL = "exp/base/finetune/m.pth"
 
 
 @pytest.fixture
-def ctx(tmp_path, monkeypatch):
+def ctx(tmp_path, monkeypatch, committed):
     """A recipe's folder with a trained model, decoded greedily."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(environment, "versions", lambda: {"python": "3"})

@@ -30,7 +30,7 @@ COST = {"train_wall_s": 9.0, "peak_rss_mb": 1.0, "peak_gpu_mb": 0.0, "params": 5
 
 
 @pytest.fixture
-def ctx(tmp_path, monkeypatch):
+def ctx(tmp_path, monkeypatch, committed):
     """A recipe's folder, decoded by the ASR model, and its context."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(environment, "versions", lambda: {"python": "3"})
