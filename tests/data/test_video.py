@@ -2,6 +2,8 @@
 """Clips: real video files of every odd kind, written here, whose frames tell their number."""
 
 import multiprocessing
+from contextlib import nullcontext
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,7 +11,7 @@ from clips import numbers, write_array, write_clip
 from hypothesis import given
 from hypothesis import strategies as st
 
-from espnet_ext.data import video
+from espnet_ext.data import video, video_file
 from espnet_ext.data.streams import find_stream
 from espnet_ext.data.video_plan import nearest_frames, parse_value, plan_frames
 from espnet_ext.errors import DataError, UsageError
@@ -152,6 +154,17 @@ def test_files_that_are_no_clips_say_why(tmp_path):
         assert name in str(e.value)
     with pytest.raises(DataError, match="not inside the video"):
         frames_of(f"{tmp_path / 'w.mp4'} 3.1 3.2", 4, 1)
+
+
+def test_a_frame_rate_that_nothing_tells_is_an_error(monkeypatch):
+    stream = SimpleNamespace(time_base=None, average_rate=None, guessed_rate=None, frames=0)
+    packet = SimpleNamespace(size=1, is_corrupt=False, is_discard=False, pts=None)
+    container = SimpleNamespace(demux=lambda stream: [packet, packet])
+    monkeypatch.setattr(video_file, "opened", lambda path: nullcontext(container))
+    monkeypatch.setattr(video_file, "picture", lambda container, path: stream)
+    with pytest.raises(DataError, match="the frame rate is unknown") as e:
+        video.probe("untold.h264")
+    assert "untold.h264" in str(e.value) and "fix:" in str(e.value)
 
 
 def test_a_broken_frame_is_replaced_by_its_neighbour(tmp_path):
