@@ -44,6 +44,7 @@ class Clip:
         text: Its words; empty: not known.
         sound: File of its sound where the clip itself has none.
         where: What lists it, for messages; empty: nothing does.
+        end_s: Where its alignment ends, in seconds; 0: not known.
     """
 
     utt: str
@@ -52,6 +53,7 @@ class Clip:
     text: str = ""
     sound: Path | None = None
     where: str = ""
+    end_s: float = 0.0
 
 
 class Taken(NamedTuple):
@@ -172,6 +174,9 @@ def take_audio(clip: Clip, folder: Path) -> Taken:
     if abs(length_s - facts.duration_s) > FARTHEST_S:
         detail = f"{length_s:.2f} s of sound, {facts.duration_s:.2f} s of picture"
         return Taken("", "sound and picture differ in length", detail)
+    if length_s < clip.end_s - FARTHEST_S:  # a download that was cut off
+        detail = f"{length_s:.2f} s of sound, {clip.end_s:.2f} s in the alignment"
+        return Taken("", "shorter than its alignment", detail)
     return Taken(str(path), length_s=length_s)
 
 

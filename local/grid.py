@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """GRID as Kaldi-style folders train, dev and test with sound, video and words.
 
-usage: python local/grid.py OUT [--by clip|speaker] [--dev-share 0.1] [--test-share 0.2]
+usage: python local/grid.py OUT [--by auto|speaker|clip] [--dev-share 0.1] [--test-share 0.2]
 
 GRID=/path names a folder with clips COMMAND.mpg anywhere below it; a speaker's clips are in a
 folder s1, s2 and so on (without one, all clips are of one speaker). Words are those of the
 alignment COMMAND.align, else those that the six letters of the name stand for: 'bbaf2n' is 'bin
-blue at f two now'. Sets are split by clip, or by speaker.
+blue at f two now'. The sets have different speakers where there are three or more, else
+different clips of the same ones.
 """
 
 import argparse
@@ -22,6 +23,7 @@ from espnet_ext.errors import DataError, exit_code
 
 SETS = ("train", "dev", "test")
 ENDINGS = (".mpg", ".mpeg", ".mp4", ".avi")
+UNITS_PER_S = 25000  # of an alignment's times
 PAUSES = ("sil", "sp")
 SPEAKER = re.compile(r"s\d+")
 ONE_SPEAKER = "s0"
@@ -31,13 +33,7 @@ WORDS = (
     {"b": "blue", "g": "green", "r": "red", "w": "white"},
     {"a": "at", "b": "by", "i": "in", "w": "with"},
     {x: x for x in "abcdefghijklmnopqrstuvxyz"},
-    dict(
-        zip(
-            "z123456789",
-            ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"],
-            strict=True,
-        )
-    ),
+    dict(zip("z123456789", DIGITS, strict=True)),
     {"a": "again", "n": "now", "p": "please", "s": "soon"},
 )
 
@@ -50,20 +46,21 @@ def words_of_name(name: str) -> str:
     return " ".join(words) if all(words) else ""
 
 
-def words_of_alignment(path: Path) -> str:
-    """Return the words of an alignment, without pauses.
+def read_alignment(path: Path) -> tuple[str, float]:
+    """Return the words of an alignment, without pauses, and the second at which it ends.
 
     Raises:
         DataError: A line is not ``START END WORD``.
     """
-    words = []
+    words, end = [], 0
     for number, line in utf8_lines(path):
         fields = line.split()
         if len(fields) != 3 or not all(x.isdigit() for x in fields[:2]):
             how = "copy or download the file again"
             raise DataError("the line is not 'START END WORD'", f"{path}:{number}", how)
         words.append(fields[2].lower())
-    return " ".join(w for w in words if w not in PAUSES)
+        end = max(end, int(fields[1]))
+    return " ".join(w for w in words if w not in PAUSES), end / UNITS_PER_S
 
 
 def speaker_of(path: Path, root: Path) -> str:
@@ -86,7 +83,7 @@ def find_clips(root: Path, listed: ClipSet) -> list[Clip]:
         speaker, name = speaker_of(path, root), path.stem.lower()
         said = words_of_name(name)
         alignment = alignments.get(path.stem, {}).get(speaker)
-        text = words_of_alignment(alignment) if alignment else said
+        text, end_s = read_alignment(alignment) if alignment else (said, 0.0)
         utt = f"{speaker}_{name}"
         if not text:
             listed.skip(path, "the name is none of GRID's", "and there is no alignment")
@@ -95,11 +92,34 @@ def find_clips(root: Path, listed: ClipSet) -> list[Clip]:
         elif utt in clips:  # the corpus has each clip in two qualities
             listed.skip(path, "repeated clip", str(clips[utt].video))
         else:
-            clips[utt] = Clip(utt, path, speaker, text)
+            clips[utt] = Clip(utt, path, speaker, text, end_s=end_s)
     if not clips:
         how = "set GRID to the folder that holds the speakers' folders"
         raise DataError("there is no clip such as bbaf2n.mpg", root, how)
     return list(clips.values())
+
+
+def groups(clips: list[Clip], by: str) -> dict[str, str]:
+    """Return what must not be in two sets, by clip: its speaker, or the clip itself.
+
+    Raises:
+        DataError: There are too few for three sets.
+    """
+    speakers = len({c.speaker for c in clips})
+    if by == "auto":
+        by = "speaker" if speakers >= len(SETS) else "clip"
+        if by == "clip":
+            print(
+                f"{speakers} speaker{'s' if speakers > 1 else ''}: train, dev and test have clips "
+                f"of the same ones (from {len(SETS)} speakers on, each set has its own), "
+                "so scores say nothing about new speakers"
+            )
+    out = {c.utt: c.speaker if by == "speaker" else c.utt for c in clips}
+    if len(found := set(out.values())) < len(SETS):
+        what = f"{len(found)} {by}{'s' if len(found) > 1 else ''} cannot be split into three sets"
+        how = "--prepare.args '[--by, clip]'" if by == "speaker" else "more clips are needed"
+        raise DataError(what, ", ".join(sorted(found)), how)
+    return out
 
 
 def read(args: argparse.Namespace) -> list[ClipSet]:
@@ -110,7 +130,7 @@ def read(args: argparse.Namespace) -> list[ClipSet]:
     """
     sets = [ClipSet(name) for name in SETS]
     clips = find_clips(corpus_root("GRID", "the speakers' folders s1, s2, ..."), sets[0])
-    group = {c.utt: c.speaker if args.by == "speaker" else c.utt for c in clips}
+    group = groups(clips, args.by)
     test = hold_out(group.values(), args.test_share, args.split_seed)
     # The share of dev is one of the whole corpus.
     share = args.dev_share / max(1e-9, 1 - args.test_share)
@@ -123,7 +143,8 @@ def read(args: argparse.Namespace) -> list[ClipSet]:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of this reader."""
-    parser.add_argument("--by", choices=("clip", "speaker"), default="clip", help="how to split")
+    parser.add_argument("--by", choices=("auto", "speaker", "clip"), default="auto",
+                        help="sets of different speakers, or of different clips")  # fmt: skip
     parser.add_argument("--test-share", type=float, default=0.2)
     av_clips.add_arguments(parser, dev_share=0.1)
 

@@ -38,6 +38,7 @@ def write_clip(
     rotation: int = 0,
     sound_s: float | None = None,
     rate: int = 16000,
+    sound_codec: str = "aac",
     options: dict[str, str] | None = None,
 ) -> Path:
     """Write a video file.
@@ -51,7 +52,7 @@ def write_clip(
         codec: Name of ffmpeg's encoder; ``pix_fmt`` likewise.
         rotation: Degrees counter-clockwise by which players turn it.
         sound_s: Seconds of a 440 Hz tone in two channels; None for no sound track.
-        rate: Of the sound, in Hz.
+        rate: Of the sound, in Hz; ``sound_codec`` is the name of ffmpeg's encoder of it.
         options: Of the container, e.g. ``{"movflags": "faststart"}``.
     """
     import av
@@ -64,13 +65,12 @@ def write_clip(
         video.options = {"g": "12", "bf": "2", "crf": "4"} if codec == "libx264" else {}
         if rotation:
             video.set_display_rotation(rotation)
-        sound = out.add_stream("aac", rate=rate, layout="stereo") if sound_s is not None else None
+        sound = None if sound_s is None else out.add_stream(sound_codec, rate, layout="stereo")
         for i in range(frames):
             frame = av.VideoFrame.from_ndarray(picture(i, *size), format="rgb24")
             frame.pts = times[i] if times else i
-            frame.time_base = Fraction(
-                1, fps
-            )  # the stream takes another when its header is written
+            # The stream takes another when its header is written.
+            frame.time_base = Fraction(1, fps)
             out.mux(video.encode(frame))
         out.mux(video.encode())
         if sound is not None:

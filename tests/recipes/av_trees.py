@@ -103,7 +103,34 @@ def make_grid(parent: Path) -> Path:
     return root
 
 
+def make_grid_release(parent: Path) -> Path:
+    """Three speakers as the corpus gives them, MPEG-1 files of 75 pictures and 2.98 s of sound.
+
+    One clip has 74 pictures, one no sound, one is cut off, one is short of sound by 0.9 s.
+    """
+    root = parent / "GRID"
+    clip = Maker(root)
+    for speaker in ("s1", "s2", "s34"):
+        for name in WORDS:
+            clip(f"{speaker}/video/mpg_6000/{name}.mpg", **RELEASED)
+            times = [f"{9300 * i} {9300 * (i + 1)} {w}" for i, w in enumerate(
+                ["sil", *WORDS[name].split(), "sil"])]  # fmt: skip
+            path = root / speaker / "align" / f"{name}.align"
+            path.parent.mkdir(exist_ok=True)
+            path.write_text("\n".join(times) + "\n")
+    folder = "video/mpg_6000"
+    for speaker, name in (("s1", "lwiz9s"), ("s2", "lwiz9s"), ("s34", "lwiz9s")):
+        clip(f"{speaker}/{folder}/{name}.mpg", **{**RELEASED, "frames": 74})
+    clip(f"s1/{folder}/pgby5a.mpg", **{**RELEASED, "sound_s": None})
+    clip(f"s2/{folder}/pgby5a.mpg", **{**RELEASED, "sound_s": 2.1})
+    whole = (root / f"s34/{folder}/pgby5a.mpg").read_bytes()
+    (root / f"s34/{folder}/pgby5a.mpg").write_bytes(whole[: len(whole) // 2])
+    return root
+
+
 LENGTH = {"frames": 75, "sound_s": 3.0}  # as in the corpus
+RELEASED = {"frames": 75, "sound_s": 2.97, "codec": "mpeg1video", "sound_codec": "mp2",
+            "rate": 44100}  # fmt: skip
 WORDS = {
     "bbaf2n": "bin blue at f two now",
     "lwiz9s": "lay white in z nine soon",

@@ -119,7 +119,8 @@ def test_kinetics600(trees, prepare, tmp_path):
 
 
 def test_grid(trees, prepare, tmp_path):
-    prepare("GRID", trees["GRID"])
+    told = prepare("GRID", trees["GRID"])
+    assert "2 speakers: train, dev and test have clips of the same ones" in told
     data = tmp_path / "data"
     texts = {s: column(data / s, "text") for s in ("train", "dev", "test")}
     assert {s: len(t) for s, t in texts.items()} == {"train": 7, "dev": 1, "test": 2}
@@ -138,13 +139,29 @@ def test_grid_by_speaker_and_wrong_words(trees, prepare, tmp_path):
     path = root / "s1/align/bbaf2n.align"
     path.write_text(path.read_text().replace("blue", "red"))
     shutil.copy(root / "s3/bbaf2n.mp4", root / "s3/hello.mp4")
-    prepare("GRID", root, "--by", "speaker")
+    told = prepare("GRID", root)
+    assert "of the same ones" not in told
     data = tmp_path / "data"
     speakers = [set(column(data / s, "utt2spk").values()) for s in ("train", "dev", "test")]
     assert sorted(map(len, speakers)) == [1, 1, 1] and set.union(*speakers) == {"s1", "s20", "s3"}
     reasons = [row[1:] for row in skips(data) if row[2] != "repeated clip"]
     assert ("bbaf2n.mp4", "alignment and name differ") in reasons
     assert ("hello.mp4", "the name is none of GRID's") in reasons
+
+
+@pytest.mark.parametrize(
+    ("argv", "clips", "words"),
+    [
+        (["--by", "speaker"], 5, ["1 speaker cannot be split", "s1", "[--by, clip]"]),
+        ([], 2, ["2 clips cannot be split into three sets", "more clips"]),
+    ],
+)
+def test_grid_too_small_for_three_sets(argv, clips, words, trees, prepare, tmp_path):
+    (tmp_path / "few/s1").mkdir(parents=True)
+    for path in sorted((trees["GRID"] / "s20").iterdir())[:clips]:
+        shutil.copy(path, tmp_path / "few/s1")
+    told = prepare("GRID", tmp_path / "few", *argv, code=3)
+    assert all(word in told for word in words), told
 
 
 def test_a_second_preparation_takes_no_sound_again(trees, prepare, tmp_path, monkeypatch):
