@@ -9,9 +9,13 @@ def check_config(config: dict[str, Any]) -> None:
 
     Raises:
         UsageError: A second loss is asked for. The transcripts of the source are not read here.
+            Or a section of the other two phases, which would have no effect.
     """
     from espnet_ext.errors import UsageError
 
+    if "multistage" in config:
+        how = "finetune.args.multistage has freeze, pretrain.args.multistage all of stage 1"
+        raise UsageError("translation trains all of its model, without options", "multistage", how)
     model = config.get("model_conf") or {}
     for key in ("asr_weight", "mt_weight"):
         if model.get(key):
