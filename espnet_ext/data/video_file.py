@@ -67,7 +67,7 @@ def opened(path: str) -> Iterator[Any]:
     try:
         import av
     except ImportError:
-        how = "pip install av, or give frames as .npy arrays (T, H, W, 3) of uint8"
+        how = "pip install 'espnet_ext[video]', or give frames as .npy arrays (T, H, W, 3) of uint8"
         raise SetupError("video files need PyAV", path, how) from None
     try:
         if os.stat(path).st_size == 0:

@@ -149,7 +149,7 @@ class Beam(BeamSearch):
         longest_s: Longer audio is cut at pauses.
 
     Raises:
-        UsageError: An option that ``Speech2Text`` does not have.
+        UsageError: An option that ``Speech2Text`` does not have, or a value that it cannot have.
     """
 
     def __init__(
@@ -162,13 +162,12 @@ class Beam(BeamSearch):
         longest_s: float = LONGEST_S,
     ):
         given = {"nbest": nbest, **options}
-        try:
-            self._recognise = speech2text.build(config, model_file, device=device, **given)
-        except TypeError as e:
-            if "unexpected keyword" not in str(e):
-                raise
-            how = "give options of espnet2.bin.asr_inference.Speech2Text"
-            raise UsageError(f"beam search: {e}", "beam_args", how) from None
+        fastimport.enable()
+        with quiet_import():
+            from espnet_ext.espnet.options import check_beam
+
+            check_beam(given, "beam search")
+        self._recognise = speech2text.build(config, model_file, device=device, **given)
         super().__init__(self._recognise.asr_model, self._recognise.asr_train_args, longest_s)
 
     def _found(self, speech: np.ndarray) -> list[tuple]:

@@ -24,7 +24,7 @@ class Translator(BeamSearch):
         longest_s: Longer audio is cut at pauses.
 
     Raises:
-        UsageError: An option that ``Speech2Text`` does not have.
+        UsageError: An option that ``Speech2Text`` does not have, or a value that it cannot have.
     """
 
     def __init__(
@@ -39,9 +39,9 @@ class Translator(BeamSearch):
         with quiet_import():
             import espnet2.bin.st_inference as st_inference
 
-            from espnet_ext.espnet.options import check_options
+            from espnet_ext.espnet.options import check_translation
 
-            check_options(st_inference.Speech2Text, options, "decode.args.translation")
+            check_translation(options, "translation")
             with loading(st_inference, "STTask", config):
                 self._translate = st_inference.Speech2Text(
                     str(config), str(model_file), device=device, **options

@@ -12,7 +12,7 @@ from typing import Any
 from espnet_ext import yamlfile
 from espnet_ext.errors import UsageError, nearest
 from espnet_ext.recipe import presets
-from espnet_ext.recipe.schema import PHASES, Recipe
+from espnet_ext.recipe.schema import PHASES, Phase, Recipe
 from espnet_ext.settings import build, strip_none
 
 EXPERIMENT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -42,6 +42,8 @@ def load(path: Path, overrides: list[tuple[str, str]] = ()) -> Recipe:
     notes = _leave_out(file, raw)
     recipe = build(Recipe, raw, str(path), "")
     recipe.notes = notes
+    off = [p for p in PHASES if getattr(recipe, p) is None and isinstance(file.get(p), dict)]
+    recipe.left_out = tuple(build(Phase, file[p], str(path), p) for p in off)
     if not EXPERIMENT_NAME.fullmatch(recipe.name):
         raise UsageError(
             f"'{recipe.name}' cannot name an experiment (it names a folder below exp/)",

@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """What can be known to fail before time is spent: configuration, corpus, disk, machine, audio."""
 
+import contextlib
+import itertools
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from espnet_ext.data.streams import USUAL, find_stream
 from espnet_ext.errors import DataError, EspnetExtError
 from espnet_ext.paths import absolute
 from espnet_ext.recipe import configuration, records, stages
@@ -15,6 +18,8 @@ from espnet_ext.recipe.executor import dask_settings
 from espnet_ext.recipe.stages import PHASES, Context, Plan, Stage, find
 from espnet_ext.recipe.steps import launch
 from espnet_ext.recipe.steps.format import warn_of_sets
+from espnet_ext.recipe.steps.prepare import sets
+from espnet_ext.recipe.steps.streams import streams_of
 
 SAMPLE = 3  # audio files opened per set
 
@@ -57,7 +62,14 @@ def _needs(ctx: Context, plans: list[tuple[Stage, Plan]]) -> dict:
         "path": ".",
         "disk_gb": sum(p.disk_mb for _, p in plans) / 1000,
         "ngpu": ctx.options.ngpu or 0,
+        "extras": _extras(ctx, plans),
     }
+
+
+def _extras(ctx: Context, plans: list[tuple[Stage, Plan]]) -> list[str]:
+    """Return the extras that the preparation needs, if it is going to run."""
+    runs = any(s.name == "prepare" and records.will_run(ctx, s, plan) for s, plan in plans)
+    return ctx.recipe.prepare.extras if runs else []
 
 
 def _problems(
@@ -70,6 +82,8 @@ def _problems(
         done = records.read(ctx.done_path(stage))
         if stage.name == "prepare" and done is None:
             yield "corpus", caught(_check_corpus, ctx)
+    if any(stage.name in ("format", *PHASES) for stage, _ in plans):
+        yield "streams", caught(_check_streams, ctx, {s.name for s, _ in plans})
     yield from configuration.problems(ctx, plans)
     yield "audio", caught(_check_audio, ctx, {s.name: p for s, p in plans})
 
@@ -123,6 +137,21 @@ def _check_audio(ctx: Context, plans: dict[str, Plan]) -> None:
                 )
             if folder.name == "dump":  # formatting leaves damaged audio out, and says which
                 info(path)
+
+
+def _check_streams(ctx: Context, chosen: set[str]) -> None:
+    """Open one value of each stream besides audio and text: what reads it may not be installed."""
+    from espnet_ext.data.tables import iter_table
+
+    folder = Path("data") if "format" in chosen else Path("dump")
+    for name in sets(ctx):
+        for file, kind in streams_of(ctx, name).items():
+            table = folder / name / file
+            if file in USUAL or not table.exists():
+                continue
+            with contextlib.suppress(DataError):  # stages tell of each that cannot be used
+                for _, value in itertools.islice(iter_table(table), 1):
+                    list(find_stream(kind).check(value, full=False))
 
 
 def _how_moved(ctx: Context, folder: Path) -> str:

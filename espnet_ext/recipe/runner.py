@@ -121,7 +121,7 @@ def _dry_run(ctx: Context, chosen: tuple[Stage, ...]) -> int:
     _notes(ctx)
     for stage in chosen:
         plan = stages.plan(ctx, stage)
-        say(f"{_label(stage)}: {plan.off or stage.does}")
+        say(f"{_label(stage)}: {plan.off or plan.does or stage.does}")
         if plan.off:
             continue
         for line in corpus_lines.lines(ctx.recipe.corpus) if stage.name == "prepare" else ():
@@ -201,7 +201,7 @@ def _run_stage(ctx: Context, stage: Stage, plan: Plan) -> int | None:
         edited = records.edited(ctx, stage)
         say(f"{label}: up to date" + (f"; edited since: {', '.join(edited)}" if edited else ""))
         return None
-    say(f"{label}: {stage.does} ... running ({why})")
+    say(f"{label}: {plan.does or stage.does} ... running ({why})")
     ctx.done_path(stage).unlink(missing_ok=True)
     log = ctx.exp / "log" / f"{stage.number:02d}_{stage.name}.log"
     start = time.monotonic()

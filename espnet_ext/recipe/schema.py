@@ -62,6 +62,9 @@ class Prepare:
     )
     args: Annotated[list[str], "Further arguments of the script"] = field(default_factory=list)
     disk_mb: Annotated[int, "Space that the data take, in MB", AtLeast0] = 100
+    extras: Annotated[list[str], "Extras of this package that the script needs, e.g. video"] = (
+        field(default_factory=list)
+    )
 
 
 @dataclass
@@ -241,7 +244,12 @@ class Results:
 
 @dataclass
 class Recipe:
-    """The top level of recipe.yaml; ``notes`` is what to tell of how it was read."""
+    """The top level of recipe.yaml.
+
+    Attributes:
+        notes: What to tell of how it was read.
+        left_out: Phases of the file that an option switched off.
+    """
 
     extends: Annotated[str, "Another recipe.yaml, whose values hold where none is given here"] = ""
     preset: Annotated[str, "One of presets; it names the experiment, too"] = ""
@@ -269,4 +277,5 @@ class Recipe:
     pack: Annotated[Pack | None, "Stage 10: one archive of the model"] = None
     results: Annotated[Results, "Settings of RESULTS.md"] = field(default_factory=Results)
 
-    notes = ()  # no key: not annotated
+    notes = ()  # no keys: not annotated
+    left_out = ()

@@ -92,6 +92,7 @@ class Plan:
         stock: Commands that do the same, with ESPnet's own programs where it has them, to be pasted
             in the recipe's folder.
         off: Why the stage has nothing to do; empty if it has.
+        does: What it does with this configuration; empty: what the list of stages says.
     """
 
     needs: list[Path] = field(default_factory=list)
@@ -102,6 +103,7 @@ class Plan:
     disk_mb: float = 0.0
     stock: list[str] = field(default_factory=list)
     off: str = ""
+    does: str = ""
 
 
 def find(text: str) -> Stage:

@@ -231,3 +231,20 @@ def test_wrong_options_are_told(section, where, named):
 def test_words_of_yaml():
     assert resolve({"pairing": True, "tau": 0.1, "video_start": "random"}).tau == 0.1
     assert resolve({}).tau == "learned" and resolve(None).video_start == 0
+
+
+@pytest.mark.parametrize("mask_mode", ["drop", "zero"])
+def test_one_pass_over_both_with_frames_hidden_before_the_subsampling(encoder, mask_mode):
+    """No prediction depends on a hidden frame, and that of the sound does on the pictures."""
+    model = make(cross_modal=True, mask_at="frame", mask_mode=mask_mode, video_sampling="uniform")
+    feats, lengths, video = batch()
+    target, before, hidden = model.reconstruct(encoder, feats, lengths, video)["audio"]
+    other = feats.clone()
+    other[:, 2 : 2 + 4 * hidden.shape[1]][hidden.repeat_interleave(4, 1)] += 5.0
+    changed, after, _ = model.reconstruct(encoder, other, lengths, video)["audio"]
+    assert not changed.equal(target)
+    torch.testing.assert_close(after, before)
+    dark = model.reconstruct(encoder, feats, lengths, 255 - video)["audio"][1]
+    assert not dark.allclose(before, atol=1e-6)
+    model(encoder, feats, lengths, video)[0].backward()
+    assert all(p.grad is not None for p in model.decoder.parameters())

@@ -2,6 +2,7 @@
 """The recipes of the multi-stage method: what they share, and their first two stages on trees."""
 
 import dataclasses
+import shlex
 from pathlib import Path
 
 import pytest
@@ -11,8 +12,9 @@ from librispeech_tree import make_librispeech
 from must_c_tree import make_must_c
 
 from espnet_ext.data.tables import read_table
-from espnet_ext.recipe import config
-from espnet_ext.recipe.stages import PHASES
+from espnet_ext.recipe import config, stages
+from espnet_ext.recipe.options import Options
+from espnet_ext.recipe.stages import PHASES, Context
 
 ROOT = Path(__file__).resolve().parents[2]
 CORPORA = {"lrs3": "LRS3", "voxceleb2": "VOXCELEB2", "kinetics600": "KINETICS600"}
@@ -66,6 +68,25 @@ def test_the_papers_sizes():
     phases = load("lrs3")
     assert (phases.midtrain.tokens.size, phases.tokens.size) == (8000, 10000)
     assert phases.finetune.init == ["midtrain:encoder:encoder"]
+
+
+def test_a_dry_run_tells_how_stock_espnet_translates(monkeypatch):
+    monkeypatch.chdir(ROOT / "egs2/synth/multistage1")
+    found = {}
+    for options in ([], [("midtrain", "none")]):
+        ctx = Context(config.load(Path("recipe.yaml"), options), Options(ngpu=0))
+        plan = stages.plan(ctx, stages.find("decode"))
+        commands = [shlex.split(c) for c in plan.stock if "espnet2.bin.st_inference" in c]
+        found[bool(options)] = commands, plan.does
+    (commands, does), without = found[False], found[True]
+    assert "translation of st_dev, st_test by the model of midtrain" in does
+    assert len(commands) == 2 and without == ([], "")
+    given = dict(zip(commands[1][3::2], commands[1][4::2], strict=True))
+    assert given["--st_model_file"] == "exp/full/midtrain/valid.acc.ave.pth"
+    assert given["--data_path_and_name_and_type"] == "dump/st_test/wav.scp,speech,sound"
+    assert given["--beam_size"] == "3" and given["--ctc_weight"] == "0.5"
+    outs = [c[c.index("--output_dir") + 1] for c in map(shlex.split, plan.stock)]
+    assert not {given["--output_dir"]} & {*outs}  # beside those of the recogniser
 
 
 def test_from_the_corpora_to_formatted_sets(recipe_copy, tmp_path):

@@ -91,11 +91,17 @@ def plan(ctx: Context) -> Plan:
     further = [model, config, *(DUMP / s / main_file(ctx, s) for s in names)]
     further += [DATA / s / "text" for s in names]
     files = ("translation", "decode.json", "bleu.json")
+    stock, told = ctx.exp / "decode" / "stock" / METHOD, ", ".join(names)
     return dataclasses.replace(
         plan,
         needs=[*dict.fromkeys([*plan.needs, *further])],
         makes=[*plan.makes, *(out_dir(ctx, s) / f for s in names for f in files)],
         settings={**plan.settings, "translate": names, "translation": options},
+        stock=[
+            *plan.stock,
+            *(decode.stock_command("st", config, model, DUMP / s, stock, options) for s in names),
+        ],
+        does=f"{ctx.stage.does}, then translation of {told} by the model of {PHASE}",
     )
 
 

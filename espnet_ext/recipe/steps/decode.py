@@ -4,7 +4,7 @@
 import shlex
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from espnet_ext.data.tables import read_table, write_table
 from espnet_ext.errors import DataError, UsageError, nearest
@@ -80,10 +80,26 @@ def _settings(section: Decode) -> dict:
 
 def _stock(section: Decode, model: Path, config: Path, data: Path, ctx: Context) -> str:
     options = section.args if section.method == "beam" else {"ctc_weight": 1.0, "beam_size": 1}
-    argv = ["python", "-m", "espnet2.bin.asr_inference", "--ngpu", "0"]
-    argv += ["--asr_train_config", str(config), "--asr_model_file", str(model)]
+    return stock_command("asr", config, model, data, ctx.exp / "decode" / "stock", options)
+
+
+def stock_command(
+    kind: str, config: Path, model: Path, data: Path, out: Path, options: dict[str, Any]
+) -> str:
+    """Return the command of ESPnet's own inference for a set.
+
+    Args:
+        kind: ``asr`` or ``st``.
+        config: Of the training.
+        model: The checkpoint.
+        data: Folder of the set.
+        out: The results go to a folder of the set's name below it.
+        options: Of the search.
+    """
+    argv = ["python", "-m", f"espnet2.bin.{kind}_inference", "--ngpu", "0"]
+    argv += [f"--{kind}_train_config", str(config), f"--{kind}_model_file", str(model)]
     argv += ["--data_path_and_name_and_type", f"{data}/wav.scp,speech,sound"]
-    argv += ["--output_dir", str(ctx.exp / "decode" / "stock" / data.name)]
+    argv += ["--output_dir", str(out / data.name)]
     argv += [x for k, v in options.items() for x in (f"--{k}", str(v))]
     return shlex.join(argv)
 

@@ -7,7 +7,7 @@ from espnet_ext.data.streams import AUDIO, BY_VALUE, OWN_READER, USUAL, find_str
 from espnet_ext.recipe.schema import Stream
 from espnet_ext.recipe.stages import PHASES, Context
 
-DATA = Path("data")
+DATA, DUMP = Path("data"), Path("dump")
 
 
 def streams_of(ctx: Context, name: str) -> dict[str, str]:
@@ -15,7 +15,8 @@ def streams_of(ctx: Context, name: str) -> dict[str, str]:
 
     Streams in folders (``align/targets.scp``) are made by later stages. Sets that no training reads
     may lack a further stream, unless ``data.files`` names its file: all sets have that, whichever
-    of them a phase reads.
+    of them a phase reads. What another experiment, with a phase that is off here, has formatted
+    stays: else each of them would have it formatted again.
     """
     files = ctx.recipe.data.files
     found = {file: kind for file, kind in USUAL.items() if file in files}
@@ -59,4 +60,7 @@ def _streams(ctx: Context, name: str) -> list[tuple[bool, Stream]]:
         here = name in (phase.train or data.train, phase.valid or data.valid)
         out += [(here, s) for s in phase.streams if here or name in data.test or s.file in listed]
         out += [(True, s) for e in phase.extra_data.values() if e.set == name for s in e.streams]
+    for phase in ctx.recipe.left_out:
+        if name in (phase.train or data.train, phase.valid or data.valid):
+            out += [(False, s) for s in phase.streams if (DUMP / name / s.file).exists()]
     return out
