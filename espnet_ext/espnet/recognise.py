@@ -164,7 +164,7 @@ class Beam(BeamSearch):
         given = {"nbest": nbest, **options}
         fastimport.enable()
         with quiet_import():
-            from espnet_ext.espnet.options import check_beam
+            from espnet_ext.espnet.search_options import check_beam
 
             check_beam(given, "beam search")
         self._recognise = speech2text.build(config, model_file, device=device, **given)

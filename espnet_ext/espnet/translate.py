@@ -39,7 +39,7 @@ class Translator(BeamSearch):
         with quiet_import():
             import espnet2.bin.st_inference as st_inference
 
-            from espnet_ext.espnet.options import check_translation
+            from espnet_ext.espnet.search_options import check_translation
 
             check_translation(options, "translation")
             with loading(st_inference, "STTask", config):

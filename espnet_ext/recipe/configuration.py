@@ -281,7 +281,7 @@ def check_decoding(ctx: Context) -> None:
 
     fastimport.enable()
     with quiet_import():
-        from espnet_ext.espnet.options import check_beam
+        from espnet_ext.espnet.search_options import check_beam
     check_beam(section.args, "decode.args")
 
 

@@ -161,9 +161,9 @@ def _free(parent: str, option: str) -> str:
 
     fastimport.enable()
     with quiet_import():
-        from espnet_ext.espnet import options
+        from espnet_ext.espnet import options, search_options
 
-        tell = options.beam_help if parent == "decode.args" else options.option_help
+        tell = search_options.beam_help if parent == "decode.args" else options.option_help
         told = tell(option.partition(".")[0])
     return f"{parent}.{option}: {told}"
 

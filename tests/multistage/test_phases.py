@@ -19,6 +19,8 @@ fastimport.enable()
 from espnet2.tasks.asr import ASRTask as StockASRTask  # noqa: E402
 from espnet2.tasks.st import STTask  # noqa: E402
 
+from espnet_ext.espnet.recognise import Beam  # noqa: E402
+from espnet_ext.espnet.translate import Translator  # noqa: E402
 from espnet_ext.espnet.verify import verify_stock  # noqa: E402
 from espnet_ext.multistage.recognition.task import RecognitionTask  # noqa: E402
 from espnet_ext.multistage.stages import decode, score  # noqa: E402
@@ -240,6 +242,16 @@ def test_a_wrong_option_of_either_search_is_told_before_anything_is_trained(args
     ctx = Context(config.load(file), Options(ngpu=0), find("decode"))
     with pytest.raises(UsageError, match=where):
         decode.check_args(ctx)
+
+
+def test_both_searches_check_their_options_alike(translated, recognised):
+    for search, out in ((Translator, translated), (Beam, recognised)):
+        for options, says in (
+            ({"beam_sice": 3}, "did you mean 'beam_size'"),
+            ({"nbest": 0}, "nbest must be"),
+        ):
+            with pytest.raises(UsageError, match=says):
+                search(out / "config.yaml", out / MODEL, options)
 
 
 def test_a_block_that_would_start_at_random_is_refused(tiny_argv, before, tmp_path):

@@ -72,7 +72,7 @@ def check_args(ctx: Context) -> None:
 
         fastimport.enable()
         with quiet_import():
-            from espnet_ext.espnet.options import check_translation
+            from espnet_ext.espnet.search_options import check_translation
         check_translation(options, "decode.args.translation")
 
 
