@@ -25,7 +25,7 @@ from pathlib import Path
 
 from av_clips import Clip, ClipSet
 from av_clips import add_arguments as add_clip_arguments
-from av_rows import CLIPS, TRANSCRIPTS, TRANSLATIONS, Row, find_files, read
+from av_rows import CLIPS, TRANSLATIONS, Row, find_files, read
 from must_c import TEXTS
 from segmented import Segment, SegmentedSet, write_skipped
 
@@ -133,23 +133,36 @@ def make(out: Path, rows: list[Row], args: argparse.Namespace) -> list[Segmented
         each.take_audio(args.audio, args.jobs)
     for each in clips:
         each.write(out)
-    tell_missing(set(sets))
     return [*clips, *made]
 
 
-def tell_missing(have: set[str]) -> None:
-    """Say which preset does without a part that the manifest lacks."""
-    parts = {"clips": CLIPS, "translations": TRANSLATIONS, "transcripts": TRANSCRIPTS}
-    presets = {"clips": "without_clips", "translations": "without_translations"}
-    missing = {part: [n for n in names if n not in have] for part, names in parts.items()}
-    for part, names in missing.items():
-        if len(names) == len(parts[part]) and part in presets:
-            name = presets[part]
-            if all(len(missing[p]) == len(parts[p]) for p in presets):
-                name = "transcripts_only"
-            print(f"the manifest has no {part}, sets {', '.join(names)}: --preset {name}")
-        elif names:
-            print(f"the manifest has no set {', '.join(names)}")
+def check_sets(have: set[str], needed: set[str]) -> None:
+    """Compare the sets of the manifest with those that the recipe reads, before audio is read.
+
+    Args:
+        have: Names of the manifest's sets.
+        needed: Those of the recipe; empty where this script runs by itself.
+
+    Raises:
+        DataError: One is missing.
+    """
+    missing = needed - have
+    if missing:
+        parts = {"clips": CLIPS, "translations": TRANSLATIONS}
+        lacks = [part for part, names in parts.items() if not have & {*names}]
+        preset = "transcripts_only" if len(lacks) == 2 else f"without_{''.join(lacks)}"
+        what = f"the manifest has no line of set {', '.join(sorted(missing))}"
+        how = "add some, a tenth of the training lines for example"
+        if lacks and missing <= {n for part in lacks for n in parts[part]}:
+            how = f"--preset {preset} does without {' and '.join(lacks)}"
+        raise DataError(what, os.environ.get("MANIFEST"), how)
+    unread = sorted(have - needed) if needed else []
+    tests = [name for name in unread if name.startswith("test_")]
+    if tests:
+        names = ", ".join(tests)
+        print(f"not read by this experiment: {names}; --data.test '[test, {names}]' takes them in")
+    if other := [name for name in unread if name not in tests]:
+        print(f"not read by this experiment, see data.also: {', '.join(other)}")
 
 
 def main() -> None:
@@ -166,6 +179,8 @@ def main() -> None:
     if args.pair and args.pair not in known:
         how = nearest(args.pair, known) if known else "no line has the key pair"
         raise UsageError(f"no translation is of the pair '{args.pair}'", "--pair", how)
+    have = {name for row in rows for name in row.sets}
+    check_sets(have, set(os.environ.get("ESPNET_EXT_SETS", "").split()))
     write_skipped(args.out, make(args.out, rows, args))
 
 

@@ -86,7 +86,7 @@ def read_row(line: str, where: str, folder: Path) -> Row:
         DataError: See :func:`read`.
     """
     try:
-        found = json.loads(line)
+        found = json.loads(line, object_pairs_hook=_once)
     except ValueError as e:
         how = "write one JSON object a line, text in double quotes"
         raise DataError(f"the line is not JSON: {e}", where, how) from None
@@ -107,6 +107,14 @@ def read_row(line: str, where: str, folder: Path) -> Row:
                 how = f"correct the path, absolute or from {folder}"
                 raise DataError(f"{key} is missing: {path}", where, how)
     return row
+
+
+def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """Return the object of a line; JSON itself would take the last of two equal keys."""
+    keys = [key for key, _ in pairs]
+    if twice := [key for i, key in enumerate(keys) if key in keys[:i]]:
+        raise ValueError(f"the key '{twice[0]}' stands twice")
+    return dict(pairs)
 
 
 def sets_of(value: object, where: str) -> list[str]:

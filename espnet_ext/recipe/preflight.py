@@ -106,10 +106,15 @@ def _check_corpus(ctx: Context) -> None:
             f"{corpus.env}=/path/to/it ./run.sh; source: {corpus.source} "
             f"(licence: {corpus.licence}; size: {corpus.size})",
         )
-    if path and not Path(path).is_dir():
+    if path and corpus.file and not Path(path).exists():
+        how = f"correct the path; a file or a folder with {corpus.layout}"
+        raise DataError(f"{corpus.env} names nothing that exists", path, how)
+    if not path or (corpus.file and Path(path).is_file()):
+        return
+    if not Path(path).is_dir():
         raise DataError(f"{corpus.env} is not a folder", path, "give the corpus's folder")
     layouts = [x.strip() for x in corpus.layout.split("|") if x.strip()]
-    if path and layouts and not any((Path(path) / x).exists() for x in layouts):
+    if layouts and not any(found for x in layouts for found in Path(path).glob(x)):
         raise DataError(f"{path} does not look like {corpus.name}: there is no {corpus.layout}",
                         corpus.env, f"get it from {corpus.source}")  # fmt: skip
 

@@ -34,7 +34,8 @@ class Corpus:
     licence: Annotated[str, "Licence of the corpus"] = ""
     source: Annotated[str, "Where to get it"] = ""
     size: Annotated[str, "Size of the download"] = ""
-    layout: Annotated[str, "Path below the folder that identifies it; 'a | b': either"] = ""
+    layout: Annotated[str, "Path or pattern below the folder that tells it; 'a | b': either"] = ""
+    file: Annotated[bool, "A file may be given instead of a folder"] = False
     download: Annotated[bool, "local/data.sh can fetch it itself"] = False
 
 

@@ -57,6 +57,22 @@ def test_corpus_at_the_wrong_place(run, monkeypatch, tmp_path):
     assert Path("started").exists()
 
 
+def test_a_corpus_of_one_file(run, monkeypatch, tmp_path):
+    corpus = {**CORPUS, "file": True, "layout": "*.jsonl"}
+    monkeypatch.setenv("TOY_CORPUS", str(tmp_path / "lines.txt"))
+    code, _, err = run({"corpus": corpus})
+    assert (code, "names nothing that exists" in err) == (3, True)
+    monkeypatch.setenv("TOY_CORPUS", str(tmp_path))
+    assert "does not look like Toy" in run({"corpus": corpus})[2]
+    assert not Path("started").exists()
+    (tmp_path / "lines.txt").touch()
+    (tmp_path / "part.jsonl").touch()
+    for path in (tmp_path, tmp_path / "lines.txt"):
+        monkeypatch.setenv("TOY_CORPUS", str(path))
+        assert run({"corpus": corpus})[0] == 1
+        Path("started").unlink()
+
+
 def test_disk(run):
     code, _, err = run({"prepare": {"disk_mb": 10**12}})
     assert code == 3

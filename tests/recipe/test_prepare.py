@@ -74,6 +74,10 @@ def test_what_a_script_says_of_its_own_error_is_what_the_stage_says(prepare):
     assert prepare(f"printf '{said}\\n' >&2; exit 2")[0] == 2
 
 
+def test_a_script_knows_the_sets_of_the_recipe(prepare):
+    assert "sets: train\n" in prepare('echo "sets: $ESPNET_EXT_SETS"')[1]
+
+
 def test_a_killed_run_does_not_pass_half_data_on(prepare):
     prepare()
     first = snapshot()

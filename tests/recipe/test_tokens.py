@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Stage 4: token lists as ESPnet splits text, tags as one token."""
 
+import re
+
 import pytest
 
 from espnet_ext.data.transcripts import tidy
@@ -49,9 +51,17 @@ def test_tags_are_pieces_of_a_bpe_model(corpus):
     assert "<city>" in model.encode(TEXT["a1"], out_type=str) and "<city>" in made
 
 
-def test_an_impossible_size_says_so(corpus):
-    with pytest.raises(UsageError, match="sentencepiece cannot make 5 pieces"):
-        make(corpus, type="bpe", size=5)
+@pytest.mark.parametrize("model_type", ["unigram", "bpe"])
+@pytest.mark.parametrize(("size", "bound"), [(500, "at most"), (5, "at least")])
+def test_an_impossible_size_tells_the_nearest_possible_one(corpus, model_type, size, bound):
+    kind = {"type": "bpe", "model_type": model_type, "symbols": ["%", "<city>"]}
+    with pytest.raises(UsageError, match=f"sentencepiece cannot make {size} pieces") as caught:
+        make(corpus, **kind, size=size)
+    assert caught.value.where == "tokens.size" and caught.value.how.startswith(bound)
+    possible = int(re.search(r"--tokens\.size=(\d+)", caught.value.how)[1])
+    make(corpus, **kind, size=possible)
+    with pytest.raises(UsageError, match=f"{bound} {possible}"):
+        make(corpus, **kind, size=possible + (1 if size == 500 else -1))
 
 
 ACCENTS = {"a1": "e\u0301te\u0301 à la carte", "a2": "10² ﬁn", "a3": "ete\u00a0fini … ½"}

@@ -50,7 +50,7 @@ def test_parts_of_one_file_and_lines_for_several_sets(script, run_local, tmp_pat
             speech("u5", "test_far"),
         ],
     )
-    told = run_local(script, "out", "--pair", "en-it", MANIFEST=path)
+    run_local(script, "out", "--pair", "en-it", MANIFEST=path)
     out = tmp_path / "out"
     assert read_table(out / "st_train/text") == {"u1": "è tardi", "u2": "è tardi"}
     assert read_table(out / "st_train/plain")["u2"] == "it is late"
@@ -61,7 +61,6 @@ def test_parts_of_one_file_and_lines_for_several_sets(script, run_local, tmp_pat
         ["st_train", f"{path}:4", "another pair of languages"],
         ["st_train", f"{path}:3", "beyond the audio"],
     ]
-    assert "no clips, sets av_train, av_dev: --preset without_clips" in told
     run_local(script, "out", "--pair", "en-it", "--st-text", "transcript", MANIFEST=path)
     assert read_table(out / "st_train/text")["u1"] == "it is late"
     told = run_local(script, "out", code=3, MANIFEST=path)
@@ -100,6 +99,8 @@ GOOD = speech("u1", "train")
     [
         ("{set: train}", "not JSON"),
         ("[1]", "no JSON object"),
+        ('{"set": "train", "id": "u1", "text": "a", "text": "b"}', "'text' stands twice"),
+        (GOOD | {"id": 7}, "id is no text: 7"),
         (GOOD | {"set": "st_trian"}, 'unknown set "st_trian"'),
         (GOOD | {"set": None}, "the line has no set"),
         (GOOD | {"id": "u0"}, "'u0' stands twice"),
@@ -124,7 +125,7 @@ def test_what_is_wrong_with_a_line_is_told_with_the_line(script, run_local, tmp_
     (tmp_path / "broken.wav").write_bytes(b"RIFF")
     path = write(tmp_path, [speech("u0", "train"), line])
     found = run_local(script, "out", code=3, MANIFEST=path)
-    assert told in found and f"{path}:2" in found, found
+    assert told in found and f"{path}:2" in found and "fix:" in found, found
     assert ("did you mean 'st_train'?" in found) == ("st_trian" in told)
     assert not list((tmp_path / "out").glob("*/text"))
 
@@ -138,3 +139,33 @@ def test_what_is_wrong_with_the_manifest(script, run_local, tmp_path):
     write(tmp_path, [speech("u0", "st_dev", pair="en-it")])
     told = run_local(script, "out", "--pair", "en-ti", code=2, MANIFEST=path)
     assert "did you mean 'en-it'?" in told
+
+
+ST, AV = ["st_train", "st_dev", "st_test"], ["av_train", "av_dev"]
+
+
+@pytest.mark.parametrize(
+    ("lacking", "told"),
+    [
+        ([], "not read by this experiment: test_far; --data.test '[test, test_far]'"),
+        (["st_dev"], "no line of set st_dev"),
+        (ST, "--preset without_translations does without translations"),
+        (AV, "--preset without_clips does without clips"),
+        (ST + AV, "--preset transcripts_only does without clips and translations"),
+        (["dev", *ST], "no line of set dev, st_dev, st_test, st_train"),
+    ],
+)
+def test_a_set_that_the_recipe_reads_is_missed_before_audio_is_read(
+    script, run_local, tmp_path, monkeypatch, lacking, told
+):
+    tone(tmp_path / "a.wav")
+    rows = [speech(n, n) for n in ("train", "dev", "test", "test_far", *ST) if n not in lacking]
+    rows += [speech(name, name, video="a.wav") for name in AV if name not in lacking]
+    path = write(tmp_path, rows)
+    read = []
+    monkeypatch.setattr(script, "make", lambda out, rows, args: read.append(rows) or [])
+    needed = " ".join(["train", "dev", "test", *ST, *AV])
+    code = 3 if lacking else 0
+    found = run_local(script, "out", code=code, MANIFEST=path, ESPNET_EXT_SETS=needed)
+    assert told in found and bool(read) == (not lacking), found
+    assert ("add some" in found) == (told.startswith("no line"))

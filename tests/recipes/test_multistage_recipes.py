@@ -42,7 +42,7 @@ def test_three_corpora_are_data_of_one_recipe():
         assert recipe["prepare"]["args"][:2] == ["--clips", name]
 
 
-@pytest.mark.parametrize("name", ["lrs3", "grid"])
+@pytest.mark.parametrize("name", ["lrs3", "grid", "manifest"])
 def test_all_phases_have_one_front_end_and_one_encoder(name):
     configs = trainings(name)
     for key in ("frontend", "frontend_conf", "normalize", "normalize_conf", "encoder_conf"):

@@ -16,6 +16,7 @@ from espnet_ext.recipe.console import say
 from espnet_ext.recipe.stages import Context, Plan
 from espnet_ext.recipe.steps.streams import DATA, streams_of
 
+NEEDED = "ESPNET_EXT_SETS"  # environment of local/data.sh: names of all sets that the recipe reads
 BEFORE, FAILED = Path(".stages/data.before"), Path(".stages/data.failed")
 
 
@@ -133,7 +134,9 @@ def _remembered(ctx: Context, plan: Plan) -> dict[str, str]:
 
 
 def _script(ctx: Context, argv: list[str], corpora: dict[str, str]) -> None:
-    env = {**os.environ, **corpora, "PYTHON": sys.executable, "LC_ALL": "C.UTF-8"}
+    # A script whose corpus names its sets can tell which one it lacks before it reads audio.
+    own = {"PYTHON": sys.executable, "LC_ALL": "C.UTF-8", NEEDED: " ".join(sets(ctx))}
+    env = {**os.environ, **corpora, **own}
     last: deque[str] = deque(maxlen=5)
 
     def told(line: str) -> None:

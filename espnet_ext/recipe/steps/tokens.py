@@ -212,14 +212,23 @@ def _train_bpe(one: _List, out: Path) -> list[str]:
             minloglevel=2,
         )
     except RuntimeError as e:
+        lines = characters[""]
+        what = f"sentencepiece cannot make {t.size} pieces from {lines} lines of {one.texts[0]}"
         raise UsageError(
-            f"sentencepiece cannot make {t.size} pieces from {characters['']} lines: {e}",
-            f"{one.where}.size",
-            "choose another size (at least the number of different characters)",
+            what, f"{one.where}.size", _other_size(one, str(e), len(characters))
         ) from None
     model = spm.SentencePieceProcessor(model_file=str(out / "bpe.model"))
     _warn_of_lost(model, characters)
     return [model.id_to_piece(i) for i in range(model.get_piece_size()) if not model.is_unknown(i)]
+
+
+def _other_size(one: _List, told: str, symbols: int) -> str:
+    """Return how to mend a size that sentencepiece refuses; ``told`` is what it said."""
+    if found := re.search(r"too high.*<= (\d+)", told):
+        return f"at most {found[1]}: --{one.where}.size={found[1]}, or --{one.where}.type=char"
+    if found := re.search(r"required_chars\. \d+ vs (\d+)", told):
+        return f"at least {found[1]}, one for each character: --{one.where}.size={found[1]}"
+    return f"choose another size, at least {symbols}, the number of different characters: {told}"
 
 
 def _warn_of_lost(model: Any, characters: Counter) -> None:
