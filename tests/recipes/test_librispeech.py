@@ -86,7 +86,7 @@ MISUSE = {
                   r / "train-clean-360/100/121669/7-8-0000.flac"),
               ["another reader's or chapter's folder", "7-8-0000.flac"]),
     "part": (lambda r: (r / "train-clean-360").rename(r / "x"),
-             ["there is no train-clean-360", "--unlabelled"]),
+             ["there is no train-clean-360", "other parts are chosen by prepare.args"]),
     "no audio": (lambda r: [p.unlink() for p in (r / "train-clean-360").rglob("*.flac")],
                  ["there is no READER/CHAPTER/*.flac", "train-clean-360"]),
 }  # fmt: skip

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import jiwer
 import numpy as np
-import yaml
 
 import espnet_ext.data.synth
+from espnet_ext import yamlfile
 from espnet_ext.scoring.metrics import Metric
 
 GRAMMAR = Path(espnet_ext.data.synth.__file__).with_name("orders_it.yaml")
@@ -21,7 +21,7 @@ GRAMMAR = Path(espnet_ext.data.synth.__file__).with_name("orders_it.yaml")
 @cache
 def drawn() -> frozenset[str]:
     """Return the words that slots of the grammar take."""
-    slots = yaml.safe_load(GRAMMAR.read_text(encoding="utf-8"))["slots"]
+    slots = yamlfile.read(GRAMMAR)["slots"]
     return frozenset(w for values in slots.values() for v in values.values() for w in v.split())
 
 
