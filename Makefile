@@ -16,7 +16,7 @@ env: ## the environment in .venv, by uv; at once when nothing changed
 	@utils/env.sh
 
 test: env ## all tests
-	@$(VENV)/bin/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
+	@$(VENV)/bin/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 demo: env ## synthetic corpus, training, decoding and scores in minutes, nothing to download
 	@cd egs2/synth/asr1 && ESPNET_EXT_VENV="$(VENV)" ./run.sh
