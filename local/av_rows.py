@@ -8,8 +8,9 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from segmented import utf8_lines
+import json_lines
 
 from espnet_ext.errors import DataError, nearest
 from espnet_ext.paths import absolute
@@ -67,8 +68,8 @@ def read(files: Iterable[Path]) -> list[Row]:
     rows: list[Row] = []
     lines: dict[str, str] = {}
     for file in files:
-        for number, line in utf8_lines(file):
-            row = read_row(line, f"{file}:{number}", file.parent)
+        for number, found in json_lines.objects(file):
+            row = read_row(found, f"{file}:{number}", file.parent)
             if old := lines.get(row.id):
                 how = 'rename one; a line may serve several sets: "set": ["st_train", "train"]'
                 raise DataError(f"'{row.id}' stands twice", f"{old} and {row.where}", how)
@@ -79,19 +80,12 @@ def read(files: Iterable[Path]) -> list[Row]:
     return rows
 
 
-def read_row(line: str, where: str, folder: Path) -> Row:
+def read_row(found: dict[str, Any], where: str, folder: Path) -> Row:
     """Return a checked line; files are named from ``folder``.
 
     Raises:
         DataError: See :func:`read`.
     """
-    try:
-        found = json.loads(line, object_pairs_hook=_once)
-    except ValueError as e:
-        how = "write one JSON object a line, text in double quotes"
-        raise DataError(f"the line is not JSON: {e}", where, how) from None
-    if not isinstance(found, dict):
-        raise DataError("the line is no JSON object", where, "write {...}, one object a line")
     for key in found:
         if key not in KEYS:
             raise DataError(f"unknown key '{key}'", where, nearest(key, KEYS))
@@ -107,14 +101,6 @@ def read_row(line: str, where: str, folder: Path) -> Row:
                 how = f"correct the path, absolute or from {folder}"
                 raise DataError(f"{key} is missing: {path}", where, how)
     return row
-
-
-def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    """Return the object of a line; JSON itself would take the last of two equal keys."""
-    keys = [key for key, _ in pairs]
-    if twice := [key for i, key in enumerate(keys) if key in keys[:i]]:
-        raise ValueError(f"the key '{twice[0]}' stands twice")
-    return dict(pairs)
 
 
 def sets_of(value: object, where: str) -> list[str]:

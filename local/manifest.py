@@ -18,11 +18,12 @@ utterances, the same of every speaker, is held out.
 """
 
 import argparse
-import json
 import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+
+import json_lines
 
 from espnet_ext.data.labelled import labelling_order, write_part
 from espnet_ext.data.pipes import is_pipe
@@ -117,18 +118,7 @@ def read_tsv(path: Path, with_text: bool) -> Tables:
 
 def read_jsonl(path: Path, with_text: bool) -> Tables:
     """Read manifest.jsonl."""
-
-    def objects() -> Iterator[tuple[int, dict]]:
-        for number, line in utf8_lines(path):
-            try:
-                row = json.loads(line)
-            except ValueError as e:
-                raise DataError(f"not JSON: {e}", f"{path}:{number}", "correct it") from None
-            if not isinstance(row, dict):
-                raise DataError("the line is no object", f"{path}:{number}", "correct it")
-            yield number, row
-
-    return from_manifest(path, objects(), with_text)
+    return from_manifest(path, json_lines.objects(path), with_text)
 
 
 def from_manifest(path: Path, objects: Iterator[tuple[int, dict]], with_text: bool) -> Tables:

@@ -139,6 +139,11 @@ def spoil_text_key(labelled, unlabelled):
     return "holds text", "manifest.jsonl:2"
 
 
+def spoil_key_twice(labelled, unlabelled):
+    (unlabelled / "manifest.jsonl").write_text('{"id": "u", "audio": "y/u4.ogg", "id": "v"}\n')
+    return "the key 'id' stands twice", "manifest.jsonl:1"
+
+
 def spoil_missing_audio(labelled, unlabelled):
     (labelled / "b-03.wav").unlink()
     return "the audio file is missing: b-03.wav", "wav.scp:4"
