@@ -5,17 +5,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from espnet_ext.scoring.metrics import accuracy
 from espnet_ext.scoring.metrics.base import Metric
 
 
 def score(refs: Sequence[str], hyps: Sequence[str]) -> np.ndarray:
     """Return ``(U, 2)``: whether all labels, separated by '|', are right, and 1."""
-    pairs = zip(map(_labels, refs), map(_labels, hyps), strict=True)
-    return np.array([(int(ref == hyp), 1) for ref, hyp in pairs], dtype=np.int64).reshape(-1, 2)
-
-
-def _labels(text: str) -> list[list[str]]:
-    return [part.split() for part in text.split("|")]
+    return accuracy.score(*([text.replace("|", " | ") for text in side] for side in (refs, hyps)))
 
 
 METRIC = Metric(
