@@ -31,6 +31,7 @@ from segmented import Segment, SegmentedSet, write_skipped
 
 from espnet_ext.data.tables import write_table
 from espnet_ext.errors import DataError, UsageError, exit_code, nearest
+from espnet_ext.recipe.steps.prepare import NEEDED
 
 
 def clip_set(name: str, rows: list[Row]) -> ClipSet:
@@ -180,7 +181,7 @@ def main() -> None:
         how = nearest(args.pair, known) if known else "no line has the key pair"
         raise UsageError(f"no translation is of the pair '{args.pair}'", "--pair", how)
     have = {name for row in rows for name in row.sets}
-    check_sets(have, set(os.environ.get("ESPNET_EXT_SETS", "").split()))
+    check_sets(have, set(os.environ.get(NEEDED, "").split()))
     write_skipped(args.out, make(args.out, rows, args))
 
 

@@ -19,7 +19,7 @@ from espnet_ext.recipe.stages import PHASES, Context, Plan, Stage, find
 from espnet_ext.recipe.steps import launch
 from espnet_ext.recipe.steps.format import warn_of_sets
 from espnet_ext.recipe.steps.prepare import sets
-from espnet_ext.recipe.steps.streams import streams_of
+from espnet_ext.recipe.steps.streams import DATA, DUMP, streams_of
 
 SAMPLE = 3  # audio files opened per set
 
@@ -148,7 +148,7 @@ def _check_streams(ctx: Context, chosen: set[str]) -> None:
     """Open one value of each stream besides audio and text: what reads it may not be installed."""
     from espnet_ext.data.tables import iter_table
 
-    folder = Path("data") if "format" in chosen else Path("dump")
+    folder = DATA if "format" in chosen else DUMP
     for name in sets(ctx):
         for file, kind in streams_of(ctx, name).items():
             table = folder / name / file

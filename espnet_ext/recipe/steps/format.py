@@ -13,12 +13,11 @@ from espnet_ext.recipe.console import Progress, say
 from espnet_ext.recipe.schema import Format, Prepare
 from espnet_ext.recipe.stages import PHASES, Context, Plan
 from espnet_ext.recipe.steps.prepare import DATA, sets
-from espnet_ext.recipe.steps.streams import main_file, streams_of
+from espnet_ext.recipe.steps.streams import DUMP, main_file, streams_of
 
 if TYPE_CHECKING:
     from espnet_ext.data.format import FormatReport
 
-DUMP = Path("dump")
 FORMATS_AUDIO = True  # as code that calls this module: its audio can be checked beforehand
 
 
