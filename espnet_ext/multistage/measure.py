@@ -92,7 +92,8 @@ class Errors:
         It is 1 for a model that does not look at what it sees.
         """
         pairs = [(d, p) for d, p in zip(self.deaf, self.predicted, strict=True) if d == d]
-        return sum(d for d, _ in pairs) / sum(p for _, p in pairs) if pairs else float("nan")
+        own = sum(p for _, p in pairs)
+        return sum(d for d, _ in pairs) / own if own else float("nan")
 
 
 @dataclass

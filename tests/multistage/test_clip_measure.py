@@ -44,6 +44,9 @@ def test_a_model_that_does_not_look_at_what_it_sees_is_told_so():
     alone = Errors()
     alone.add(target[:1], predicted[:1], hidden[:1], other[:1], normalise=False)
     assert np.isnan(alone.deafness())
+    none = Errors()  # as with mask_ratio 0
+    none.add(target, predicted, torch.zeros_like(hidden), other, normalise=False)
+    assert np.isnan(none.deafness())
     facts = {"model": 0.84, "mean_predictor": 1.0, "seen_of_another_clip": 0.85}
     assert "WARNING" in told({"mae_audio": facts, "short_videos": 0})[1]
     for better in (1.1, None):
