@@ -7,7 +7,8 @@ Written are Kaldi-style folders. All have ``wav.scp``, ``text``, ``plain`` (the 
 - ``av_train``, ``av_dev``: also ``video.scp`` (arrays of :data:`~.mouth.FPS` frames a second).
 - ``st_train``, ``st_dev``, ``st_test``: ``text`` is an Italian translation.
   ``st_train_shuffled`` has the translations of other utterances, the control for a decoder that
-  does not listen; in ``sr_train`` and ``sr_dev``, the same audio, ``text`` is English.
+  does not listen; in ``sr_train`` and ``sr_dev``, the same audio, ``text`` is English; ``st_few``
+  is the first fifth of ``st_train``.
 - ``train``, ``dev``, ``test``: ``text`` is English.
 
 No held-out meaning is said in a training set of any part, in no wording; dev and test sets of the
@@ -42,6 +43,7 @@ VOICES = {  # held-out set to the speakers of the grammar
     "av_dev": "pool_dev",
 }
 SHUFFLED, ENGLISH = "st_train_shuffled", {"sr_train": "st_train", "sr_dev": "st_dev"}
+FEW, SHARE_OF_FEW = "st_few", 0.2
 
 
 @dataclass(frozen=True)
@@ -103,7 +105,7 @@ def make_multistage(
     grammars = {LANGUAGE: spoken, OTHER: Grammar(OTHER, ORDERS)}
     record = asdict(request) | {"versions": versions(espeak), "fps": mouth.FPS, "px": mouth.SIZE}
     record["grammars"] = {name: sha256_json(g.source) for name, g in grammars.items()}
-    sets = (*TRAININGS, *VOICES, SHUFFLED, *ENGLISH)
+    sets = (*TRAININGS, *VOICES, SHUFFLED, FEW, *ENGLISH)
     if (old := existing(Path(out_dir), record, sets)) is not None:
         say(f"{out_dir} is up to date")
         return old
@@ -176,6 +178,9 @@ def _write_sets(
             ids = [mine[i]["id"] for i in order]  # a cycle: nobody keeps their own
             moved = {a: text[b] for a, b in zip(ids, [*ids[1:], ids[0]], strict=True)}
             counts[SHUFFLED] = _write_set(folder / SHUFFLED, out_dir, mine, moved)
+            few = mine[: max(1, round(SHARE_OF_FEW * len(mine)))]
+            theirs = {row["id"]: text[row["id"]] for row in few}
+            counts[FEW] = _write_set(folder / FEW, out_dir, few, theirs)
     return counts
 
 
