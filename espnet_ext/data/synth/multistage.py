@@ -8,7 +8,7 @@ Written are Kaldi-style folders. All have ``wav.scp``, ``text``, ``plain`` (the 
 - ``st_train``, ``st_dev``, ``st_test``: ``text`` is an Italian translation.
   ``st_train_shuffled`` has the translations of other utterances, the control for a decoder that
   does not listen; in ``sr_train`` and ``sr_dev``, the same audio, ``text`` is English; ``st_few``
-  is the first fifth of ``st_train``.
+  is every fifth utterance of ``st_train``.
 - ``train``, ``dev``, ``test``: ``text`` is English.
 
 No held-out meaning is said in a training set of any part, in no wording; dev and test sets of the
@@ -43,7 +43,7 @@ VOICES = {  # held-out set to the speakers of the grammar
     "av_dev": "pool_dev",
 }
 SHUFFLED, ENGLISH = "st_train_shuffled", {"sr_train": "st_train", "sr_dev": "st_dev"}
-FEW, SHARE_OF_FEW = "st_few", 0.2
+FEW, EVERY = "st_few", 5
 
 
 @dataclass(frozen=True)
@@ -178,7 +178,7 @@ def _write_sets(
             ids = [mine[i]["id"] for i in order]  # a cycle: nobody keeps their own
             moved = {a: text[b] for a, b in zip(ids, [*ids[1:], ids[0]], strict=True)}
             counts[SHUFFLED] = _write_set(folder / SHUFFLED, out_dir, mine, moved)
-            few = mine[: max(1, round(SHARE_OF_FEW * len(mine)))]
+            few = mine[::EVERY]  # of all speakers, whose utterances follow one another
             theirs = {row["id"]: text[row["id"]] for row in few}
             counts[FEW] = _write_set(folder / FEW, out_dir, few, theirs)
     return counts
