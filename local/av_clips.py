@@ -26,6 +26,7 @@ from espnet_ext.data.tables import write_spk2utt, write_table
 from espnet_ext.data.video import audio_of, probe
 from espnet_ext.errors import DataError
 from espnet_ext.files import atomic_path
+from espnet_ext.progress import duration
 from espnet_ext.recipe.console import Progress
 from espnet_ext.recipe.executor import Local
 
@@ -44,7 +45,7 @@ class Clip:
         text: Its words; empty: not known.
         sound: File of its sound where the clip itself has none.
         where: What lists it, for messages; empty: nothing does.
-        end_s: Where its alignment ends, in seconds; 0: not known.
+        end_s: Seconds it must have: end of its alignment, or those of each clip; 0: not known.
     """
 
     utt: str
@@ -109,7 +110,8 @@ class ClipSet:
             progress(done, len(clips))
         if not self.clips:
             where, reason, detail = self.skipped[0] if self.skipped else (self.name, "no clip", "")
-            raise DataError(f"no clip of {self.name} can be used; the first: {reason} {detail}",
+            reason += f", {detail}" if detail else ""
+            raise DataError(f"no clip of {self.name} can be used; the first: {reason}",
                             where, "check that the copy of the corpus is complete")  # fmt: skip
 
     def write(self, out: Path) -> None:
@@ -122,13 +124,24 @@ class ClipSet:
         write_spk2utt(folder, utt2spk)
         if all(c.text for _, c in self):
             write_table(folder / "text", {u: c.text for u, c in self})
-        reasons = Counter(reason for _, reason, _ in self.skipped)
-        why = ", ".join(f"{n} {reason}" for reason, n in sorted(reasons.items()))
+        groups = len(set(utt2spk.values()))
         print(
             f"{self.name}: {self.read} clips read, {len(self.clips)} written "
-            f"({self.length_s / 3600:.2f} h, {len(set(utt2spk.values()))} groups), "
-            f"{len(self.skipped)} skipped{': ' + why if why else ''}"
+            f"({duration(self.length_s)}, {groups} group{'s' if groups != 1 else ''}), "
+            f"{len(self.skipped)} skipped{self._reasons()}"
         )
+
+    def _reasons(self) -> str:
+        """Return why clips were left out: the number of each reason, and the first such clip."""
+        counts = Counter(reason for _, reason, _ in self.skipped)
+        first: dict[str, str] = {}
+        for where, reason, _ in self.skipped:
+            first.setdefault(reason, Path(where).name)
+        why = [
+            f"{n} {reason} ({first[reason]}{', ...' if n > 1 else ''})"
+            for reason, n in sorted(counts.items())
+        ]
+        return ": " + ", ".join(why) if why else ""
 
     def __iter__(self) -> Iterator[tuple[str, Clip]]:
         return iter(self.clips.items())
@@ -175,8 +188,7 @@ def take_audio(clip: Clip, folder: Path) -> Taken:
         detail = f"{length_s:.2f} s of sound, {facts.duration_s:.2f} s of picture"
         return Taken("", "sound and picture differ in length", detail)
     if length_s < clip.end_s - FARTHEST_S:  # a download that was cut off
-        detail = f"{length_s:.2f} s of sound, {clip.end_s:.2f} s in the alignment"
-        return Taken("", "shorter than its alignment", detail)
+        return Taken("", "cut off", f"{length_s:.2f} s of sound, {clip.end_s:.2f} s expected")
     return Taken(str(path), length_s=length_s)
 
 
@@ -259,4 +271,7 @@ def run(
     parser.add_argument("out", type=Path)
     arguments(parser)
     args = parser.parse_args()
-    write_skipped(args.out, finish(read(args), args, args.out))
+    sets = finish(read(args), args, args.out)
+    write_skipped(args.out, sets)
+    if any(made.skipped for made in sets):
+        print(f"each skipped clip and its reason: {args.out / 'skipped.tsv'}")

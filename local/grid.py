@@ -24,6 +24,7 @@ from espnet_ext.errors import DataError, exit_code
 SETS = ("train", "dev", "test")
 ENDINGS = (".mpg", ".mpeg", ".mp4", ".avi")
 UNITS_PER_S = 25000  # of an alignment's times
+CLIP_S = 2.98  # of sound in each released clip
 PAUSES = ("sil", "sp")
 SPEAKER = re.compile(r"s\d+")
 ONE_SPEAKER = "s0"
@@ -83,7 +84,7 @@ def find_clips(root: Path, listed: ClipSet) -> list[Clip]:
         speaker, name = speaker_of(path, root), path.stem.lower()
         said = words_of_name(name)
         alignment = alignments.get(path.stem, {}).get(speaker)
-        text, end_s = read_alignment(alignment) if alignment else (said, 0.0)
+        text, end_s = read_alignment(alignment) if alignment else (said, CLIP_S)
         utt = f"{speaker}_{name}"
         if not text:
             listed.skip(path, "the name is none of GRID's", "and there is no alignment")

@@ -149,6 +149,16 @@ def test_grid_by_speaker_and_wrong_words(trees, prepare, tmp_path):
     assert ("hello.mp4", "the name is none of GRID's") in reasons
 
 
+def test_a_cut_off_clip_of_grid_is_named_also_without_an_alignment(trees, prepare, tmp_path):
+    from clips import write_clip
+
+    root = shutil.copytree(trees["GRID"] / "s20", tmp_path / "copy/s20").parent
+    write_clip(root / "s20/lwiz9s.mp4", frames=35, sound_s=1.4)
+    told = prepare("GRID", root)
+    assert "1 cut off (lwiz9s.mp4)" in told and "skipped.tsv" in told
+    assert [row[1:] for row in skips(tmp_path / "data")] == [("lwiz9s.mp4", "cut off")]
+
+
 @pytest.mark.parametrize(
     ("argv", "clips", "words"),
     [
@@ -201,6 +211,8 @@ MISUSE = [
         3,
         ["no validate/VIDEO_START_END"],
     ),
+    ("GRID", None, [], 3, ["GRID is not set", "GRID=/path"]),
+    ("GRID", "file", [], 3, ["not a folder", "GRID=/path"]),
     ("GRID", "empty", [], 3, ["there is no clip such as bbaf2n.mpg"]),
 ]
 
@@ -208,7 +220,7 @@ MISUSE = [
 @pytest.mark.parametrize(("name", "where", "argv", "code", "words"), MISUSE)
 def test_what_is_wrong_is_told(name, where, argv, code, words, trees, prepare, tmp_path):
     (tmp_path / "empty").mkdir()
-    root = {"tree": trees[name], "empty": tmp_path / "empty"}.get(where)
+    root = {"tree": trees[name], "empty": tmp_path / "empty", "file": Path(__file__)}.get(where)
     told = prepare(name, root, *argv, code=code)
     assert all(word in told for word in words), told
     assert not (tmp_path / "data").exists()
