@@ -155,8 +155,8 @@ def told(facts: dict[str, Any]) -> list[str]:
             if deaf is not None and deaf < LISTENS * found["model"]:
                 lines.append(
                     f"WARNING: with what is seen of another clip the error of hidden {name} is "
-                    f"{deaf:.3f}, hardly more: the model does not look at it; let stage 1 train "
-                    "longer (pretrain.args.max_epoch) or at another rate"
+                    f"{deaf:.3f}, hardly more: the clips are alike, or the model does not look at "
+                    "them and must train longer (pretrain.args.max_epoch) or at another rate"
                 )
     retrieval = facts.get("retrieval", {})
     for way in ("audio_to_video", "video_to_audio"):

@@ -65,10 +65,14 @@ def usage(ctx: Context) -> list[str]:
     greedy = ctx.recipe.decode is None or ctx.recipe.decode.method != "beam"
     options = {"ctc_weight": 1.0, "beam_size": 1} if greedy else ctx.recipe.decode.args
     text = "".join(f", {k}={v!r}" for k, v in options.items())
+    other = ""
+    if ctx.recipe.decode is not None and ctx.recipe.decode.method == "greedy_ctc":
+        # A beam of one over prefixes is not the best path.
+        other = " (its search may find other words than greedy_ctc where the model is unsure)"
     layer = own_layer_of(ctx.phase_dir(last_phase(ctx)) / "config.yaml")
     module = "espnet_ext.espnet.speech2text" if layer else "espnet2.bin.asr_inference"
     return [
-        "the trained model in Python" + (":" if layer else ", with stock ESPnet:"),
+        f"the trained model in Python{'' if layer else ', with stock ESPnet'}{other}:",
         f"import soundfile; from {module} import Speech2Text",
         f'asr = Speech2Text.from_pretrained("{archive(ctx).resolve()}"{text})',
         'print(asr(soundfile.read("speech.wav")[0])[0][0])',
