@@ -53,9 +53,11 @@ class Experiment:
     @property
     def state(self) -> str:
         """``done`` here, ``recorded`` but not by this folder, ``started``, or ``to run``."""
-        folder = Path("exp") / self.name
-        if (folder / ".stages" / f"{find(self.last_stage).name}.json").exists():
-            return "done"
+        folder, last = Path("exp") / self.name, find(self.last_stage)
+        scored = last.number >= find(LAST_STAGE).number
+        if (folder / ".stages" / f"{last.name}.json").exists():
+            # Without its record it is scored again.
+            return "done" if self.record.exists() or not scored else "started"
         return "recorded" if self.record.exists() else "started" if folder.exists() else "to run"
 
 

@@ -127,6 +127,13 @@ def test_the_plan_tells_state_and_hours(fake):
     )
 
 
+def test_a_run_whose_record_is_gone_is_not_done(fake):
+    fake(["--name", "base_s1", "--group", "base", "--seed", "1"])
+    Path("results/base_s1.json").unlink()
+    assert evidence.main([write(), "--dry-run", "--systems", "base"]) == 0
+    assert fake.lines[1].startswith("started") and "2 to run here" in fake.lines[-1]
+
+
 def test_what_a_system_starts_from_is_run_before_it_with_the_same_seed(fake):
     assert evidence.main([write(), "--systems", "no_part", "--seeds", "3"]) == 0
     assert [r.name for r, _ in fake.seen] == ["method_s3", "no_part_s3"]
