@@ -104,7 +104,7 @@ def plan(ctx: Context) -> Plan:
             *(commands.inference("st", files_of, DUMP / s, out, options, lack) for s in names),
         ],
         does=f"{ctx.stage.does}, then translation of {told} by the model of {PHASE}",
-        note="; ".join(filter(None, [plan.note, commands.told(lack, PHASE)])),
+        notes=[*plan.notes, *commands.told(lack, PHASE)],
     )
 
 

@@ -67,7 +67,7 @@ def plan(ctx: Context) -> Plan:
         settings=_settings(section),
         disk_mb=1,
         stock=[_stock(ctx, (config, model), DUMP / s, lack) for s in sets_of(ctx)],
-        note=stock.told(lack, phase),
+        notes=stock.told(lack, phase),
     )
 
 

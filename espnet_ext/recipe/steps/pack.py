@@ -35,7 +35,7 @@ def plan(ctx: Context) -> Plan:
         makes=[archive(ctx)],
         disk_mb=30,
         stock=[shlex.join(command)],  # it copies files; no model is built
-        note=stock.told(stock.lacks(ctx, phase), phase),
+        notes=stock.told(stock.lacks(ctx, phase), phase),
     )
 
 

@@ -24,9 +24,9 @@ def lacks(ctx: Context, phase: str) -> str:
     return stock.lacks(training_config(own)) if there else ""
 
 
-def told(lack: str, phase: str) -> str:
-    """Return the note of a plan on the model of a phase; none if stock ESPnet lacks nothing."""
-    return f"the model of {phase}: {stock.refusal(lack)}" if lack else ""
+def told(lack: str, phase: str) -> list[str]:
+    """Return the notes of a plan on the model of a phase; none if stock ESPnet lacks nothing."""
+    return [f"the model of {phase}: {stock.refusal(lack)}"] if lack else []
 
 
 def inference(
