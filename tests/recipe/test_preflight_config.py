@@ -199,10 +199,6 @@ def chain(init, **more):
         (chain("pretrain:encoder:decoder"), "do not fit"),
         (chain("pretrain:::encoder,decoder,ctc,normalize,frontend"), "excludes all"),
         (chain("pretrain", args={"encoder_conf": {"output_size": 32}}), "do not fit"),
-        (
-            chain("pretrain:encoder:encoder", args={"encoder_conf": {"input_layer": "conv1d4"}}),
-            "do not fit: encoder.embed.conv.0.weight",
-        ),
         (chain("none.pth"), "none.pth"),
     ],
 )
