@@ -10,7 +10,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-_LEFTOVER = re.compile(r"\.(.+)\.(?:tmp\d*|old)")  # the names of atomic_path and atomic_dir
+# The names of atomic_path, with an ending for programs that go by it, and of atomic_dir.
+_LEFTOVER = re.compile(r"\.(.+)\.(?:tmp\d*(?:\.zip)?|old)")
 
 
 def fsync_dir(path: Path) -> None:

@@ -40,11 +40,6 @@ def own_layer_of(config: Path | str) -> str:
     return own_layer(read_section(config, "a training's configuration", DataError))
 
 
-def refusal(layer: str) -> str:
-    """Return what is said of a model that has such a layer."""
-    return f"stock ESPnet refuses it, as it has no input layer {layer}: it loads by espnet_ext"
-
-
 class BuildsInputLayers:
     """Mixin of ESPnet's tasks, before them."""
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from espnet_ext.errors import DataError
-from espnet_ext.espnet import input_layers
+from espnet_ext.espnet import input_layers, stock
 from espnet_ext.espnet.checkpoint import load
 from espnet_ext.espnet.verify import compare, verify_stock
 
@@ -74,11 +74,11 @@ def verify_told(config: Path, model_file: Path, task: type | None = None) -> str
     Raises:
         EspnetExtError: See :func:`verify_stock`.
     """
-    if layer := input_layers.own_layer_of(config):
+    if lack := stock.lacks_of(config):
         if task is None:
             from espnet2.tasks.asr import ASRTask as task
         verdict = verify_stock(config, model_file, task_for(task, config))
-        told = f"all {verdict.total} parameter tensors are there; " + input_layers.refusal(layer)
+        told = f"all {verdict.total} parameter tensors are there; " + stock.refusal(lack)
     else:
         verdict = verify_stock(config, model_file, task)
         told = f"stock ESPnet loads all {verdict.total} parameter tensors"

@@ -189,6 +189,11 @@ _RELEASE = (
     ),
     Name("espnet2.bin.asr_inference", "ASRTask", "replaced while an own model is built"),
     Name("espnet2.bin.st_inference", "STTask", "replaced while an own model is built"),
+    *(
+        Name(f"espnet2.bin.{kind}_inference", function, "called with an own model", parameters)
+        for kind in ("asr", "st")
+        for function, parameters in (("main", "cmd"), ("get_parser", ""))
+    ),
     Name("espnet2.bin.asr_inference", "Speech2Text.from_pretrained", "called", "model_tag"),
     Name(
         "espnet2.legacy.nets.pytorch_backend.transformer.subsampling",

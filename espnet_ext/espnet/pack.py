@@ -21,7 +21,8 @@ def pack_asr(config: Path, model: Path, named: Iterable[Path], archive: Path) ->
     from espnet2.main_funcs.pack_funcs import pack
 
     with atomic_path(archive) as tmp:
-        zipped = tmp.with_suffix(".zip")  # the packer goes by the ending
+        # The packer goes by the ending; files.sweep knows this name after a kill.
+        zipped = tmp.with_name(f"{tmp.name}.zip")
         try:
             pack(
                 files={"asr_model_file": model},

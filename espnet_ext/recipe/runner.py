@@ -130,6 +130,8 @@ def _dry_run(ctx: Context, chosen: tuple[Stage, ...]) -> int:
         say("  needs: " + (", ".join(map(str, plan.needs)) or "nothing"))
         say("  makes: " + ", ".join(map(str, plan.makes)))
         say(f"  disk:  about {plan.disk_mb:.0f} MB")
+        for note in plan.notes:
+            say(f"  note:  {note}")
         for command in plan.stock:
             stock = command.startswith("python -m espnet2.")
             say(f"  {'stock' if stock else 'own'}:{'' if stock else '  '} {command}")

@@ -93,6 +93,7 @@ class Plan:
             in the recipe's folder.
         off: Why the stage has nothing to do; empty if it has.
         does: What it does with this configuration; empty: what the list of stages says.
+        notes: What else a person should know of it; ``--dry-run`` tells.
     """
 
     needs: list[Path] = field(default_factory=list)
@@ -104,6 +105,7 @@ class Plan:
     stock: list[str] = field(default_factory=list)
     off: str = ""
     does: str = ""
+    notes: list[str] = field(default_factory=list)
 
 
 def find(text: str) -> Stage:

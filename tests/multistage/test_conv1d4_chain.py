@@ -2,13 +2,17 @@
 """A Conformer with input_layer conv1d4 in all three trainings, packed, and loaded again."""
 
 import json
+import re
+import shlex
 
 import numpy as np
 import pytest
+import soundfile as sf
 import torch
 
+from espnet_ext.data.tables import read_table
 from espnet_ext.errors import DataError, EspnetExtError, UsageError
-from espnet_ext.espnet import checkpoint, fastimport, train
+from espnet_ext.espnet import checkpoint, fastimport, inference, train
 
 fastimport.enable()
 
@@ -23,6 +27,7 @@ from espnet_ext.espnet.recognise import load_recogniser  # noqa: E402
 from espnet_ext.espnet.speech2text import Speech2Text  # noqa: E402
 from espnet_ext.espnet.translate import Translator  # noqa: E402
 from espnet_ext.espnet.verify import verify_stock  # noqa: E402
+from espnet_ext.recipe.steps.stock import inference as inference_command  # noqa: E402
 
 METHOD = "espnet_ext.multistage"
 ENCODER = [
@@ -110,6 +115,27 @@ def test_our_loaders_answer_alike_before_and_after_packing(chain, archive, beam)
 def test_the_translation_is_decoded(chain):
     translate = Translator(chain[1] / "config.yaml", chain[1] / MODEL, {"beam_size": 1})
     assert len(translate([speech()])) == 1
+
+
+def test_espnets_own_program_decodes_with_our_loader_before_it(chain, tmp_path):
+    """As dry runs print it; its options are those of ESPnet."""
+    sf.write(tmp_path / "a.wav", speech(), 16000, subtype="FLOAT")
+    (tmp_path / "wav.scp").write_text(f"a {tmp_path / 'a.wav'}\n")
+    search = {"asr": BEAM, "st": {**BEAM, "ctc_weight": 0.0}}  # this translator has no CTC
+    translate = Translator(chain[1] / "config.yaml", chain[1] / MODEL, search["st"])
+    recognise = load_recogniser(chain[2] / "config.yaml", chain[2] / MODEL, BEAM)
+    best = {"st": translate([speech()])[0][0], "asr": recognise([speech()])[0][0]}
+    for kind, folder in (("st", chain[1]), ("asr", chain[2])):
+        files = (folder / "config.yaml", folder / MODEL)
+        command = inference_command(kind, files, tmp_path, tmp_path / kind, search[kind], "it")
+        inference.main(shlex.split(command)[3:])
+        found = tmp_path / kind / tmp_path.name / "1best_recog"
+        score = float(re.findall(r"-?[\d.]+", read_table(found / "score")["a"])[0])
+        assert (read_table(found / "text")["a"], pytest.approx(score, abs=1e-3)) == best[kind]
+    with pytest.raises(UsageError, match="no inference 'ars'"):
+        inference.main(["ars"])
+    with pytest.raises(UsageError, match="the model is not given"):
+        inference.main(["st", "--output_dir", "x", "--data_path_and_name_and_type", "a,b,c"])
 
 
 def test_a_checkpoint_that_lacks_the_layer_is_refused(chain, tmp_path):

@@ -11,6 +11,7 @@ from typing import Annotated
 
 from espnet_ext.dual_task.options import SECTION, resolve
 from espnet_ext.errors import DataError, EspnetExtError
+from espnet_ext.espnet.stock import lacks_of, refusal
 from espnet_ext.recipe import doubts
 from espnet_ext.recipe.console import say
 from espnet_ext.recipe.stages import Context, Plan
@@ -65,9 +66,8 @@ def run(ctx: Context, plan: Plan) -> None:
     pack_asr(config, model, named, out)
     _check(config, model, out)
     say(f"  {out}: {out.stat().st_size / 1e6:.1f} MB")
-    say("  " + ("stock ESPnet loads it, without the embeddings" if stock else
-                "stock ESPnet refuses it, as it has no place for the SLU layers: "
-                "it loads by espnet_ext"))  # fmt: skip
+    told = "stock ESPnet loads it, without the embeddings" if stock else refusal(lacks_of(config))
+    say(f"  {told}")
 
 
 def check_stock(config: Path, model: Path) -> bool:
@@ -80,7 +80,7 @@ def check_stock(config: Path, model: Path) -> bool:
     from espnet_ext.espnet.checkpoint import load
 
     layers = sorted(name for name in load(model) if name.startswith(OWN_LAYERS))
-    taken = is_stock(config)
+    taken = not lacks_of(config)
     if layers and taken:
         raise EspnetExtError(
             f"stock ESPnet would load this model without {len(layers)} tensors, e.g. {layers[0]}",
@@ -92,12 +92,6 @@ def check_stock(config: Path, model: Path) -> bool:
         fastimport.enable()
         verify_stock(config, model)
     return taken
-
-
-def is_stock(config: Path) -> bool:
-    """Return whether a configuration asks for ESPnet's own model."""
-    values = read_section(config, "a training's configuration", DataError)
-    return values.get("model") in (None, "espnet")
 
 
 def _store(config: Path) -> Path:
@@ -152,6 +146,5 @@ def usage(ctx: Context) -> list[str]:
         f"and in the shell: espnet-ext decode --model {path} speech.wav",
         f"sentences like it: espnet-ext embed --model {path} speech.wav --retrieve texts.txt",
     ]
-    if config.is_file() and is_stock(config):
-        return [*lines, *standard.usage(ctx)]
-    return lines
+    stock = config.is_file() and not lacks_of(config)
+    return [*lines, *standard.usage(ctx)] if stock else lines

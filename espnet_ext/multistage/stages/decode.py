@@ -20,6 +20,7 @@ from espnet_ext.recipe.configuration import check_decoding
 from espnet_ext.recipe.console import Progress, say
 from espnet_ext.recipe.stages import Context, Plan
 from espnet_ext.recipe.steps import decode, launch
+from espnet_ext.recipe.steps import stock as commands
 from espnet_ext.recipe.steps.format import DUMP
 from espnet_ext.recipe.steps.prepare import DATA, sets
 from espnet_ext.recipe.steps.streams import main_file
@@ -91,7 +92,8 @@ def plan(ctx: Context) -> Plan:
     further = [model, config, *(DUMP / s / main_file(ctx, s) for s in names)]
     further += [DATA / s / "text" for s in names]
     files = ("translation", "decode.json", "bleu.json")
-    stock, told = ctx.exp / "decode" / "stock" / METHOD, ", ".join(names)
+    out, told = ctx.exp / "decode" / "stock" / METHOD, ", ".join(names)
+    lack, files_of = commands.lacks(ctx, PHASE), (config, model)
     return dataclasses.replace(
         plan,
         needs=[*dict.fromkeys([*plan.needs, *further])],
@@ -99,9 +101,10 @@ def plan(ctx: Context) -> Plan:
         settings={**plan.settings, "translate": names, "translation": options},
         stock=[
             *plan.stock,
-            *(decode.stock_command("st", config, model, DUMP / s, stock, options) for s in names),
+            *(commands.inference("st", files_of, DUMP / s, out, options, lack) for s in names),
         ],
         does=f"{ctx.stage.does}, then translation of {told} by the model of {PHASE}",
+        notes=[*plan.notes, *commands.told(lack, PHASE)],
     )
 
 

@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Stage 8: recognise each set with the final model."""
 
-import shlex
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from espnet_ext.data.tables import read_table, write_table
 from espnet_ext.errors import DataError, UsageError, nearest
@@ -14,7 +13,7 @@ from espnet_ext.recipe import doubts
 from espnet_ext.recipe.console import Progress, say
 from espnet_ext.recipe.schema import Decode
 from espnet_ext.recipe.stages import PHASES, Context, Plan
-from espnet_ext.recipe.steps import launch
+from espnet_ext.recipe.steps import launch, stock
 from espnet_ext.recipe.steps.format import DUMP
 from espnet_ext.recipe.steps.streams import main_file
 from espnet_ext.recipe.steps.train import model_file
@@ -61,12 +60,14 @@ def plan(ctx: Context) -> Plan:
     model = model_file(ctx, phase)
     config = ctx.phase_dir(phase) / "config.yaml"
     wavs = [DUMP / s / main_file(ctx, s) for s in sets_of(ctx)]
+    lack = stock.lacks(ctx, phase)
     return Plan(
         needs=[model, config, *wavs],
         makes=[out_dir(ctx, s) / "text" for s in sets_of(ctx)],
         settings=_settings(section),
         disk_mb=1,
-        stock=[_stock(section, model, config, DUMP / s, ctx) for s in sets_of(ctx)],
+        stock=[_stock(ctx, (config, model), DUMP / s, lack) for s in sets_of(ctx)],
+        notes=stock.told(lack, phase),
     )
 
 
@@ -78,30 +79,10 @@ def _settings(section: Decode) -> dict:
     return settings
 
 
-def _stock(section: Decode, model: Path, config: Path, data: Path, ctx: Context) -> str:
+def _stock(ctx: Context, files: tuple[Path, Path], data: Path, lack: str) -> str:
+    section = ctx.recipe.decode
     options = section.args if section.method == "beam" else {"ctc_weight": 1.0, "beam_size": 1}
-    return stock_command("asr", config, model, data, ctx.exp / "decode" / "stock", options)
-
-
-def stock_command(
-    kind: str, config: Path, model: Path, data: Path, out: Path, options: dict[str, Any]
-) -> str:
-    """Return the command of ESPnet's own inference for a set.
-
-    Args:
-        kind: ``asr`` or ``st``.
-        config: Of the training.
-        model: The checkpoint.
-        data: Folder of the set.
-        out: The results go to a folder of the set's name below it.
-        options: Of the search.
-    """
-    argv = ["python", "-m", f"espnet2.bin.{kind}_inference", "--ngpu", "0"]
-    argv += [f"--{kind}_train_config", str(config), f"--{kind}_model_file", str(model)]
-    argv += ["--data_path_and_name_and_type", f"{data}/wav.scp,speech,sound"]
-    argv += ["--output_dir", str(out / data.name)]
-    argv += [x for k, v in options.items() for x in (f"--{k}", str(v))]
-    return shlex.join(argv)
+    return stock.inference("asr", files, data, ctx.exp / "decode" / "stock", options, lack)
 
 
 def run(ctx: Context, plan: Plan) -> None:

@@ -7,10 +7,11 @@ import shlex
 from pathlib import Path
 
 from espnet_ext.errors import DataError
-from espnet_ext.espnet.input_layers import own_layer_of, refusal
+from espnet_ext.espnet.stock import lacks_of, refusal
 from espnet_ext.recipe import doubts
 from espnet_ext.recipe.console import say
 from espnet_ext.recipe.stages import Context, Plan, find
+from espnet_ext.recipe.steps import stock
 from espnet_ext.recipe.steps.decode import last_phase
 from espnet_ext.recipe.steps.train import model_file, train_argv
 from espnet_ext.yamlfile import read_section
@@ -29,7 +30,13 @@ def plan(ctx: Context) -> Plan:
     command = ["python", "-m", "espnet2.bin.pack", "asr", "--outpath", str(archive(ctx))]
     command += ["--asr_train_config", str(config), "--asr_model_file", str(needs[1])]
     command += [x for p in named_files(ctx, config) for x in ("--option", str(p))]
-    return Plan(needs=needs, makes=[archive(ctx)], disk_mb=30, stock=[shlex.join(command)])
+    return Plan(
+        needs=needs,
+        makes=[archive(ctx)],
+        disk_mb=30,
+        stock=[shlex.join(command)],  # it copies files; no model is built
+        notes=stock.told(stock.lacks(ctx, phase), phase),
+    )
 
 
 def named_files(ctx: Context, config: Path) -> list[Path]:
@@ -56,12 +63,12 @@ def run(ctx: Context, plan: Plan) -> None:
     config, model = plan.needs
     pack_asr(config, model, named_files(ctx, config), archive(ctx))
     say(f"  {archive(ctx)}: {archive(ctx).stat().st_size / 1e6:.1f} MB")
-    if layer := own_layer_of(config):
-        say(f"  {refusal(layer)}")
+    if lack := lacks_of(config):
+        say(f"  {refusal(lack)}")
 
 
 def usage(ctx: Context) -> list[str]:
-    """Return the three lines of Python that transcribe a wav: stock ESPnet's if it can load it."""
+    """Return the lines of Python that transcribe a wav: stock ESPnet's if it can load the model."""
     greedy = ctx.recipe.decode is None or ctx.recipe.decode.method != "beam"
     options = {"ctc_weight": 1.0, "beam_size": 1} if greedy else ctx.recipe.decode.args
     text = "".join(f", {k}={v!r}" for k, v in options.items())
@@ -69,11 +76,14 @@ def usage(ctx: Context) -> list[str]:
     if ctx.recipe.decode is not None and ctx.recipe.decode.method == "greedy_ctc":
         # A beam of one over prefixes is not the best path.
         other = " (its search may find other words than greedy_ctc where the model is unsure)"
-    layer = own_layer_of(ctx.phase_dir(last_phase(ctx)) / "config.yaml")
-    module = "espnet_ext.espnet.speech2text" if layer else "espnet2.bin.asr_inference"
-    return [
-        f"the trained model in Python{'' if layer else ', with stock ESPnet'}{other}:",
+    lack, path = lacks_of(ctx.phase_dir(last_phase(ctx)) / "config.yaml"), archive(ctx).resolve()
+    module = "espnet_ext.espnet.speech2text" if lack else "espnet2.bin.asr_inference"
+    lines = [
+        f"the trained model in Python{'' if lack else ', with stock ESPnet'}{other}:",
         f"import soundfile; from {module} import Speech2Text",
-        f'asr = Speech2Text.from_pretrained("{archive(ctx).resolve()}"{text})',
+        f'asr = Speech2Text.from_pretrained("{path}"{text})',
         'print(asr(soundfile.read("speech.wav")[0])[0][0])',
     ]
+    if lack:
+        lines.append(f"and in the shell: espnet-ext transcribe DATA_FOLDER OUT --asr {path}")
+    return lines

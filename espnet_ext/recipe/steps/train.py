@@ -9,6 +9,7 @@ from pathlib import Path
 from espnet_ext.data.streams import AUDIO, find_stream
 from espnet_ext.data.tables import iter_table
 from espnet_ext.errors import UsageError
+from espnet_ext.espnet.stock import lacks
 from espnet_ext.files import atomic_path, sha256_json, write_json
 from espnet_ext.plugin import (
     complete_config,
@@ -132,7 +133,7 @@ def plan(ctx: Context) -> Plan:
     if (tokens := tokens_of(ctx)) is not None and not tokens.code:
         needs += [folder(ctx) / "tokens.txt"]
     needs += [Path(text.split(":")[0]) for text in init_params(ctx)]
-    program, ngpu = ["python", "-m", *_stock_program(phase)], str(launch.gpus(ctx.options))
+    program, ngpu = ["python", "-m", *_stock_program(phase, config)], str(launch.gpus(ctx.options))
     stock = [
         shlex.join([*program, *_collect_argv(ctx)]),
         shlex.join([*program, *train_argv(ctx), "--ngpu", ngpu]),
@@ -174,9 +175,9 @@ def _disk_mb(config: dict, needs: list[str]) -> float:
     return 4e-6 * params * (models + 2 * 3)
 
 
-def _stock_program(phase: Phase) -> list[str]:
+def _stock_program(phase: Phase, config: dict) -> list[str]:
     own = ["espnet_ext.espnet.train", phase.task]
-    return ["espnet2.bin.asr_train"] if phase.task == "asr" else own
+    return ["espnet2.bin.asr_train"] if phase.task == "asr" and not lacks(config) else own
 
 
 def _sources(ctx: Context) -> list[tuple[str, list[Stream]]]:
