@@ -28,6 +28,8 @@ from espnet_ext.scoring.settings import read_settings
 
 Check = tuple[str, EspnetExtError | None]
 MADE = ("data", "dump", "exp", ".stages")  # folders that stages fill
+DECODE_CTC = "decode.args.ctc_weight"
+BEAM_CTC = 0.5  # of ESPnet's beam search, unless another is given
 STAND_IN_TOKENS = 30  # of a token list that is not made yet and whose size is not given
 
 
@@ -276,6 +278,9 @@ def check_decoding(ctx: Context) -> None:
     if section.method != "beam":
         _check_greedy(ctx)
         return
+    if section.args.get("ctc_weight", BEAM_CTC) != 0 and _without_ctc(ctx):
+        how = "decode.args.ctc_weight: 0, or a model with CTC: model_conf.ctc_weight"
+        raise UsageError("this search needs CTC, and the model has none", DECODE_CTC, how)
     from espnet_ext.espnet import fastimport
     from espnet_ext.espnet.compat import quiet_import
 
@@ -291,11 +296,16 @@ def _check_greedy(ctx: Context) -> None:
         key = next(iter(section.args))
         how = "decode.method: beam, or no decode.args"
         raise UsageError("greedy_ctc has no options", f"decode.args.{key}", how)
-    phases = [name for name in PHASES if getattr(ctx.recipe, name) is not None]
-    if not phases:
-        return  # the plan has told
-    own = dataclasses.replace(ctx, stage=stages.find(phases[-1]))
-    model = train.training_config(own).get("model_conf") or {}
-    if model.get("ctc_weight") == 0:
+    if _without_ctc(ctx):
         how = "decode.method: beam"
         raise UsageError("greedy_ctc needs CTC, and its weight is 0", "decode.method", how)
+
+
+def _without_ctc(ctx: Context) -> bool:
+    """Whether the model of the last phase, one of ESPnet's ASR, has no CTC."""
+    phases = [name for name in PHASES if getattr(ctx.recipe, name) is not None]
+    if not phases:
+        return False  # the plan has told
+    own = dataclasses.replace(ctx, stage=stages.find(phases[-1]))
+    model = train.training_config(own).get("model_conf") or {}
+    return model.get("ctc_weight") == 0
