@@ -4,6 +4,7 @@
 import importlib.util
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -107,9 +108,18 @@ def run_stock(code: str, cwd: Path) -> None:
     """Run Python code in a process that cannot import this package."""
     code = f'{BLOCK}{code}\nassert "espnet_ext" not in sys.modules\nprint("done")\n'
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=cwd, capture_output=True, text=True, timeout=300
+        [sys.executable, "-c", code], cwd=cwd, capture_output=True, text=True, timeout=600
     )
     assert done.stdout.endswith("done\n"), done.stderr
+
+
+def run_stock_inference(recipe: RecipeCopy, *argv: str, env: dict | None = None) -> None:
+    """Run what ``--dry-run`` prints of stage 8, in one process that cannot import this package."""
+    only = ("--dry-run", "--stage", "decode", "--stop-stage", "decode")
+    printed = re.findall(r"^  stock: (.*)$", recipe.run(*argv, *only, env=env), re.M)
+    commands = [shlex.split(command) for command in printed]
+    calls = [f"import_module({c[2]!r}).main({c[3:]!r})\n" for c in commands]
+    run_stock("from importlib import import_module\n" + "".join(calls), recipe.path)
 
 
 def decode_stock(recipe: RecipeCopy, told: str, model: Path, method: str, cwd: Path) -> None:
