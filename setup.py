@@ -26,6 +26,7 @@ INSTALL_REQUIRES = [
     "pydantic>=2",
     "rapidfuzz>=3",
     "PyYAML>=6",
+    "scikit-learn",  # k-means; ESPnet brings it by way of librosa
     "scipy",  # quantiles of the t distribution
     "sentencepiece",
     "soundfile>=0.12",

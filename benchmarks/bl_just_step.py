@@ -42,7 +42,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 ROOT = Path(__file__).resolve().parents[1]
 AN4 = ROOT / "egs2/an4/bl_just1/conf/train_cpu.yaml"
-LOSSES = ("cpc", "wav2vec2", "best_rq")
+LOSSES = ("cpc", "wav2vec2", "best_rq", "kmeans")
 FS_HZ = 16000
 AN4_QUANTILES = (0, 0.1, 0.25, 0.5, 0.75, 0.9, 1)
 AN4_LENGTHS_S = (0.8, 1.1, 1.8, 2.5, 3.4, 4.3, 6.3)

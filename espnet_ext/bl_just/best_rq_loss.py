@@ -22,7 +22,7 @@ from espnet_ext.bl_just.masking import (
     stacked_frames,
 )
 from espnet_ext.bl_just.unsup_base import Encoder, UnsupLoss, best_share, full_precision, inside
-from espnet_ext.bl_just.unsup_conf import BestRqConf
+from espnet_ext.bl_just.unsup_conf import BestRqConf, KmeansConf, section_of
 
 
 class RandomProjectionQuantiser(nn.Module):
@@ -69,18 +69,20 @@ class BestRqLoss(UnsupLoss):
         self,
         feature_dim: int,
         hidden_dim: int,
-        conf: BestRqConf,
+        conf: BestRqConf | KmeansConf,
         frame_shift_s: float = 0.01,
         stride: int | None = None,
     ):
         super().__init__(feature_dim, hidden_dim, conf, frame_shift_s, stride)
         self.conf = conf
         self.span = self.frames(conf.mask_length_s)
-        check_span(self.span, self.stride, "bl_just.best_rq")
-        self.quantiser = RandomProjectionQuantiser(
-            self.stride * feature_dim, conf.codes, conf.code_dim, conf.seed
-        )
+        check_span(self.span, self.stride, section_of(conf))
+        self.quantiser = self.make_quantiser(self.stride * feature_dim)
         self.output = nn.Linear(hidden_dim, conf.codes)
+
+    def make_quantiser(self, size: int) -> nn.Module:
+        """Return what gives ``(Q, size)`` vectors their classes ``(Q,)``."""
+        return RandomProjectionQuantiser(size, self.conf.codes, self.conf.code_dim, self.conf.seed)
 
     @property
     def min_frames(self) -> int:
@@ -122,7 +124,9 @@ class BestRqLoss(UnsupLoss):
         Returns:
             ``(Q,)`` classes, utterance by utterance.
         """
+        return self.quantiser(self.vectors(x, lengths, queries))
+
+    def vectors(self, x: Tensor, lengths: Tensor, queries: Tensor) -> Tensor:
+        """Return what has classes, ``(Q, s F)``; arguments as in :meth:`targets`."""
         features = normalised(full_precision(x), lengths)
-        return self.quantiser(
-            stacked_frames(features, lengths, queries.shape[1], self.stride)[queries]
-        )
+        return stacked_frames(features, lengths, queries.shape[1], self.stride)[queries]

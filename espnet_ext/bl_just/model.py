@@ -8,7 +8,7 @@ of :mod:`espnet_ext.bl_just.streams`), so the model has no state of its own.
 
 import argparse
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
@@ -148,6 +148,17 @@ class BLJustModel(ESPnetASRModel):
             x, x_lengths = self._features(speech, lengths)
             g, told = self.unsup(encoder, x, x_lengths)
         return g, {f"unsup_{k}": v for k, v in told.items()}
+
+    @torch.no_grad()
+    def features_for_fit(
+        self, batches: Iterable[dict[str, Tensor]]
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield what g sees of unlabelled batches, as in evaluation."""
+        training, device = self.training, next(self.parameters()).device
+        self.eval()
+        for batch in batches:
+            yield self._features(batch["speech"].to(device), batch["speech_lengths"].to(device))
+        self.train(training)
 
     def _features(self, speech: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Return what the encoder reads, as in ``encode`` but with masks as configured."""

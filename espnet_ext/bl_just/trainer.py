@@ -13,8 +13,10 @@ from typing import Any
 import torch
 
 from espnet_ext.bl_just.bilevel import clip_groups
+from espnet_ext.bl_just.fitting import fit_unsup
 from espnet_ext.bl_just.options import BlJustConf
 from espnet_ext.bl_just.schedule import OPTIMISER, Schedule
+from espnet_ext.espnet.iterators import PersistentIterFactory
 from espnet_ext.espnet.trainer import ExtTrainer
 
 
@@ -23,6 +25,7 @@ class BLJustTrainer(ExtTrainer):
 
     schedule: Schedule
     conf: BlJustConf
+    unlabelled: PersistentIterFactory | None
 
     @classmethod
     def run(cls, model, optimizers, schedulers, trainer_options, distributed_option, **rest):
@@ -34,6 +37,7 @@ class BLJustTrainer(ExtTrainer):
             clip_groups(optimiser, bound, norm_type)
 
         # Just before the update, where gradients of mixed precision have been unscaled.
+        cls.unlabelled = rest["train_iter_factory"].unlabelled
         handles = [o.register_step_pre_hook(clip) for o in optimizers]
         try:
             super().run(
@@ -51,6 +55,7 @@ class BLJustTrainer(ExtTrainer):
     @classmethod
     def train_one_epoch(cls, model, iterator, optimizers, reporter, **rest):
         """One epoch of the schedule."""
+        fit_unsup(model, cls.unlabelled)
         cls._start_epoch(reporter.get_epoch(), optimizers)
         invalid = super().train_one_epoch(
             model=model, iterator=iterator, optimizers=optimizers, reporter=reporter, **rest

@@ -6,7 +6,7 @@ Letters: N utterances, T input frames, F features, T' encoder frames, D encoder 
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -109,6 +109,22 @@ class UnsupLoss(nn.Module):
         # Processes of a distributed training exchange them one by one: all have the same order.
         names = (*self.stat_names, "queries", "skipped")
         return loss, {name: as_scalar(stats[name], x.device) for name in names}
+
+    @property
+    def utterances_to_fit(self) -> int:
+        """Unlabelled utterances that :meth:`fit` still wants before the first update; 0: none."""
+        return 0
+
+    def fit(self, batches: Iterable[tuple[Tensor, Tensor]]) -> str:
+        """Learn from features, once and without gradients, what the loss needs to begin.
+
+        Args:
+            batches: ``(N, T, F)`` features and ``(N,)`` their lengths.
+
+        Returns:
+            What was done, a line for the log.
+        """
+        raise NotImplementedError
 
     def loss(
         self, encoder: Encoder, x: Tensor, lengths: Tensor

@@ -111,6 +111,32 @@ class BestRqConf:
         return 2 * self.mask_length_s
 
 
+@dataclass(frozen=True)
+class KmeansConf:
+    """HuBERT's first iteration: the class of a masked frame by k-means of the input.
+
+    Attributes:
+        mask_prob: Probability that a masked span begins at an input frame.
+        mask_length_s: Length of a span.
+        noise_std: Of the noise that replaces masked frames; its mean is 0.
+        codes: Number of classes.
+        utterances: Of the unlabelled ones, to which the centres are fitted at most.
+        seed: Of the choice of these utterances and of the first centres.
+    """
+
+    mask_prob: float = 0.01
+    mask_length_s: float = 0.4
+    noise_std: float = 0.1
+    codes: int = 100
+    utterances: int = 500
+    seed: int = 0
+
+    @property
+    def min_s(self) -> float:
+        """Seconds of the shortest utterance with a query: as much context as span."""
+        return 2 * self.mask_length_s
+
+
 class Registered(NamedTuple):
     """A loss that has a name.
 
@@ -127,8 +153,16 @@ UNSUP: dict[str, Registered] = {
     "cpc": Registered(CpcConf, "espnet_ext.bl_just.cpc_loss:CpcLoss"),
     "wav2vec2": Registered(Wav2vec2Conf, "espnet_ext.bl_just.wav2vec2_loss:Wav2vec2Loss"),
     "best_rq": Registered(BestRqConf, "espnet_ext.bl_just.best_rq_loss:BestRqLoss"),
+    "kmeans": Registered(KmeansConf, "espnet_ext.bl_just.kmeans_loss:KmeansLoss"),
 }
 UNSUP_LOSSES = tuple(UNSUP)
+
+
+def section_of(conf: Any) -> str:
+    """Return where the options of a registered loss stand."""
+    return "bl_just." + next(name for name, r in UNSUP.items() if isinstance(conf, r.conf))
+
+
 # Every number is above the low end and below the high one.
 _RANGES = {
     "mask_prob": (0, 1),

@@ -26,7 +26,7 @@ from espnet_ext.bl_just.masking import (
 )
 from espnet_ext.bl_just.quantiser import GumbelQuantiser, code_perplexity, diversity_loss
 from espnet_ext.bl_just.unsup_base import Encoder, UnsupLoss, full_precision, inside
-from espnet_ext.bl_just.unsup_conf import Wav2vec2Conf
+from espnet_ext.bl_just.unsup_conf import Wav2vec2Conf, section_of
 
 
 class Wav2vec2Loss(UnsupLoss):
@@ -50,7 +50,7 @@ class Wav2vec2Loss(UnsupLoss):
         super().__init__(feature_dim, hidden_dim, conf, frame_shift_s, stride)
         self.conf = conf
         span = self.frames(conf.mask_length_s)
-        check_span(span, self.stride, "bl_just.wav2vec2")
+        check_span(span, self.stride, section_of(conf))
         self.span = span - span % self.stride
         self.mask_vector = nn.Parameter(0.1 * torch.randn(feature_dim))
         self.quantiser = GumbelQuantiser(

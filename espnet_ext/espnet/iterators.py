@@ -105,6 +105,15 @@ class PersistentIterFactory(AbsIterFactory):
         """Return the loader of an epoch (counted from 1)."""
         return self.load(epoch, self.epoch_keys(epoch, shuffle))
 
+    def read(self, keys: list[list[str]]) -> DataLoader:
+        """Return a loader of batches outside any epoch, in this process."""
+        return NamingLoader(
+            SeededDataset(self.stock.dataset),
+            batch_sampler=[[(self.stock.seed, 0, utt) for utt in batch] for batch in keys],
+            collate_fn=NamingCollate(self.stock.collate_fn),
+            generator=torch.Generator(),
+        )
+
 
 class JointIterFactory(AbsIterFactory):
     """Several data streams side by side: one batch of each a step.

@@ -4,16 +4,14 @@
 import pytest
 import torch
 from pretend_cuda import PretendCuda, cuda_autocast, to_cuda
+from small_unsup import small_unsup
 
-from espnet_ext.bl_just.unsup import UNSUP_LOSSES, build_unsup
+from espnet_ext.bl_just.unsup import UNSUP_LOSSES
 from espnet_ext.espnet import train
 
 pytestmark = pytest.mark.skipif(torch.cuda.is_available(), reason="tests/gpu has the real one")
-SMALL = {
-    "cpc": {"context_s": 0.4, "future_s": 0.2, "hop_s": 0.2, "max_queries": 20},
-    "wav2vec2": {"codes": 8, "code_dim": 8, "project_dim": 8, "mask_length_s": 0.16},
-    "best_rq": {"codes": 16, "code_dim": 4, "mask_length_s": 0.16},
-}
+MASKS = {"mask_length_s": 0.16}
+OPTIONS = {"cpc": {"max_queries": 20}, "wav2vec2": MASKS, "best_rq": MASKS, "kmeans": MASKS}
 PRECISIONS = [None, torch.float16, torch.bfloat16]
 
 
@@ -80,7 +78,7 @@ def test_pseudo_labels_do_not_wait_for_each_utterance(make):
 
 @pytest.mark.parametrize("name", UNSUP_LOSSES)
 def test_a_loss_waits_as_often_for_many_utterances_as_for_few(name):
-    loss = build_unsup(name, SMALL[name], 6, 8)
+    loss = small_unsup(name, 6, 8, **OPTIONS[name])
 
     def encoder(x, lengths):
         h = x[:, : x.shape[1] // 4 * 4].unflatten(1, (-1, 4)).flatten(2)[..., :8]

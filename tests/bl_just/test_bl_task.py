@@ -19,8 +19,10 @@ fastimport.enable()
 from espnet2.tasks.asr import ASRTask as StockASRTask  # noqa: E402
 
 from espnet_ext.bl_just import task as bl_task  # noqa: E402
+from espnet_ext.bl_just.kmeans_loss import NearestCentre  # noqa: E402
 from espnet_ext.bl_just.model import part_of  # noqa: E402
 from espnet_ext.bl_just.task import BLJustTask  # noqa: E402
+from espnet_ext.bl_just.trainer import BLJustTrainer  # noqa: E402
 from espnet_ext.data.tables import read_table  # noqa: E402
 from espnet_ext.espnet.verify import verify_stock  # noqa: E402
 from espnet_ext.recipe.options import Options  # noqa: E402
@@ -279,6 +281,7 @@ ENCODERS = {
     [
         ("conformer", "cpc", 0.3), ("vgg_rnn", "wav2vec2", 1.0), ("rnn", "cpc", 1.0),
         ("conformer", "wav2vec2", 1.0), ("rnn", "best_rq", 0.3),
+        ("conformer", "kmeans", 0.3),
     ],
 )  # fmt: skip
 def test_encoders_and_losses_train_together(bl_argv, tmp_path, encoder, loss, ctc_weight):
@@ -289,6 +292,7 @@ def test_encoders_and_losses_train_together(bl_argv, tmp_path, encoder, loss, ct
     conf = [f"unsup_loss={loss}", "epochs=1", "gamma_ramp=constant"]
     conf += ["explore_steps=2", "joint_steps=2"]
     conf += ["wav2vec2={mask_length_s: 0.16, codes: 8, code_dim: 8}"]
+    conf += ["kmeans={mask_length_s: 0.16, codes: 8}"]
     more = [*more, "--best_model_criterion", "valid,loss,min"]
     more += ["--model_conf", f"ctc_weight={ctc_weight}"]
     out = run(without(argv, "valid,acc,max"), tmp_path / "exp", *conf, more=more)
@@ -298,6 +302,35 @@ def test_encoders_and_losses_train_together(bl_argv, tmp_path, encoder, loss, ct
     assert all(torch.isfinite(x).all() for x in state.values())
     verdict = verify_stock(out / "config.yaml", out / "2epoch.pth")
     assert {part_of(n) for n in verdict.extra} == {"eta"}
+
+
+def test_k_means_is_fitted_once_to_the_chosen_utterances(bl_argv, tmp_path, monkeypatch):
+    """A training that is taken up again has the same centres, and ends as one in one go."""
+    seen, fit = [], NearestCentre.fit
+    monkeypatch.setattr(
+        NearestCentre, "fit", lambda self, x: (seen.append(len(x)), fit(self, x))[1]
+    )
+    conf = ["unsup_loss=kmeans", "kmeans={mask_length_s: 0.16, codes: 4, utterances: 5}"]
+    whole = run(bl_argv, tmp_path / "whole", *conf)
+    centres = weights(whole, 1)["unsup.quantiser.centres"]
+    assert len(seen) == 1 and 5 * 20 <= seen[0] <= 5 * 35  # utterances of 0.8 to 1.4 s
+    assert torch.equal(weights(whole, 3)["unsup.quantiser.centres"], centres)
+    assert len(centres.unique(dim=0)) == 4
+
+    parts, train_epoch = tmp_path / "parts", BLJustTrainer.train_one_epoch.__func__
+
+    def stopped(cls, model, iterator, optimizers, reporter, **rest):
+        if reporter.get_epoch() == 2:
+            raise KeyboardInterrupt
+        return train_epoch(cls, model, iterator, optimizers, reporter, **rest)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(BLJustTrainer, "train_one_epoch", classmethod(stopped))
+        run(bl_argv, parts, *conf)
+    run(bl_argv, parts, *conf)
+    assert len(seen) == 2
+    ends = [weights(out, 3) for out in (whole, parts)]
+    assert all(torch.equal(x, ends[1][name]) for name, x in ends[0].items())
 
 
 def test_two_processes_go_through_all_phases(bl_argv, unlabelled_dir, tmp_path):
@@ -320,7 +353,7 @@ def test_two_processes_go_through_all_phases(bl_argv, unlabelled_dir, tmp_path):
     assert record["labelled_batches"] == int(told)
 
 
-@pytest.mark.parametrize("loss", ["best_rq", "wav2vec2", "cpc"])
+@pytest.mark.parametrize("loss", ["best_rq", "wav2vec2", "cpc", "kmeans"])
 @pytest.mark.parametrize("layer", ["conv2d2", "conv2d", "conv2d8"])
 def test_the_shortest_utterance_is_that_of_the_model(loss, layer):
     """It is known before the model is built; the masked losses depend on the encoder's stride."""

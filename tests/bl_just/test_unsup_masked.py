@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from small_unsup import small_unsup
 from torch import nn
 
 from espnet_ext.bl_just.best_rq_loss import RandomProjectionQuantiser
@@ -15,14 +16,10 @@ from espnet_ext.bl_just.quantiser import GumbelQuantiser, code_perplexity, diver
 from espnet_ext.bl_just.unsup import build_unsup
 from espnet_ext.bl_just.unsup_conf import Wav2vec2Conf
 from espnet_ext.bl_just.wav2vec2_loss import contrastive_logits, draw_distractors
-from espnet_ext.errors import UsageError
+from espnet_ext.errors import DataError, UsageError
 
 F, D = 3, 8
-SMALL = {
-    "wav2vec2": {"codes": 8, "code_dim": 8, "project_dim": 8, "negatives": 5},
-    "best_rq": {"codes": 16, "code_dim": 4},
-}
-NAMES = list(SMALL)
+NAMES = ["wav2vec2", "best_rq", "kmeans"]
 
 
 class Toy(nn.Module):
@@ -44,7 +41,7 @@ class Toy(nn.Module):
 
 def build(name, stride=4, seed=0, **options):
     torch.manual_seed(seed)
-    loss = build_unsup(name, SMALL[name] | options, F, D, stride=stride)
+    loss = small_unsup(name, F, D, stride=stride, **options)
     return Toy(stride), loss, torch.randn(3, 160, F), torch.tensor([160, 121, 93])
 
 
@@ -123,8 +120,37 @@ def test_random_projection_depends_on_its_seed_alone():
         assert torch.equal(value, same[name]) and not torch.equal(value, other[name])
 
 
-def test_best_rq_targets_do_not_move_in_training():
-    encoder, loss, x, lengths = build("best_rq")
+def test_k_means_finds_the_centres_of_what_is_not_padding():
+    """Utterances of three kinds of frames: their classes are these, at whatever scale."""
+    kinds = torch.tensor([[0.0, 5.0, -5.0], [5.0, -5.0, 0.0], [-5.0, 0.0, 5.0]])
+    torch.manual_seed(0)
+    said = torch.randint(3, (20, 40))
+    x = (kinds[said].repeat_interleave(4, 1) + 0.1 * torch.randn(20, 160, F)) * 3 + 1
+    lengths = torch.tensor([160, 128] * 10)
+    x[1::2, 128:] = 1e4
+    loss = build_unsup("kmeans", {"codes": 3}, F, D, stride=4)
+    told = loss.fit([(x[:10], lengths[:10]), (x[10:], lengths[10:])])
+    assert told == "k-means: 3 classes of 720 frames" and not loss.utterances_to_fit
+    inside = torch.arange(40) < (lengths // 4)[:, None]
+    classes, true = loss.targets(x, lengths, inside), said[inside]
+    assert len({(int(c), int(t)) for c, t in zip(classes, true, strict=True)}) == 3
+    vectors = loss.vectors(x, lengths, inside)
+    nearest = torch.cdist(vectors, loss.quantiser.centres).argmin(-1)
+    assert torch.equal(nearest, classes)
+
+
+def test_k_means_needs_a_fit_and_frames_enough():
+    loss = build_unsup("kmeans", {"codes": 50, "utterances": 7}, F, D, stride=4)
+    assert loss.utterances_to_fit == 7
+    with pytest.raises(UsageError, match="no centres yet"):
+        loss(Toy(), torch.randn(1, 160, F), torch.tensor([160]))
+    with pytest.raises(DataError, match="40 frames cannot be put into 50 classes"):
+        loss.fit([(torch.randn(1, 160, F), torch.tensor([160]))])
+
+
+@pytest.mark.parametrize("name", ["best_rq", "kmeans"])
+def test_targets_do_not_move_in_training(name):
+    encoder, loss, x, lengths = build(name)
     queries = torch.ones(3, 23, dtype=torch.bool)
     before, weights = loss.targets(x, lengths, queries), loss.output.weight.detach().clone()
     state = {k: v.clone() for k, v in loss.quantiser.state_dict().items()}
@@ -140,8 +166,9 @@ def test_best_rq_targets_do_not_move_in_training():
     torch.testing.assert_close(before, loss.targets(4 * x - 7, lengths, queries))
 
 
-def test_best_rq_is_cross_entropy_on_masked_frames_alone():
-    encoder, loss, x, lengths = build("best_rq", noise_std=0.0)
+@pytest.mark.parametrize("name", ["best_rq", "kmeans"])
+def test_it_is_cross_entropy_on_masked_frames_alone(name):
+    encoder, loss, x, lengths = build(name, noise_std=0.0)
     torch.manual_seed(2)
     g, stats = loss(encoder, x, lengths)
     torch.manual_seed(2)
