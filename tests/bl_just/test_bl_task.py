@@ -19,10 +19,8 @@ fastimport.enable()
 from espnet2.tasks.asr import ASRTask as StockASRTask  # noqa: E402
 
 from espnet_ext.bl_just import task as bl_task  # noqa: E402
-from espnet_ext.bl_just.kmeans_loss import NearestCentre  # noqa: E402
 from espnet_ext.bl_just.model import part_of  # noqa: E402
 from espnet_ext.bl_just.task import BLJustTask  # noqa: E402
-from espnet_ext.bl_just.trainer import BLJustTrainer  # noqa: E402
 from espnet_ext.data.tables import read_table  # noqa: E402
 from espnet_ext.espnet.verify import verify_stock  # noqa: E402
 from espnet_ext.recipe.options import Options  # noqa: E402
@@ -304,47 +302,22 @@ def test_encoders_and_losses_train_together(bl_argv, tmp_path, encoder, loss, ct
     assert {part_of(n) for n in verdict.extra} == {"eta"}
 
 
-def test_k_means_is_fitted_once_to_the_chosen_utterances(bl_argv, tmp_path, monkeypatch):
-    """A training that is taken up again has the same centres, and ends as one in one go."""
-    seen, fit = [], NearestCentre.fit
-    monkeypatch.setattr(
-        NearestCentre, "fit", lambda self, x: (seen.append(len(x)), fit(self, x))[1]
-    )
-    conf = ["unsup_loss=kmeans", "kmeans={mask_length_s: 0.16, codes: 4, utterances: 5}"]
-    whole = run(bl_argv, tmp_path / "whole", *conf)
-    centres = weights(whole, 1)["unsup.quantiser.centres"]
-    assert len(seen) == 1 and 5 * 20 <= seen[0] <= 5 * 35  # utterances of 0.8 to 1.4 s
-    assert torch.equal(weights(whole, 3)["unsup.quantiser.centres"], centres)
-    assert len(centres.unique(dim=0)) == 4
-
-    parts, train_epoch = tmp_path / "parts", BLJustTrainer.train_one_epoch.__func__
-
-    def stopped(cls, model, iterator, optimizers, reporter, **rest):
-        if reporter.get_epoch() == 2:
-            raise KeyboardInterrupt
-        return train_epoch(cls, model, iterator, optimizers, reporter, **rest)
-
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(BLJustTrainer, "train_one_epoch", classmethod(stopped))
-        run(bl_argv, parts, *conf)
-    run(bl_argv, parts, *conf)
-    assert len(seen) == 2
-    ends = [weights(out, 3) for out in (whole, parts)]
-    assert all(torch.equal(x, ends[1][name]) for name, x in ends[0].items())
-
-
 def test_two_processes_go_through_all_phases(bl_argv, unlabelled_dir, tmp_path):
-    """In each phase a head idles; an utterance is too short, so the stream is written anew."""
-    argv = [*bl_argv, "--output_dir", str(tmp_path / "exp"), "--bl_just", "unsup_loss=cpc"]
+    """In each phase a head idles; an utterance is too short, so the stream is written again.
+
+    One process fits the k-means of both.
+    """
+    argv = [*bl_argv, "--output_dir", str(tmp_path / "exp"), "--bl_just", "unsup_loss=kmeans"]
     lengths = {u: int(n) for u, n in read_table(unlabelled_dir / "speech_shape").items()}
-    context_s = (sorted(lengths.values())[1] - 1) / 16000 - 0.2
-    argv += ["--bl_just", f"cpc={{context_s: {context_s:.2f}, future_s: 0.2, hop_s: 0.2}}"]
+    mask_s = (sorted(lengths.values())[1] - 1) / 16000 / 2 - 0.005
+    argv += ["--bl_just", f"kmeans={{mask_length_s: {mask_s:.3f}, codes: 4}}"]
     command = torchrun_command(Options(num_procs=2), 0, TASK, argv)
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]
     for epoch in (1, 2, 3):
         assert done.stdout.count(f"espnet_ext.progress: epoch {epoch}/3") == 1
     (plan,) = [x for x in done.stdout.splitlines() if "forward-backward passes" in x]
+    assert done.stdout.count("k-means: 4 classes of ") == 1
     assert len((tmp_path / "exp/unlabelled_skipped.tsv").read_text().splitlines()) == 1
     record = read(tmp_path / "exp")
     assert record["processes"] == 2
