@@ -278,9 +278,6 @@ def check_decoding(ctx: Context) -> None:
     if section.method != "beam":
         _check_greedy(ctx)
         return
-    if section.args.get("ctc_weight", BEAM_CTC) != 0 and _without_ctc(ctx):
-        how = "decode.args.ctc_weight: 0, or a model with CTC: model_conf.ctc_weight"
-        raise UsageError("this search needs CTC, and the model has none", DECODE_CTC, how)
     from espnet_ext.espnet import fastimport
     from espnet_ext.espnet.compat import quiet_import
 
@@ -288,6 +285,9 @@ def check_decoding(ctx: Context) -> None:
     with quiet_import():
         from espnet_ext.espnet.search_options import check_beam
     check_beam(section.args, "decode.args")
+    if section.args.get("ctc_weight", BEAM_CTC) != 0 and _without_ctc(ctx):
+        how = "decode.args.ctc_weight: 0, or a model with CTC: model_conf.ctc_weight"
+        raise UsageError("this search needs CTC, and the model has none", DECODE_CTC, how)
 
 
 def _check_greedy(ctx: Context) -> None:
@@ -304,8 +304,8 @@ def _check_greedy(ctx: Context) -> None:
 def _without_ctc(ctx: Context) -> bool:
     """Whether the model of the last phase, one of ESPnet's ASR, has no CTC."""
     phases = [name for name in PHASES if getattr(ctx.recipe, name) is not None]
-    if not phases:
-        return False  # the plan has told
+    if not phases or not Path(getattr(ctx.recipe, phases[-1]).config).is_file():
+        return False  # the plan tells
     own = dataclasses.replace(ctx, stage=stages.find(phases[-1]))
     model = train.training_config(own).get("model_conf") or {}
     return model.get("ctc_weight") == 0

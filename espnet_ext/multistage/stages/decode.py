@@ -68,7 +68,6 @@ def check_args(ctx: Context) -> None:
     standard, names, options = split_args(ctx)
     check_decoding(standard)
     if names:
-        _check_ctc(ctx, options)
         from espnet_ext.espnet import fastimport
         from espnet_ext.espnet.compat import quiet_import
 
@@ -76,10 +75,13 @@ def check_args(ctx: Context) -> None:
         with quiet_import():
             from espnet_ext.espnet.search_options import check_translation
         check_translation(options, "decode.args.translation")
+        _check_ctc(ctx, options)
 
 
 def _check_ctc(ctx: Context, options: dict[str, Any]) -> None:
     """ESPnet would tell by an AssertionError without words, after the trainings."""
+    if not Path(getattr(ctx.recipe, PHASE).config).is_file():
+        return  # the plan tells
     own = dataclasses.replace(ctx, stage=find(PHASE))
     model = training_config(own).get("model_conf") or {}
     if options.get("ctc_weight") and not model.get("st_mtlalpha"):
