@@ -98,7 +98,9 @@ build() {
     local how="see the log; behind a mirror set UV_DEFAULT_INDEX (uv does not read pip.conf)"
     logged "$uv" venv --allow-existing --python "$python" "$venv" || die "no $venv" "$how"
     # Wheels only, so that nothing is compiled; antlr4's runtime has none and is pure Python.
-    logged "$uv" pip install --python "$venv/bin/python" --only-binary :all: \
+    # Bytecode at once: where Python may not write it, each process would compile ESPnet, torch and
+    # transformers again, three quarters of the time to import them.
+    logged "$uv" pip install --python "$venv/bin/python" --compile-bytecode --only-binary :all: \
         --no-binary espnet_ext --no-binary antlr4-python3-runtime \
         --constraints constraints.txt --build-constraints constraints.txt \
         --editable ".${extras:+[$extras]}" || die "the packages could not be installed" "$how"

@@ -12,6 +12,7 @@ from espnet_ext.data.tables import read_table
 pytestmark = pytest.mark.e2e
 SMALL = {"output_size": 16, "linear_units": 16, "num_blocks": 1, "attention_heads": 2}
 PREPARE = ["--minutes", "0.4", "--pool-minutes", "0.8", "--dev-utts", "6", "--test-utts", "6"]
+PREPARE += ["--teacher-steps", "30"]
 TINY = [
     f"--prepare.args={json.dumps([*PREPARE, '--pool-dev-utts', '2'])}",
     f"--args.encoder_conf={json.dumps(SMALL)}",

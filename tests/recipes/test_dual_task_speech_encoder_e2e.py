@@ -10,7 +10,7 @@ import yaml
 
 pytestmark = pytest.mark.e2e
 PREPARE = ["--minutes", "0.4", "--pool-minutes", "0.1", "--dev-utts", "4", "--test-utts", "4",
-           "--pool-dev-utts", "2"]  # fmt: skip
+           "--pool-dev-utts", "2", "--teacher-steps", "30"]  # fmt: skip
 CONFIG = {
     "dual_task": {"speech_encoder": "dump/speech_encoder", "samu_scale": 1, "samu_reduce": "mean",
                   "blstm_layers": 0, "linear_blocks": 0, "train_cnn": True},

@@ -23,6 +23,12 @@ def whole(recipe_copy, tmp_path_factory):
     return recipe, recipe.finish(*TINY)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def undisturbed(whole):
+    """What that run made, before other tests change anything."""
+    return products(whole[0])
+
+
 def products(recipe):
     """Everything that must not depend on how often a run was interrupted."""
     exp = recipe.path / "exp/base"
@@ -128,9 +134,9 @@ def test_phases_hand_their_weights_on_and_may_have_a_second_stream(recipe_copy, 
     assert not same["decoder.output_layer.weight"]  # new, as init says nothing of it
 
 
-def test_killed_in_every_stage_and_started_again_it_ends_the_same(recipe_copy, tmp_path):
-    clean = recipe_copy("synth/asr1", tmp_path / "clean")
-    clean.finish(*TINY)
+def test_killed_in_every_stage_and_started_again_it_ends_the_same(
+    recipe_copy, undisturbed, tmp_path
+):
     recipe = recipe_copy("synth/asr1", tmp_path / "killed")
     rng = random.Random(7)
     # (stage, latest moment of the shot in seconds); a short stage may be over before it.
@@ -147,7 +153,7 @@ def test_killed_in_every_stage_and_started_again_it_ends_the_same(recipe_copy, t
         hits.append(process.wait() == -signal.SIGKILL)
     assert hits[0] and (hits[3] or hits[4]) and sum(hits) >= 4, hits
     recipe.finish(*TINY)
-    ours, theirs = products(recipe), products(clean)
+    ours, theirs = products(recipe), undisturbed
     assert ours["texts"] == theirs["texts"] and ours["wer"] == theirs["wer"]
     assert all(torch.equal(v, theirs["model"][k]) for k, v in ours["model"].items())
 
