@@ -53,6 +53,6 @@ def test_both_sides_are_the_same_model_and_batch_but_for_the_loss(benchmark, tmp
 
 
 def test_the_peak_of_a_step_is_measured(benchmark):
-    resting, peak, times = benchmark.memory_case("tiny", False, 2.0, 2, 2)
-    # The allocator may give back a few pages more than the step has taken.
-    assert peak > 0 and resting > -1 and len(times) == 2
+    """Of a step that takes 380 MB in a new process; what tests before have freed is used again."""
+    resting, peak, times = benchmark.memory_case("tiny", False, 20.0, 4, 2)
+    assert peak > 50 and resting > -50 and len(times) == 2
