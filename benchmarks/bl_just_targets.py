@@ -22,7 +22,7 @@ from sklearn.metrics import normalized_mutual_info_score
 
 from espnet_ext.bl_just.best_rq_loss import RandomProjectionQuantiser
 from espnet_ext.bl_just.kmeans_loss import NearestCentre
-from espnet_ext.bl_just.masking import normalised
+from espnet_ext.bl_just.masking import normalised, stacked_frames
 from espnet_ext.data.synth.corpus import make_corpus
 from espnet_ext.espnet import fastimport
 
@@ -62,7 +62,7 @@ def cepstra(x: torch.Tensor) -> torch.Tensor:
 
 def stacked(x: torch.Tensor, frames: int) -> torch.Tensor:
     """Return what is under each encoder frame."""
-    return x[: len(x) // frames * frames].unflatten(0, (-1, frames)).flatten(1)
+    return stacked_frames(x[None], torch.tensor([len(x)]), len(x) // frames, frames)[0]
 
 
 def quantisers(train: torch.Tensor) -> dict[str, torch.nn.Module]:

@@ -10,7 +10,6 @@ clips found = clips written + clips left out.
 import argparse
 import hashlib
 import os
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
@@ -133,13 +132,12 @@ class ClipSet:
 
     def _reasons(self) -> str:
         """Return why clips were left out: the number of each reason, and the first such clip."""
-        counts = Counter(reason for _, reason, _ in self.skipped)
-        first: dict[str, str] = {}
+        clips: dict[str, list[str]] = {}
         for where, reason, _ in self.skipped:
-            first.setdefault(reason, Path(where).name)
+            clips.setdefault(reason, []).append(Path(where).name)
         why = [
-            f"{n} {reason} ({first[reason]}{', ...' if n > 1 else ''})"
-            for reason, n in sorted(counts.items())
+            f"{len(names)} {reason} ({names[0]}{', ...' if len(names) > 1 else ''})"
+            for reason, names in sorted(clips.items())
         ]
         return ": " + ", ".join(why) if why else ""
 

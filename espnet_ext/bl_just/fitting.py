@@ -1,13 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """What an unsupervised loss learns of the unlabelled speech before the first update."""
 
-import random
-
 import numpy as np
 import torch
 from torch import nn
 
 from espnet_ext.espnet.iterators import PersistentIterFactory
+from espnet_ext.espnet.random_state import unchanged_random_state
 from espnet_ext.progress import progress_log
 
 BATCH = 16  # utterances
@@ -27,15 +26,12 @@ def fit_unsup(model: nn.Module, stream: PersistentIterFactory | None) -> None:
     unsup = getattr(inner, "unsup", None)
     if stream is None or unsup is None or not (wanted := unsup.utterances_to_fit):
         return
-    several = torch.distributed.is_available() and torch.distributed.is_initialized()
+    several = torch.distributed.is_initialized()
     if not several or torch.distributed.get_rank() == 0:
         keys = _choose(stream, wanted, unsup.conf.seed)
-        before = random.getstate(), np.random.get_state()
-        with torch.random.fork_rng(devices=[]):
+        with unchanged_random_state():
             read = (batch for _, batch in stream.read(keys))
             line = unsup.fit(inner.features_for_fit(read))
-        random.setstate(before[0])
-        np.random.set_state(before[1])
         progress_log.info(f"{line} of {sum(map(len, keys)):,} unlabelled utterances")
     if several:
         for buffer in unsup.buffers():

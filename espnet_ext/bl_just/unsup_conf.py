@@ -51,13 +51,30 @@ class CpcConf:
 
 
 @dataclass(frozen=True)
-class Wav2vec2Conf:
+class _Spans:
+    """Of the losses that mask spans.
+
+    Attributes:
+        mask_prob: Probability that a masked span begins at an input frame.
+        mask_length_s: Length of a span.
+    """
+
+    mask_prob: float = 0.01
+    mask_length_s: float = 0.4
+
+    @property
+    def min_s(self) -> float:
+        """Seconds of the shortest utterance with a query: as much context as span."""
+        return 2 * self.mask_length_s
+
+
+@dataclass(frozen=True)
+class Wav2vec2Conf(_Spans):
     """wav2vec 2.0: masked frames against quantised features.
 
     Attributes:
         mask_prob: Probability that a masked span begins at an encoder frame. With frames of
             40 ms the defaults mask half of the speech, as in the paper.
-        mask_length_s: Length of a span.
         negatives: K, distractors of a masked frame.
         temperature: kappa, which divides the cosines.
         diversity_weight: alpha.
@@ -69,7 +86,6 @@ class Wav2vec2Conf:
     """
 
     mask_prob: float = 0.065
-    mask_length_s: float = 0.4
     negatives: int = 100
     temperature: float = 0.1
     diversity_weight: float = 0.1
@@ -79,62 +95,39 @@ class Wav2vec2Conf:
     project_dim: int = 256
     gumbel_temperature: float = 1.0
 
-    @property
-    def min_s(self) -> float:
-        """Seconds of the shortest utterance with a query: as much context as span."""
-        return 2 * self.mask_length_s
-
 
 @dataclass(frozen=True)
-class BestRqConf:
+class BestRqConf(_Spans):
     """BEST-RQ: the class of a masked frame under a fixed random quantiser.
 
     Attributes:
-        mask_prob: Probability that a masked span begins at an input frame.
-        mask_length_s: Length of a span.
         noise_std: Of the noise that replaces masked frames; its mean is 0.
         codes: Entries of the codebook.
         code_dim: Size of an entry.
         seed: Of the projection and the codebook.
     """
 
-    mask_prob: float = 0.01
-    mask_length_s: float = 0.4
     noise_std: float = 0.1
     codes: int = 8192
     code_dim: int = 16
     seed: int = 0
 
-    @property
-    def min_s(self) -> float:
-        """Seconds of the shortest utterance with a query: as much context as span."""
-        return 2 * self.mask_length_s
-
 
 @dataclass(frozen=True)
-class KmeansConf:
+class KmeansConf(_Spans):
     """HuBERT's first iteration: the class of a masked frame by k-means of the input.
 
     Attributes:
-        mask_prob: Probability that a masked span begins at an input frame.
-        mask_length_s: Length of a span.
         noise_std: Of the noise that replaces masked frames; its mean is 0.
         codes: Number of classes.
         utterances: Of the unlabelled ones, to which the centres are fitted at most.
         seed: Of the choice of these utterances and of the first centres.
     """
 
-    mask_prob: float = 0.01
-    mask_length_s: float = 0.4
     noise_std: float = 0.1
     codes: int = 100
     utterances: int = 500
     seed: int = 0
-
-    @property
-    def min_s(self) -> float:
-        """Seconds of the shortest utterance with a query: as much context as span."""
-        return 2 * self.mask_length_s
 
 
 class Registered(NamedTuple):

@@ -10,14 +10,12 @@ makes some up for the loss: ``trial_streams()``, of two utterances. Before all t
 import argparse
 import contextlib
 import gc
-import random
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from espnet2.tasks.abs_task import optim_classes, scheduler_classes
 from torch import nn
@@ -27,6 +25,7 @@ from espnet_ext.espnet import schedules
 from espnet_ext.espnet.compat import provide_editdistance, quiet_import
 from espnet_ext.espnet.init import Shapes, tokens_of
 from espnet_ext.espnet.options import check_numbers, check_sections
+from espnet_ext.espnet.random_state import unchanged_random_state
 
 _CHECKPOINT = re.compile(r"(train|valid)\.(.+)\.(?:best|ave|ave_(\d+)best)\.pth")
 _SECONDS = 2.0  # of the audio that is tried
@@ -77,7 +76,8 @@ def build(
     tokens = tokens_of(getattr(args, "token_list", None))  # the model puts its own list there
     if tokens is None and isinstance(vocabulary, list):
         tokens = vocabulary
-    with _unchanged_random_state(args.seed), contextlib.redirect_stdout(None):
+    with unchanged_random_state(), contextlib.redirect_stdout(None):
+        torch.manual_seed(args.seed)
         _stand_in(task, args, vocabulary)
         try:
             with _told("the model cannot be built"):
@@ -127,19 +127,6 @@ def check_criteria(
             f"no training of this configuration writes {checkpoint}: its criteria are "
             + ", ".join(f"{part} {key}" for part, key in wanted), "model", f"one of {have}",
         )  # fmt: skip
-
-
-@contextlib.contextmanager
-def _unchanged_random_state(seed: int) -> Iterator[None]:
-    """Leave the random numbers of the process as they were."""
-    before = random.getstate(), np.random.get_state()
-    try:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            yield
-    finally:
-        random.setstate(before[0])
-        np.random.set_state(before[1])
 
 
 @contextlib.contextmanager

@@ -304,8 +304,7 @@ def _check_greedy(ctx: Context) -> None:
 def _without_ctc(ctx: Context) -> bool:
     """Whether the model of the last phase, one of ESPnet's ASR, has no CTC."""
     phases = [name for name in PHASES if getattr(ctx.recipe, name) is not None]
-    if not phases or not Path(getattr(ctx.recipe, phases[-1]).config).is_file():
+    if not phases:
         return False  # the plan tells
-    own = dataclasses.replace(ctx, stage=stages.find(phases[-1]))
-    model = train.training_config(own).get("model_conf") or {}
+    model = train.config_of(ctx, phases[-1]).get("model_conf") or {}
     return model.get("ctc_weight") == 0

@@ -18,13 +18,13 @@ from espnet_ext.errors import DataError, UsageError, nearest
 from espnet_ext.files import atomic_dir, write_json
 from espnet_ext.recipe.configuration import check_decoding
 from espnet_ext.recipe.console import Progress, say
-from espnet_ext.recipe.stages import Context, Plan, find
+from espnet_ext.recipe.stages import Context, Plan
 from espnet_ext.recipe.steps import decode, launch
 from espnet_ext.recipe.steps import stock as commands
 from espnet_ext.recipe.steps.format import DUMP
 from espnet_ext.recipe.steps.prepare import DATA, sets
 from espnet_ext.recipe.steps.streams import main_file
-from espnet_ext.recipe.steps.train import model_file, training_config
+from espnet_ext.recipe.steps.train import config_of, model_file
 
 PHASE = "midtrain"
 METHOD = "translation"  # folder beside those of the recogniser's methods
@@ -80,11 +80,9 @@ def check_args(ctx: Context) -> None:
 
 def _check_ctc(ctx: Context, options: dict[str, Any]) -> None:
     """ESPnet would tell by an AssertionError without words, after the trainings."""
-    if not Path(getattr(ctx.recipe, PHASE).config).is_file():
-        return  # the plan tells
-    own = dataclasses.replace(ctx, stage=find(PHASE))
-    model = training_config(own).get("model_conf") or {}
-    if options.get("ctc_weight") and not model.get("st_mtlalpha"):
+    config = config_of(ctx, PHASE)
+    with_ctc = not config or (config.get("model_conf") or {}).get("st_mtlalpha")
+    if options.get("ctc_weight") and not with_ctc:
         where = "decode.args.translation.ctc_weight"
         how = f"{where}: 0, or a translator with CTC: --{PHASE}.args.model_conf.st_mtlalpha 0.3"
         raise UsageError("this search needs CTC, and the model of translation has none", where, how)

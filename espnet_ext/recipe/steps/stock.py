@@ -1,14 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Commands that do what a stage does by ESPnet's own programs, where these can load the model."""
 
-import dataclasses
 import shlex
 from pathlib import Path
 from typing import Any
 
 from espnet_ext.espnet import stock
-from espnet_ext.recipe.stages import Context, find
-from espnet_ext.recipe.steps.train import phase_of, training_config
+from espnet_ext.recipe.stages import Context
+from espnet_ext.recipe.steps.train import config_of
 
 
 def lacks(ctx: Context, phase: str) -> str:
@@ -17,11 +16,8 @@ def lacks(ctx: Context, phase: str) -> str:
     It is asked of the model that is there and of the one that would be trained: what loads both
     kinds is right in either case.
     """
-    own = dataclasses.replace(ctx, stage=find(phase))
-    if found := stock.lacks_of(ctx.phase_dir(phase) / "config.yaml"):
-        return found
-    there = Path(phase_of(own).config).is_file()  # the plan of its training tells if not
-    return stock.lacks(training_config(own)) if there else ""
+    trained = stock.lacks_of(ctx.phase_dir(phase) / "config.yaml")
+    return trained or stock.lacks(config_of(ctx, phase))
 
 
 def told(lack: str, phase: str) -> list[str]:

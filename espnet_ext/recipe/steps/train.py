@@ -93,6 +93,15 @@ def training_config(ctx: Context) -> dict:
     return {**_merged(_merged(config, ctx.recipe.args), phase.args), "seed": ctx.recipe.seed}
 
 
+def config_of(ctx: Context, phase: str) -> dict:
+    """Return the training configuration of a phase; nothing if its file is not there.
+
+    For what asks besides the phase's own stage, whose plan tells of the missing file.
+    """
+    own = dataclasses.replace(ctx, stage=find(phase))
+    return training_config(own) if Path(phase_of(own).config).is_file() else {}
+
+
 def _merged(config: dict, over: dict) -> dict:
     """Put options over a configuration: sections key by key, as ESPnet's parser does."""
     out = dict(config)
