@@ -24,6 +24,7 @@ from espnet_ext.scoring.spent import COUNTS
 
 __all__ = ["SCHEMA", "Counted", "Decoded", "Phase", "Record", "load_record", "load_records"]
 
+OWN = "_own"  # of a run that is not one of the group of its name
 SCHEMA = 2  # what this release writes
 
 
@@ -156,15 +157,18 @@ def _schema(content: bytes) -> object:
 def load_records(results_dir: Path | str) -> list[Record]:
     """Read all records of a recipe, sorted by group, seed and name.
 
+    A run whose group is its own name, as a plain ``./run.sh`` has it, is a system of its own
+    (``NAME_own``) where another run has that group and seed, such as one of the results that
+    come with the recipe.
+
     Raises:
         DataError: See :func:`load_record`; also when two records are the same run, or are of
             two recipes.
     """
     paths = sorted(p for p in Path(results_dir).glob("*.json") if not p.name.startswith("."))
     seen: dict[tuple[str, object], Path] = {}
-    records = []
-    for path in paths:
-        record = load_record(path)
+    records: list[Record] = []
+    for path, record in zip(paths, _apart([load_record(p) for p in paths]), strict=True):
         for key in (("name", record.name), ("group and seed", (record.group, record.seed))):
             if key in seen:
                 raise DataError(
@@ -181,6 +185,16 @@ def load_records(results_dir: Path | str) -> list[Record]:
             )
         records.append(record)
     return sorted(records, key=lambda r: (r.group, r.seed, r.name))
+
+
+def _apart(records: list[Record]) -> list[Record]:
+    given = {(r.group, r.seed) for r in records if r.group != r.name}
+    return [
+        r.model_copy(update={"group": f"{r.group}{OWN}"})
+        if r.group == r.name and (r.group, r.seed) in given
+        else r
+        for r in records
+    ]
 
 
 def _explained(path: Path, errors: list[Any]) -> DataError:

@@ -105,6 +105,18 @@ def test_records_are_sorted_by_group_and_numeric_seed(recipe_dir, record_dict):
     assert [(r.group, r.seed) for r in records] == [("a", 9), ("a", 10), ("b", 1), ("b", 2)]
 
 
+def test_a_plain_run_stands_beside_the_results_that_come_with_the_recipe(recipe_dir, record_dict):
+    """Whichever of the two was there first, and whichever seed has no other run keeps its group."""
+    recipe_dir.add(record_dict("full", 1))
+    recipe_dir.add(record_dict("full", 2))
+    for name, seed in (("full", 1), ("full_three", 3)):
+        own = record_dict("full", seed) | {"name": name, "group": name}
+        (recipe_dir.path / "results" / f"{name}.json").write_text(json.dumps(own))
+    found = {r.name: r.group for r in load_records(recipe_dir.path / "results")}
+    assert found == {"full_seed1": "full", "full_seed2": "full", "full": "full_own",
+                     "full_three": "full_three"}  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
