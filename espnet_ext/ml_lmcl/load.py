@@ -8,7 +8,7 @@ from espnet_ext.espnet.archive import read_yaml
 from espnet_ext.espnet.checkpoint import load
 from espnet_ext.ml_lmcl.model_files import is_intent_config
 from espnet_ext.ml_lmcl.network import ClassifyNetwork
-from espnet_ext.ml_lmcl.options import resolve
+from espnet_ext.ml_lmcl.options import resolve_trained
 from espnet_ext.ml_lmcl.preprocess import read_label_lists
 from espnet_ext.text.tokenizer import TextTokenizer
 
@@ -33,7 +33,7 @@ def load_classifier(
             "it is not the configuration of a classifier of transcripts", config,
             "train one with a recipe egs2/<corpus>/ml_lmcl1",
         )  # fmt: skip
-    conf = resolve(args["ml_lmcl"])
+    conf = resolve_trained(args["ml_lmcl"])
     folder, lists = Path(base, args["text_encoder"]), read_label_lists(Path(base, args["labels"]))
     tokenizer = TextTokenizer(folder, conf.max_tokens)
     classes = {head: len(names) for head, names in lists.items()}

@@ -36,8 +36,8 @@ SPOKENCSE = {
 }  # fmt: skip
 PRESETS: dict[str, dict[str, Any]] = {
     "ml_lmcl": {},
-    "roberta_asr": {**PLAIN, "train_text": "asr"},
-    "roberta_manual": {**PLAIN, "train_text": "manual"},
+    "ce_asr": {**PLAIN, "train_text": "asr"},
+    "ce_manual": {**PLAIN, "train_text": "manual"},
     "pooled": {**PLAIN, "train_text": "pooled"},
     "spokencse": SPOKENCSE,
     "spokencse_asis": {
@@ -47,15 +47,19 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
 }  # fmt: skip
 
+# Presets that had another name once: of a baseline's encoder, which need not be a RoBERTa.
+RENAMED = {"roberta_asr": "ce_asr", "roberta_manual": "ce_manual"}
+
 
 @dataclass(frozen=True)
 class MlLmclConf:
     """All options.
 
     Attributes:
-        preset: The method, or a baseline: ``roberta_asr`` and ``roberta_manual`` (one classifier on
-            one kind of transcript), ``pooled`` (one classifier on both), ``spokencse`` (its
-            published code with its faults corrected), ``spokencse_asis`` (with them).
+        preset: The method, or a baseline: ``ce_asr`` and ``ce_manual`` (cross-entropy, one
+            classifier on one kind of transcript), ``pooled`` (one classifier on both),
+            ``spokencse`` (its published code with its faults corrected), ``spokencse_asis`` (with
+            them).
         stage1: Whether there is contrastive pre-training before the classifiers.
         train_text: ``both``: two classifiers, on manual and on ASR transcripts, trained together;
             otherwise one classifier, on ASR, on manual or on the pooled transcripts.
@@ -186,6 +190,9 @@ def resolve(section: dict[str, Any] | None) -> MlLmclConf:
     """
     section = section or {}
     preset = section.get("preset", "ml_lmcl")
+    if preset in RENAMED:
+        how = f"write {RENAMED[preset]}: the same training under a name without an encoder in it"
+        raise UsageError(f"the preset '{preset}' was renamed", "ml_lmcl.preset", how)
     if preset not in PRESETS:
         raise UsageError(
             f"there is no preset '{preset}'", "ml_lmcl.preset", nearest(preset, PRESETS)
@@ -222,3 +229,15 @@ def resolve(section: dict[str, Any] | None) -> MlLmclConf:
     if conf.train_text != "both" and conf.alpha > 0:
         raise UsageError("mutual learning needs two classifiers", "ml_lmcl.alpha", "alpha: 0")
     return conf
+
+
+def resolve_trained(section: dict[str, Any] | None) -> MlLmclConf:
+    """Return the configuration that a model was trained with: presets may have their old names.
+
+    Raises:
+        UsageError: See :func:`resolve`.
+    """
+    section = dict(section or {})
+    if (preset := section.get("preset")) in RENAMED:
+        section["preset"] = RENAMED[preset]
+    return resolve(section)

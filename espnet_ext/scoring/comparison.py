@@ -144,7 +144,8 @@ def _remarks(mine: list[Record], theirs: list[Record], budget: Ratio | None) -> 
         remarks.append("budgets differ" if recorded else "budget not recorded")
     elif budget.note:
         remarks.append(budget.note)
-    if len({sha256_json(r.encoder) for r in runs}) > 1:
+    # Equal weights are one encoder, however much else a record's release told of it.
+    if len({r.encoder.get("weights") or sha256_json(r.encoder) for r in runs}) > 1:
         remarks.append("text encoders differ")
     if any(r.dirty for r in runs):
         remarks.append("uncommitted changes")

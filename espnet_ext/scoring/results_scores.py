@@ -168,18 +168,35 @@ def _about(field: Field) -> str:
     if field.metric.better == "higher":
         parts[0] += ", higher is better"
     parts.append(f"decoding {', '.join(map(code, ways))}")
-    encoders = sorted({encoder(r) for runs in field.systems.values() for r in runs} - {""})
+    runs = [r for runs in field.systems.values() for r in runs]
+    short = sorted({encoder(r, short=True) for r in runs} - {""})
+    whole = sorted({encoder(r) for r in runs} - {""})
+    encoders = short if len(short) == len(whole) else whole
     if encoders:
         parts.append(f"text encoder {', '.join(map(code, encoders))}")
     return "; ".join(parts) + "."
 
 
-def encoder(run: Record) -> str:
-    """Return the text encoder of a run on one line; empty where it had none."""
+def encoder(run: Record, short: bool = False) -> str:
+    """Return the text encoder of a run on one line; empty where it had none.
+
+    Args:
+        run: Its record.
+        short: Its name and how many layers were used, and neither hash nor sizes, if it has a name.
+    """
     about = dict(run.encoder)
     source = str(about.pop("source", "")).removesuffix("/model")
+    name, used, of = (about.pop(key, "") for key in ("name", "layers", "layers_of"))
+    layers = ""
+    if used:
+        layers = f"{used} of {of} layers" if of and of != used else f"{used} layers"
+    if name and short:
+        return f"{name}, {layers}" if layers else str(name)
     more = ", ".join(f"{k} {v}" for k, v in sorted(about.items()))
-    return f"{source} ({more})" if more else source
+    if name:
+        more = f"from {source}, {more}" if more else f"from {source}"
+    head = ", ".join(filter(None, (str(name) or source, layers)))
+    return f"{head} ({more})" if more else head
 
 
 def _other_metrics(page: Page, field: Field) -> list[Metric]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from espnet_ext.errors import DataError, SetupError
 from espnet_ext.files import atomic_dir, write_json
-from espnet_ext.text.source import VARIABLE
+from espnet_ext.text.source import VARIABLE, model_name
 from espnet_ext.text.tokenizer import ABOUT, About
 
 SPECIAL = ("<s>", "<pad>", "</s>", "<unk>", "<mask>")
@@ -20,6 +20,7 @@ NAMES = ("bos", "pad", "eos", "unk", "mask")
 CONFIG = ("config.json",)
 TOKENIZERS = ("tokenizer.json", "vocab.json", "vocab.txt")
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
+LAYERS_OF = "espnet_ext_layers_of"  # attribute of a model of which upper layers were left out
 
 
 @dataclass(frozen=True)
@@ -43,9 +44,19 @@ class EncoderArgs:
 
 
 def write_encoder(folder: Path, model: Any, tokenizer: Any, source: str) -> About:
-    """Write model, tokenizer and ``about.json``; return the latter."""
+    """Write model, tokenizer and ``about.json``; return the latter.
+
+    Args:
+        folder: To be written.
+        model, tokenizer: As :func:`pretrained` and :func:`random_encoder` return them.
+        source: Folder or name of a pre-trained encoder; empty for one made here.
+    """
+    layers = getattr(model.config, "num_hidden_layers", 0)
     about = About(
-        source=source,
+        source="/".join(Path(source).parts[-2:]),  # no path of this machine
+        name=model_name(source),
+        layers=layers,
+        layers_of=getattr(model, LAYERS_OF, layers),
         vocab_size=model.config.vocab_size,
         pad_id=tokenizer.pad_token_id,
         mask_id=tokenizer.mask_token_id,
@@ -80,6 +91,7 @@ def pretrained(source: str, args: EncoderArgs) -> tuple[Any, Any]:
     options = {"local_files_only": local}
     try:
         config = AutoConfig.from_pretrained(source, **options)
+        layers = getattr(config, "num_hidden_layers", 0)
         if args.keep_layers:
             config.num_hidden_layers = min(args.keep_layers, config.num_hidden_layers)
         model = AutoModelForMaskedLM.from_pretrained(
@@ -97,6 +109,7 @@ def pretrained(source: str, args: EncoderArgs) -> tuple[Any, Any]:
             f"model.safetensors), or {VARIABLE}=none for a small one of our own",
         ) from None
     masked_lm_head(model)
+    setattr(model, LAYERS_OF, layers)
     if None in (tokenizer.pad_token_id, tokenizer.mask_token_id):
         how = "use an encoder of the BERT or RoBERTa family"
         raise DataError("the tokenizer has no padding or no mask sub-word", source, how)

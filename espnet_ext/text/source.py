@@ -3,6 +3,7 @@
 
 import json
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,3 +86,28 @@ def _remembered(kind: Source) -> str:
         except (OSError, ValueError, KeyError, TypeError):
             return ""
     return known if isinstance(known, str) else ""
+
+
+def model_name(source: str) -> str:
+    """Return what people call an encoder: by its model card, else by its folder or hub name.
+
+    Args:
+        source: As :func:`encoder_source` returns it.
+    """
+    if not source:
+        return ""
+    parts = Path(source).parts
+    if not Path(source).is_absolute():
+        return parts[-1]
+    try:
+        card = (Path(source) / "README.md").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        card = ""
+    title = re.search(r"^# +(?:[\w.-]+/)?([\w.-]+) *$", card, re.MULTILINE)
+    if title:
+        return title[1]
+    for part in reversed(parts[1:]):
+        if part.startswith("models--"):  # a cache of the hub: models--OWNER--NAME/snapshots/HASH
+            return part.split("--")[-1]
+    named = [p for p in parts[1:] if p not in ("model", "snapshots", "pytorch", "hf")]
+    return named[-1] if named else parts[-1]

@@ -26,6 +26,9 @@ class About:
         pad_id, mask_id: Sub-words of these meanings.
         special_ids: All special sub-words: never masked.
         max_tokens: Longest text it can take, in sub-words.
+        name: What people call it, e.g. ``all-MiniLM-L6-v2``; empty: made here, or not written down.
+        layers, layers_of: How many of its layers are used, the lowest ones, and how many it has; 0
+            where this was not written down.
     """
 
     source: str
@@ -34,6 +37,9 @@ class About:
     mask_id: int
     special_ids: tuple[int, ...]
     max_tokens: int
+    name: str = ""
+    layers: int = 0
+    layers_of: int = 0
 
 
 def read_about(folder: Path | str) -> About:

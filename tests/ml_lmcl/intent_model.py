@@ -37,7 +37,7 @@ def write_recipe(root: Path, both: bool = True, seed: int = 3, normalize: str = 
         (labels / f"{head}.txt").write_text("".join(f"{x}\n" for x in names))
     (labels / "heads.txt").write_text("scenario\naction\n")  # not in alphabetical order
     (root / ".stages/format.json").write_text(json.dumps({"settings": {"normalize": normalize}}))
-    section = {"preset": "ml_lmcl" if both else "roberta_asr", "max_tokens": 12}
+    section = {"preset": "ml_lmcl" if both else "ce_asr", "max_tokens": 12}
     config = {"text_encoder": "dump/text_encoder", "labels": "dump/labels", "ml_lmcl": section}
     config["output_dir"] = str(finetune)
     (finetune / "config.yaml").write_text(yaml.safe_dump(config))

@@ -108,7 +108,7 @@ def test_all_models_and_manual_text(recipe):
 
 
 def test_one_classifier_has_one_inference_model(recipe):
-    ctx = recipe("decode", preset="roberta_asr", inference_model="all")
+    ctx = recipe("decode", preset="ce_asr", inference_model="all")
     assert decode.models_of(ctx) == ("asr",)
     for args, says in (
         ({"inference_model": "clean"}, "one classifier only"),
@@ -119,7 +119,7 @@ def test_one_classifier_has_one_inference_model(recipe):
         ({"modle": 1}, "unknown key"),
     ):
         with pytest.raises(UsageError, match=says):
-            decode.plan(recipe("decode", preset="roberta_asr", **args))
+            decode.plan(recipe("decode", preset="ce_asr", **args))
 
 
 def test_pack(recipe, capfd, monkeypatch):

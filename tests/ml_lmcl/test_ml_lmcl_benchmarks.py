@@ -77,5 +77,5 @@ def test_one_side_of_a_step_has_all_terms_the_other_cross_entropy_alone(
 def test_parameters_by_preset(benchmarks, corpus):
     """Two classifiers weigh twice as much as one; the process' peak cannot be below nothing."""
     weigh = benchmarks[2].memory_case
-    both, one = (weigh(corpus, {"preset": p}, 8, 2) for p in ("ml_lmcl", "roberta_asr"))
+    both, one = (weigh(corpus, {"preset": p}, 8, 2) for p in ("ml_lmcl", "ce_asr"))
     assert both[0] == pytest.approx(2 * one[0]) and min(both[1], one[1]) >= 0

@@ -10,7 +10,7 @@ from espnet_ext.errors import UsageError
 from espnet_ext.ml_lmcl import contrastive as stage1
 from espnet_ext.ml_lmcl.contrastive import ContrastiveNetwork
 from espnet_ext.ml_lmcl.network import ClassifyNetwork
-from espnet_ext.ml_lmcl.options import PRESETS, resolve
+from espnet_ext.ml_lmcl.options import PRESETS, resolve, resolve_trained
 from espnet_ext.ml_lmcl.teacher import TeacherStore
 from espnet_ext.text.encoder import encode, text_mask
 from espnet_ext.text.tokenizer import TextTokenizer, read_about
@@ -198,7 +198,9 @@ def test_bfloat16_is_near_float32(make):
 @pytest.mark.parametrize(
     ("section", "words"),
     [
-        ({"preset": "roberta"}, "roberta_asr"),
+        ({"preset": "ce_as"}, "ce_asr"),
+        ({"preset": "roberta_asr"}, "renamed.*write ce_asr"),
+        ({"preset": "roberta_manual"}, "renamed.*write ce_manual"),
         ({"alfa": 1}, "alpha"),
         ({"alpha": -1}, "0 or more"),
         ({"lambda_pt": 2}, "from 0 to 1"),
@@ -213,12 +215,18 @@ def test_bfloat16_is_near_float32(make):
     ],
 )
 def test_impossible_options_are_named(section, words):
-    with pytest.raises(UsageError, match=words):
+    with pytest.raises(UsageError, match=f"(?s){words}"):
         resolve(section)
 
 
+def test_a_model_trained_under_an_old_name_of_its_preset_is_read():
+    assert resolve_trained({"preset": "roberta_asr"}) == resolve({"preset": "ce_asr"})
+    with pytest.raises(UsageError, match="no preset"):
+        resolve_trained({"preset": "roberta"})
+
+
 def test_a_batch_of_unknown_labels_has_no_error_and_no_gradient(make):
-    network, texts = make(2, preset="roberta_asr")
+    network, texts = make(2, preset="ce_asr")
     loss, _ = network.loss(network.views(texts), torch.full((3, 2), -1), 0.0)
     loss.backward()
     assert loss == 0 and all(not p.grad.any() for p in network.models["asr"].heads.parameters())

@@ -110,11 +110,14 @@ def test_a_local_folder_is_copied_whole(recipe, folder):
     assert "pre-trained" in told and "3 layers" in told
     ours, theirs = (build_masked_lm(f, True)[0].state_dict() for f in (stage.FOLDER, folder))
     assert ours.keys() == theirs.keys() and all(torch.equal(ours[k], theirs[k]) for k in ours)
-    assert read_about(stage.FOLDER).source == "/".join(folder.parts[-2:])  # no path of this machine
+    about = read_about(stage.FOLDER)
+    assert about.source == "/".join(folder.parts[-2:])  # no path of this machine
+    assert (about.name, about.layers, about.layers_of) == ("roberta", 3, 3)
 
 
 def test_the_lowest_layers_of_a_folder_are_kept(recipe, folder):
-    assert "1 layers" in recipe(folder, keep_layers=1)
+    assert "1 of 3 layers" in recipe(folder, keep_layers=1)
+    assert (about := read_about(stage.FOLDER)).layers == 1 and about.layers_of == 3
     ours, theirs = (build_masked_lm(f, True)[0].state_dict() for f in (stage.FOLDER, folder))
     assert all(torch.equal(ours[k], theirs[k]) for k in ours)
     assert {k for k in ours if ".layer." in k} == {k for k in theirs if ".layer.0." in k}

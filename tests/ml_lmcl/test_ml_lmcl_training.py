@@ -162,7 +162,7 @@ def test_a_cycle_that_cannot_end_is_warned_of(text_corpus, tmp_path, caplog):
         assert not caplog.text
 
 
-@pytest.mark.parametrize("preset", ["roberta_manual", "pooled", "spokencse", "spokencse_asis"])
+@pytest.mark.parametrize("preset", ["ce_manual", "pooled", "spokencse", "spokencse_asis"])
 def test_presets_train_and_load_without_espnet(text_corpus, tmp_path, preset, monkeypatch):
     argv = text_corpus.argv(f"preset={preset}", "train_samples=20", label=True)
     assert in_child(run, "ClassifyTask", [*argv, "--max_epoch", "2"], tmp_path / "e") == 0

@@ -107,19 +107,19 @@ def test_baseline_has_no_stage_1_and_is_compared(whole, env):
     recipe, _ = whole
     out = recipe.run(
         "--name",
-        "roberta_asr",
+        "ce_asr",
         "--args.ml_lmcl.preset",
-        "roberta_asr",
+        "ce_asr",
         "--stop-stage",
         "9",
         env=env,
     )
-    assert "stage 6/10 midtrain: off, stage1 is none (preset roberta_asr)" in out
-    init = yaml.safe_load((recipe.path / "exp/roberta_asr/finetune/config.yaml").read_text())
-    assert init["init_param"] == ["exp/roberta_asr/pretrain/valid.loss.best.pth:encoder:"
+    assert "stage 6/10 midtrain: off, stage1 is none (preset ce_asr)" in out
+    init = yaml.safe_load((recipe.path / "exp/ce_asr/finetune/config.yaml").read_text())
+    assert init["init_param"] == ["exp/ce_asr/pretrain/valid.loss.best.pth:encoder:"
                                   "models.asr.encoder"]  # fmt: skip
     page = (recipe.path / "RESULTS.md").read_text()
-    assert "roberta_asr" in page and "1 paired seed only" in page
+    assert "ce_asr" in page and "1 paired seed only" in page
 
 
 def test_stage_1_of_another_experiment_is_counted(whole, env):
@@ -187,7 +187,7 @@ def here(recipe_copy, tmp_path, env, monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("argv", "words"),
     [
-        (("--args.ml_lmcl.preset", "roberta"), "roberta_asr"),
+        (("--args.ml_lmcl.preset", "roberta_asr"), "write ce_asr"),
         (("--args.ml_lmcl.beta", "-1"), "0 or more"),
         (("--format.args.normalize", "upper"), "normalize' must be one of none, lower, words"),
         (("--tokens.args.hiden_size", "8"), "hidden_size"),

@@ -172,6 +172,30 @@ def test_the_only_model_of_a_baseline_stands_against_each_of_two(recipe_dir, int
     ]
 
 
+def test_a_text_encoder_is_named_with_its_layers(recipe_dir, intent_record):
+    about = {"source": "gt/model", "name": "all-MiniLM-L6-v2", "weights": "8dbd"}
+    about |= {"layers": 2, "layers_of": 6}
+    recipe_dir.add(intent_record("new", 1, [0, 1, 0, 0], encoder=about))
+    text = render_results(recipe_dir.path)
+    assert "; text encoder `all-MiniLM-L6-v2, 2 of 6 layers`." in text
+    assert "- text encoder: all-MiniLM-L6-v2, 2 of 6 layers (from gt, weights 8dbd)" in text
+
+
+def test_encoders_of_one_name_are_told_apart(recipe_dir, intent_record):
+    about = {"source": "gt/model", "name": "MiniLM", "layers": 6, "layers_of": 6}
+    recipe_dir.add(intent_record("new", 1, [0, 1, 0, 0], encoder={**about, "weights": "a"}))
+    recipe_dir.add(intent_record("old", 1, [0, 1, 0, 0], encoder={**about, "weights": "b"}))
+    a, b = (f"`MiniLM, 6 layers (from gt, weights {x})`" for x in "ab")
+    assert f"text encoder {a}, {b}." in render_results(recipe_dir.path)
+
+
+def test_equal_weights_are_one_encoder_whatever_else_is_told(recipe_dir, intent_record):
+    two_groups(recipe_dir, intent_record, encoder={"weights": "a", "name": "L"})
+    for seed, wrong in enumerate(BASE):
+        recipe_dir.add(intent_record("base", seed, wrong, encoder={"weights": "a"}))
+    assert "text encoders differ" not in render_results(recipe_dir.path)
+
+
 def test_another_text_encoder_is_said(recipe_dir, intent_record):
     two_groups(recipe_dir, intent_record, encoder={"source": "large"})
     row = compared(recipe_dir)

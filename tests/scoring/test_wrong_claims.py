@@ -30,7 +30,7 @@ CASES = {
     "an4/bl_just, pt_ft": Case(3, 130, 6, 68.4, 21.4, 0.80),
     "an4/bl_just, supervised": Case(3, 130, 6, 49.7, 8.9, 0.60),
     "an4/weak_align, baseline": Case(3, 130, 6, 18.5, 2.2, 0.25),
-    "atis, roberta_asr": Case(5, 800, 1, 7.1, 0.6, 0.10),
+    "atis, ce_asr": Case(5, 800, 1, 7.1, 0.6, 0.10),
 }
 
 

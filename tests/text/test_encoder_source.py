@@ -4,7 +4,7 @@
 import pytest
 
 from espnet_ext.errors import DataError
-from espnet_ext.text.source import RECORD, encoder_source
+from espnet_ext.text.source import RECORD, encoder_source, model_name
 from espnet_ext.text.tokenizer import read_about
 
 
@@ -21,6 +21,28 @@ def test_a_relative_path_is_meant_from_where_the_recipe_was_called(tmp_path, mon
     ):
         monkeypatch.setenv("TEXT_ENCODER", given)
         assert encoder_source() == meant
+
+
+@pytest.mark.parametrize(
+    ("folder", "card", "name"),
+    [
+        ("minilm/model", "---\ntags: [x]\n---\n\n# all-MiniLM-L6-v2\nText\n", "all-MiniLM-L6-v2"),
+        ("x/model", "# FacebookAI/roberta-base\n", "roberta-base"),
+        ("my-bert/model", "# Model card of a model\n", "my-bert"),  # a sentence is no name
+        ("my-bert", None, "my-bert"),
+        ("models--sentence-transformers--LaBSE/snapshots/0a1b2c", None, "LaBSE"),
+    ],
+)
+def test_an_encoder_has_the_name_of_its_card_or_folder(tmp_path, folder, card, name):
+    path = tmp_path / folder
+    path.mkdir(parents=True)
+    if card:
+        (path / "README.md").write_text(card)
+    assert model_name(str(path)) == name
+
+
+def test_a_name_of_the_hub_is_without_its_owner():
+    assert model_name("FacebookAI/roberta-base") == "roberta-base" and model_name("") == ""
 
 
 @pytest.mark.parametrize("content", ["", "{}", "[1]", '{"settings": null}'])

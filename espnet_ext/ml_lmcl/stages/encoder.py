@@ -70,12 +70,11 @@ def run(ctx: Context, plan: Plan) -> None:
     else:
         texts = [t for path in plan.needs for _, t in iter_table(path) if t != EMPTY]
         model, tokenizer = random_encoder(args, texts)
-    name = "/".join(Path(source).parts[-2:])
-    about = write_encoder(FOLDER, model, tokenizer, name)
-    kind = f"pre-trained {name}" if source else (
+    about = write_encoder(FOLDER, model, tokenizer, source)
+    kind = f"pre-trained {about.name} ({about.source})" if source else (
         f"a small encoder of our own, to be trained on this corpus' text (no {VARIABLE} is set)"
     )  # fmt: skip
     params = sum(p.numel() for p in model.base_model.parameters())
-    layers = getattr(model.config, "num_hidden_layers", "?")
-    say(f"  text encoder: {kind}; {layers} layers, {params:,} parameters, "
+    of = f" of {about.layers_of}" if about.layers < about.layers_of else ""
+    say(f"  text encoder: {kind}; {about.layers}{of} layers, {params:,} parameters, "
         f"{about.vocab_size:,} sub-words")  # fmt: skip
