@@ -7,9 +7,13 @@ With logits z, the teacher's distribution P of each utterance (a constant) and t
 
     teacher_kind       P_i
     logits             softmax(t_i / tau)
-    probabilities      t_i as it is; in epoch 1 the one-hot label
+    probabilities      t_i as it is, e.g. the one-hot label
     published          softmax(t_i / tau) of probabilities t_i, the one-hot label too: the fault of
                        SpokenCSE's code, whose teacher is close to uniform
+
+An utterance without a teacher adds 0 and counts in N. A one-hot label is not softened by tau, so
+its L_d is large: at z = 0 its gradient is tau times that of cross-entropy, and it still pushes
+where the margin is wide.
 
 Source: arXiv 2311.11375; SpokenCSE (Chang and Chen, Interspeech 2022). Letters: N utterances, C
 classes.
@@ -29,6 +33,7 @@ def distillation_loss(
     temperature: float = 5.0,
     teacher_kind: str = "logits",
     is_probability: Tensor | None = None,
+    has_teacher: Tensor | None = None,
 ) -> Tensor:
     """Return L_d.
 
@@ -39,6 +44,7 @@ def distillation_loss(
         teacher_kind: One of :data:`TEACHER_KINDS`: what the rows of ``teacher`` are.
         is_probability: ``(N,)`` bool, with ``logits`` only: rows that are probabilities all the
             same, of utterances whose teacher is still their label. None for no row.
+        has_teacher: ``(N,)`` bool: rows that have a teacher. None for all.
 
     Returns:
         Scalar, nats.
@@ -59,4 +65,6 @@ def distillation_loss(
         target = softened
     log_q = (full_precision(logits) / temperature).log_softmax(-1)
     divergence = (torch.xlogy(target, target) - target * log_q).sum(-1)
+    if has_teacher is not None:
+        divergence = divergence * has_teacher
     return temperature**2 * divergence.mean()

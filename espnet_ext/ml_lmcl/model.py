@@ -46,20 +46,31 @@ class ClassifyModel(ClassifyNetwork, AbsESPnetModel):
     Attributes:
         teacher: Set by the trainer; None leaves self-distillation away.
         total_updates: Of the whole training, set by the trainer.
+        untaught_updates: Those before the first that has a teacher, set by the trainer: epoch 1.
         training_progress: ``(epoch, updates before)``, set by the trainer before each batch.
     """
 
     teacher: TeacherStore | None = None
     total_updates: int = 0
+    untaught_updates: int = 0
     training_progress: tuple[int, int] = (1, 0)
 
+    @property
+    def taught(self) -> bool:
+        """Whether utterances have a teacher in the current epoch."""
+        return self.training_progress[0] > 1 or self.conf.first_teacher == "one_hot"
+
     def gamma(self) -> float:
-        """Return the weight of self-distillation in the current update."""
+        """Return the weight of self-distillation in the current update; 0 without a teacher."""
         conf = self.conf
+        if not self.taught:
+            return 0.0
         period = annealing.period_of(
-            conf.gamma_period, conf.gamma_period_fraction, max(self.total_updates, 1)
+            conf.gamma_period,
+            conf.gamma_period_fraction,
+            max(self.total_updates - self.untaught_updates, 1),
         )
-        update = self.training_progress[1] + 1
+        update = self.training_progress[1] + 1 - self.untaught_updates
         return conf.gamma_weight * annealing.gamma(
             update, conf.gamma_mode, period, conf.gamma_ratio
         )
@@ -71,7 +82,7 @@ class ClassifyModel(ClassifyNetwork, AbsESPnetModel):
         views = self.views(texts)
         learns = self.training and self.teacher is not None
         gamma = self.gamma() if learns else 0.0
-        teacher = self.teacher if learns else None
+        teacher = self.teacher if learns and self.taught else None
         loss, terms = self.loss(views, labels, gamma, teacher, utt_id or ())
         stats = {name: value.detach() for name, value in {"loss": loss, **terms}.items()}
         if learns:

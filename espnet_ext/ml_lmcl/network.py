@@ -142,10 +142,13 @@ class ClassifyNetwork(nn.Module):
         return total, terms
 
     def _teachers(self, views, labels, teacher, utts) -> list[dict[str, tuple[Tensor, Tensor]]]:
-        """Return teacher rows ``(B, C)`` of each view and head, and which are one-hot labels."""
+        """Return teacher rows ``(B, C)`` of each view and head, and which are logits."""
+        by_label = self.conf.first_teacher == "one_hot"
         return [
             {
-                head: teacher.rows(f"{number}.{head}", utts, labels[:, i], z[head])
+                head: teacher.rows(
+                    f"{number}.{head}", utts, z[head], labels[:, i] if by_label else None
+                )
                 for i, head in enumerate(self.classes)
             }
             for number, (_, z) in enumerate(views)
@@ -157,23 +160,26 @@ class ClassifyNetwork(nn.Module):
             for i, head in enumerate(self.classes):
                 like = None
                 if soft is not None and conf.soft_positives:
-                    rows, is_probability = soft[number][head]
-                    like = torch.where(is_probability[:, None], rows, rows.softmax(-1))
+                    like = probabilities(*soft[number][head])
                 target = labels[:, 0 if conf.first_head_labels else i]
                 total = total + supervised_contrastive_loss(
-                    h, target, conf.tau_c, like, conf.soft_weight, conf.soft_self
-                )
+                    h, target, conf.tau_c, like, conf.soft_weight, conf.soft_self,
+                    conf.contrastive_reduction,
+                )  # fmt: skip
         return total
 
     def _distillation(self, views, soft) -> Tensor:
-        total = 0.0
+        conf, total = self.conf, 0.0
+        by_label = conf.first_teacher == "one_hot"
         for (_, z), of_view in zip(views, soft, strict=True):
-            for head, (rows, is_probability) in of_view.items():
-                kind, mask = "logits", is_probability
-                if self.conf.teacher == "published":
-                    rows = torch.where(is_probability[:, None], rows, rows.softmax(-1))
-                    kind, mask = "published", None
-                total = total + distillation_loss(z[head], rows, self.conf.tau_d, kind, mask)
+            for head, (rows, known) in of_view.items():
+                kind, is_label = "logits", ~known if by_label else None
+                if conf.teacher == "published":
+                    rows, kind, is_label = probabilities(rows, known), "published", None
+                has_teacher = None if by_label else known
+                total = total + distillation_loss(
+                    z[head], rows, conf.tau_d, kind, is_label, has_teacher
+                )
         return total
 
     def posteriors(self, ids: Tensor, lengths: Tensor, which: str = "asr") -> dict[str, Tensor]:
@@ -197,6 +203,11 @@ class ClassifyNetwork(nn.Module):
         with autocast(self.conf.precision, ids):
             h = [self.models[n].represent(ids, lengths) for n in names]
         return torch.stack(h).float().mean(0)
+
+
+def probabilities(rows: Tensor, known: Tensor) -> Tensor:
+    """Return the teachers' probabilities ``(B, C)``; rows that are no logits stay as they are."""
+    return torch.where(known[:, None], rows.softmax(-1), rows)
 
 
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:

@@ -24,11 +24,14 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "mlm_text": ("both", "asr", "manual"),
     "mutual": ("js", "kl_clean_to_asr"),
     "mutual_reduction": ("mean", "sum"),
+    "contrastive_reduction": ("positives", "sum"),
     "gamma_mode": ("cyclic", "constant", "zero"),
+    "first_teacher": ("none", "one_hot"),
     "teacher": ("logits", "published"),
     "teacher_refresh": ("full", "on_the_fly"),
     "precision": ("float32", "bfloat16"),
 }
+OPTIONAL = {"reg_reduction"}  # may be None
 PLAIN = {"stage1": "none", "alpha": 0.0, "beta": 0.0, "gamma_mode": "zero"}
 SPOKENCSE = {
     "train_text": "asr", "alpha": 0.0, "lambda_reg": 0.0, "mlm_weight": 1.0, "mlm_text": "asr",
@@ -43,7 +46,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "spokencse_asis": {
         **SPOKENCSE, "contrastive_layer": 0, "mlm_text": "manual", "mask_contrastive_inputs": True,
         "first_head_labels": True, "teacher": "published", "soft_self": True,
-        "fresh_token_types": True,
+        "fresh_token_types": True, "first_teacher": "one_hot", "contrastive_reduction": "sum",
     },
 }  # fmt: skip
 
@@ -76,7 +79,7 @@ class MlLmclConf:
         d_low, d_high: Its borders d+ and d-.
         distance: ``paper``: (1 + cosine) / 2; ``true``: (1 - cosine) / 2.
         reg_pairs: All pairs of the 2N texts, or manual against ASR only.
-        reg_reduction: Sum or mean over pairs.
+        reg_reduction: Sum or mean over pairs; None: the sum for ``paper``, the mean for ``true``.
         mask_ratio: Share of tokens that masked language modelling selects.
         mlm_text: Which transcripts it sees.
         mask_contrastive_inputs: Fault of SpokenCSE: the contrastive loss sees masked texts.
@@ -88,6 +91,8 @@ class MlLmclConf:
         mutual_reduction: Over utterances.
         beta: Weight of the supervised contrastive loss.
         tau_c: Its temperature.
+        contrastive_reduction: ``positives``: mean over an utterance's positives; ``sum``: over them
+            (SpokenCSE), which weighs a class by the square of its size.
         soft_positives: Add soft_weight <soft_i, soft_j> of the teachers to its indicator
             (SpokenCSE).
         soft_weight: See soft_positives.
@@ -98,8 +103,12 @@ class MlLmclConf:
         gamma_mode: ``cyclic``, ``constant`` (always gamma_weight) or ``zero``.
         gamma_weight: Height of gamma.
         gamma_period: G, in updates.
-        gamma_period_fraction: G as a share of all updates, in place of gamma_period.
+        gamma_period_fraction: G as a share of the updates that have a teacher, in place of
+            gamma_period.
         gamma_ratio: R, share of a period in which gamma rises.
+        first_teacher: Of epoch 1, before which nothing was predicted. ``none``: no
+            self-distillation and no soft positives, and gamma's cycle starts with epoch 2;
+            ``one_hot``: the labels (SpokenCSE).
         teacher: ``published``: fault of SpokenCSE, a softmax of probabilities.
         teacher_refresh: ``full``: predict the training set again after each epoch; ``on_the_fly``:
             keep the logits of the epoch's own updates.
@@ -121,7 +130,7 @@ class MlLmclConf:
     d_high: float = 0.5
     distance: str = "paper"
     reg_pairs: str = "all"
-    reg_reduction: str = "sum"
+    reg_reduction: str | None = None
     mask_ratio: float = 0.15
     mlm_text: str = "both"
     mask_contrastive_inputs: bool = False
@@ -132,6 +141,7 @@ class MlLmclConf:
     mutual_reduction: str = "mean"
     beta: float = 0.1
     tau_c: float = 0.2
+    contrastive_reduction: str = "positives"
     soft_positives: bool = False
     soft_weight: float = 10.0
     soft_self: bool = False
@@ -142,6 +152,7 @@ class MlLmclConf:
     gamma_period: int = 5000
     gamma_period_fraction: float | None = None
     gamma_ratio: float = 0.5
+    first_teacher: str = "none"
     teacher: str = "logits"
     teacher_refresh: str = "full"
 
@@ -198,11 +209,13 @@ def resolve(section: dict[str, Any] | None) -> MlLmclConf:
             f"there is no preset '{preset}'", "ml_lmcl.preset", nearest(preset, PRESETS)
         )
     words = {None: "none", True: "true"}  # as YAML and the command line read these two names
-    named = {k: words.get(v, v) for k, v in section.items() if k in CHOICES}
+    named = {k: words.get(v, v) for k, v in section.items() if k in CHOICES.keys() - OPTIONAL}
     values = {**PRESETS[preset], **section, **named}
     conf = build(MlLmclConf, values, "training configuration", "ml_lmcl")
     for key, allowed in CHOICES.items():
-        if (value := getattr(conf, key)) not in allowed:
+        if (value := getattr(conf, key)) is None and key in OPTIONAL:
+            continue
+        if value not in allowed:
             how = f"{nearest(value, allowed)} ({', '.join(allowed)})"
             raise UsageError(f"{key} cannot be '{value}'", f"ml_lmcl.{key}", how)
     for keys, low, high, text in (

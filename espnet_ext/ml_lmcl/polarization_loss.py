@@ -60,7 +60,7 @@ def polarization_loss(
     high: float = 0.5,
     distance: str = "paper",
     pairs: str = "all",
-    reduction: str = "sum",
+    reduction: str | None = None,
 ) -> Tensor:
     """Return L_reg.
 
@@ -71,7 +71,9 @@ def polarization_loss(
         high: d-.
         distance: One of :data:`DISTANCES`.
         pairs: One of :data:`PAIRS`.
-        reduction: ``sum``, or ``mean`` over the pairs.
+        reduction: ``sum``, or ``mean`` over the pairs. None: ``sum`` for ``paper``, whose band few
+            pairs lie in, and ``mean`` for ``true``, whose band most pairs of texts lie in: the sum
+            over them grows with the square of the batch, far above L_sc.
 
     Returns:
         Scalar.
@@ -83,6 +85,7 @@ def polarization_loss(
     check_borders(low, high)
     check_one_of(distance, DISTANCES, "distance")
     check_one_of(pairs, PAIRS, "pairs of the regularizer")
+    reduction = reduction or ("sum" if distance == "paper" else "mean")
     check_one_of(reduction, REDUCTIONS, "reduction of the regularizer")
     check_pairs(manual, asr)
     rows, columns = manual, asr

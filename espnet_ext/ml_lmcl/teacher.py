@@ -13,7 +13,7 @@ from espnet_ext.espnet import checkpoint
 class TeacherStore:
     """Logits by utterance id and name, e.g. ``0.intent`` for the first view's head ``intent``.
 
-    An utterance without logits has its label for a teacher (one-hot), as all have in epoch 1.
+    No utterance has logits in epoch 1, as nothing was said of it before.
 
     Args:
         utts: All training utterances.
@@ -30,27 +30,30 @@ class TeacherStore:
         self.epoch = 0  # whose logits these are
 
     def rows(
-        self, name: str, utts: Sequence[str], labels: Tensor, like: Tensor
+        self, name: str, utts: Sequence[str], like: Tensor, labels: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """Look up teachers.
 
         Args:
             name: Of view and head.
             utts: B utterance ids, in any order.
-            labels: ``(B,)`` int64; -1 has a uniform distribution for a teacher.
             like: Gives the device.
+            labels: ``(B,)`` int64, of which an utterance without logits gets its one-hot row; -1
+                gets a uniform one. None: such a row is 0.
 
         Returns:
-            ``(B, C)`` float32 and ``(B,)`` bool: whether a row is a probability rather than logits.
+            ``(B, C)`` float32 and ``(B,)`` bool: whether a row holds logits.
         """
         index = torch.tensor([self.row_of[utt] for utt in utts])
         # In the store's float32: half precision would round what was said of an utterance.
         stored = self.logits[name][index].to(like.device, non_blocking=True)
         known = self.known[index].to(like.device, non_blocking=True)
+        if labels is None:
+            return torch.where(known[:, None], stored, 0.0), known
         labels, classes = labels.to(like.device), stored.shape[1]
         one_hot = nn.functional.one_hot(labels.clamp(min=0), classes).to(stored.dtype)
         one_hot = torch.where(labels[:, None] < 0, 1.0 / classes, one_hot)
-        return torch.where(known[:, None], stored, one_hot), ~known
+        return torch.where(known[:, None], stored, one_hot), known
 
     def put(self, utts: Sequence[str], logits: dict[str, Tensor]) -> None:
         """Store logits ``(B, C)`` by name."""

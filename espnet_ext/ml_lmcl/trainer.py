@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Trainer of stage 2: teachers of self-distillation, and how far gamma gets.
 
+Epoch 1 has no teachers: the cycle of gamma starts with epoch 2, unless labels stand in for them.
 Teachers are those of the epoch before. ``full``: the training set is predicted at the start of
 each epoch from the second on, by the model as the checkpoint holds it, so a resumed training has
 the same ones without a file. ``on_the_fly``: what the epoch's own updates put into the store is
@@ -36,8 +37,9 @@ class ClassifyTrainer(ExtTrainer):
         start = time.perf_counter()
         if cls.store is not None:
             own.teacher = cls.store
+            own.untaught_updates = updates if cls.conf.first_teacher == "none" else 0
             if epoch == 1:
-                _tell_gamma(cls.conf, own.total_updates)
+                _tell_gamma(cls.conf, own.total_updates, own.untaught_updates)
             elif cls.store.epoch != epoch - 1:
                 cls._make_teachers(own, epoch - 1)
         before_s = time.perf_counter() - start
@@ -94,15 +96,30 @@ def refresh(model: Any, store: TeacherStore, batches: Any) -> None:
     store.gather(device)
 
 
-def _tell_gamma(conf: MlLmclConf, updates: int) -> None:
-    """Warn of a cycle that is longer than the training."""
-    if conf.gamma_mode != "cyclic":
-        return
-    period = annealing.period_of(conf.gamma_period, conf.gamma_period_fraction, max(updates, 1))
-    highest = annealing.reachable(updates, period, conf.gamma_ratio)
-    if highest < 1:
+def _tell_gamma(conf: MlLmclConf, updates: int, untaught: int = 0) -> None:
+    """Warn of self-distillation that never acts, and of a cycle longer than what it has.
+
+    Args:
+        conf: Options.
+        updates: Of the whole training.
+        untaught: Those of epoch 1, if it has no teachers.
+    """
+    left = updates - untaught
+    if left <= 0:
         progress_log.warning(
-            f"self-distillation: in {updates} updates gamma gets to {highest:.2f} of its height "
-            f"(a period has {period} updates); ml_lmcl.gamma_period_fraction, e.g. 0.5, "
-            "makes it a share of the training"
+            "self-distillation and soft positives never act: the training has one epoch, and "
+            "their teachers are those of the epoch before; set max_epoch to 2 or more, or "
+            "ml_lmcl.gamma_mode=zero and ml_lmcl.soft_positives=false"
+        )
+        return
+    if conf.gamma_mode != "cyclic" or conf.gamma_weight == 0:
+        return
+    period = annealing.period_of(conf.gamma_period, conf.gamma_period_fraction, left)
+    highest = annealing.reachable(left, period, conf.gamma_ratio)
+    if highest < 1:
+        after = " after epoch 1" if untaught else ""
+        progress_log.warning(
+            f"self-distillation: in the {left} updates{after} gamma gets to {highest:.2f} of its "
+            f"height (a period has {period} updates); ml_lmcl.gamma_period_fraction=0.5 makes it "
+            "half of them"
         )

@@ -117,6 +117,32 @@ def test_rows_of_both_kinds_in_a_batch():
 
 
 @pytest.mark.parametrize("kind", TEACHER_KINDS)
+def test_a_row_without_a_teacher_adds_nothing(kind):
+    logits, teacher, _ = batch()
+    teacher, has_teacher = teacher.softmax(-1), torch.tensor([True, False, True, True])
+    z = logits.clone().requires_grad_()
+    loss = distillation_loss(z, teacher, 5.0, kind, has_teacher=has_teacher)
+    loss.backward()
+    assert not z.grad[1].any() and z.grad[[0, 2, 3]].any(1).all()
+    others = distillation_loss(logits[has_teacher], teacher[has_teacher], 5.0, kind)
+    assert loss.item() == pytest.approx(others.item() * 3 / 4)
+
+
+@pytest.mark.parametrize("tau", [1.0, 5.0])
+def test_a_label_that_is_not_softened_outweighs_cross_entropy(tau):
+    """Why no label teaches in epoch 1: at zero logits its gradient is tau times cross-entropy's."""
+    _, _, one_hot = batch()
+    z = torch.zeros_like(one_hot, requires_grad=True)
+    grads = []
+    for loss in (
+        distillation_loss(z, one_hot, tau, "probabilities"),
+        nn.functional.cross_entropy(z, one_hot.argmax(-1)),
+    ):
+        grads += torch.autograd.grad(loss, z)
+    assert torch.allclose(grads[0], tau * grads[1])
+
+
+@pytest.mark.parametrize("kind", TEACHER_KINDS)
 def test_the_teacher_is_a_constant_and_doubling_changes_nothing(kind):
     logits, teacher, _ = batch()
     teacher = teacher.softmax(-1).requires_grad_()

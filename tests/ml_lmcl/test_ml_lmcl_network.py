@@ -155,16 +155,36 @@ def test_a_teacher_that_says_the_same_teaches_nothing(make):
 
 
 def test_teachers_are_found_by_utterance_in_any_order():
-    """Trap 14; an utterance without logits is taught by its label."""
+    """Trap 14; an utterance without logits is taught by its label, or not at all."""
     teachers = TeacherStore(["a", "b", "c"], {"0.x": 4})
     z = torch.randn(2, 4)
     teachers.put(["c", "a"], {"0.x": z})
     labels = torch.tensor([3, 1, 2])
-    rows, is_probability = teachers.rows("0.x", ["a", "b", "c"], labels, z)
-    assert torch.equal(rows[[2, 0]], z) and is_probability.tolist() == [False, True, False]
+    rows, known = teachers.rows("0.x", ["a", "b", "c"], z, labels)
+    assert torch.equal(rows[[2, 0]], z) and known.tolist() == [True, False, True]
     assert rows[1].tolist() == [0, 1, 0, 0]
-    shuffled, _ = teachers.rows("0.x", ["c", "a", "b"], labels[[2, 0, 1]], z)
+    shuffled, _ = teachers.rows("0.x", ["c", "a", "b"], z, labels[[2, 0, 1]])
     assert torch.equal(shuffled, rows[[2, 0, 1]])
+    rows, known = teachers.rows("0.x", ["a", "b", "c"], z)
+    assert torch.equal(rows[[2, 0]], z) and not rows[1].any() and not known[1]
+
+
+@pytest.mark.parametrize("teacher", ["logits", "published"])
+def test_without_a_real_teacher_nothing_is_taught(make, teacher):
+    """An utterance that was not predicted adds neither to L_d nor a soft positive to L_c."""
+    section = {"preset": "spokencse", "teacher": teacher}
+    network, texts = make(2, **section)
+    views, teachers = network.views(texts), store(network)
+    _, terms = network.loss(views, LABELS, 1.0, teachers, "abc")
+    hard, _ = make(2, **section, soft_positives=False)
+    _, expected = hard.loss(views, LABELS, 0.0)
+    assert terms["distillation"] == 0 and terms["contrastive"] == expected["contrastive"]
+    teachers.put("a", {f"0.{h}": torch.ones(1, c).cumsum(1) for h, c in CLASSES.items()})
+    _, some = network.loss(views, LABELS, 1.0, teachers, "abc")
+    assert some["distillation"] > 0 and some["contrastive"] == expected["contrastive"]
+    by_label, _ = make(2, **section, first_teacher="one_hot")
+    _, taught = by_label.loss(views, LABELS, 1.0, store(network), "abc")
+    assert taught["distillation"] > some["distillation"]
 
 
 def test_store_comes_back_from_its_file_and_refuses_other_data(tmp_path):
@@ -212,6 +232,9 @@ def test_bfloat16_is_near_float32(make):
         ({"mask_ratio": 0}, "above 0"),
         ({"gamma_period": 1}, "2 updates or more"),
         ({"contrastive_layer": 7}, "the last"),
+        ({"first_teacher": "label"}, "first_teacher"),
+        ({"contrastive_reduction": "mean"}, "positives"),
+        ({"reg_reduction": "none"}, "reg_reduction"),
     ],
 )
 def test_impossible_options_are_named(section, words):
@@ -281,5 +304,12 @@ def test_spokencse_as_published_from_its_described_parts(make, known):
 
 
 def test_names_that_yaml_reads_as_something_else():
-    conf = resolve({"stage1": None, "distance": True})
-    assert (conf.stage1, conf.distance) == ("none", "true")
+    conf = resolve({"stage1": None, "distance": True, "first_teacher": None})
+    assert (conf.stage1, conf.distance, conf.first_teacher) == ("none", "true", "none")
+    assert resolve({"reg_reduction": None}).reg_reduction is None
+
+
+def test_spokencse_as_published_keeps_its_first_teacher_and_its_sum():
+    published, corrected = (resolve({"preset": p}) for p in ("spokencse_asis", "spokencse"))
+    assert (published.first_teacher, published.contrastive_reduction) == ("one_hot", "sum")
+    assert (corrected.first_teacher, corrected.contrastive_reduction) == ("none", "positives")

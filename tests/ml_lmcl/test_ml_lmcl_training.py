@@ -111,13 +111,14 @@ def test_killed_training_ends_in_the_same_bits(reference, tmp_path, refresh, epo
     assert a["model"].keys() == b["model"].keys()
     assert all(torch.equal(a["model"][k], b["model"][k]) for k in a["model"])
     gammas = [c["reporter"]["stats"][e]["train"]["gamma"] for c in (a, b) for e in (1, 2, 3)]
-    assert gammas[:3] == gammas[3:] and len(set(gammas)) == 3
+    assert gammas == [0, 0.5, 0.65] * 2  # a period of 8 from epoch 2 on, of 5 updates each
 
 
 def test_teachers_matter_and_differ_between_the_ways_to_make_them(reference):
     full, fly = (weights(out / "checkpoint.pth") for _, out in reference.values())
     stats = [c["reporter"]["stats"] for c in (full, fly)]
-    assert stats[0][1]["train"]["distillation"] == stats[1][1]["train"]["distillation"]
+    assert all("distillation" not in s[1]["train"] for s in stats)  # epoch 1 has no teacher
+    assert stats[0][1]["train"]["loss"] == stats[1][1]["train"]["loss"]
     assert stats[0][2]["train"]["distillation"] != stats[1][2]["train"]["distillation"]
     files = {p.name for p in reference["on_the_fly"][1].glob("teacher.*")}
     assert files == {"teacher.2epoch.pth", "teacher.3epoch.pth"}
@@ -160,6 +161,46 @@ def test_a_cycle_that_cannot_end_is_warned_of(text_corpus, tmp_path, caplog):
         caplog.clear()
         lmcl_trainer._tell_gamma(lmcl_trainer.MlLmclConf(gamma_period_fraction=0.5), 160)
         assert not caplog.text
+        # The cycle has the updates after epoch 1 only.
+        short = lmcl_trainer.MlLmclConf(gamma_period=100)
+        lmcl_trainer._tell_gamma(short, 90, 30)
+        assert not caplog.text
+        lmcl_trainer._tell_gamma(short, 90, 45)
+        assert "in the 45 updates after epoch 1 gamma gets to 0.88" in caplog.text
+        caplog.clear()
+        for conf in (short, lmcl_trainer.MlLmclConf(gamma_mode="constant")):
+            lmcl_trainer._tell_gamma(conf, 30, 30)
+            assert "never act" in caplog.text and "max_epoch to 2" in caplog.text
+            caplog.clear()
+
+
+@pytest.mark.parametrize("accum_grad", [1, 2])
+def test_gamma_starts_with_the_first_update_that_has_a_teacher(accum_grad):
+    """Five batches an epoch, three epochs; a share is one of the updates from epoch 2 on."""
+    from espnet_ext.ml_lmcl.model import ClassifyModel
+    from espnet_ext.ml_lmcl.options import resolve
+
+    def course(**section):
+        model = ClassifyModel.__new__(ClassifyModel)  # the schedule alone
+        torch.nn.Module.__init__(model)
+        model.conf, each = resolve(section), 5 // accum_grad
+        model.total_updates = 3 * each
+        model.untaught_updates = 0 if model.conf.first_teacher == "one_hot" else each
+        gammas = []
+        for epoch, batch in ((e, b) for e in (1, 2, 3) for b in range(5)):
+            model.training_progress = epoch, (epoch - 1) * each + batch // accum_grad
+            gammas.append(model.gamma())
+        return gammas
+
+    assert course(gamma_mode="constant") == [0] * 5 + [1] * 10
+    assert course(gamma_mode="constant", first_teacher="one_hot") == [1] * 15
+    cyclic = course(gamma_period_fraction=1.0)
+    if accum_grad == 1:  # a period of 10 updates from the sixth on
+        assert cyclic == pytest.approx([0] * 5 + [0, 0.2, 0.4, 0.6, 0.8] + [1] * 5)
+    else:  # a fifth batch begins an update that is dropped
+        assert cyclic == pytest.approx([0] * 5 + [0, 0, 0.5, 0.5, 1, 1, 1, 1, 1, 0])
+    cycles = course(gamma_period=4, first_teacher="one_hot")
+    assert cycles[:4] == ([0, 0.5, 1, 1] if accum_grad == 1 else [0, 0, 0.5, 0.5])
 
 
 @pytest.mark.parametrize("preset", ["ce_manual", "pooled", "spokencse", "spokencse_asis"])

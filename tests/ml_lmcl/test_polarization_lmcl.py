@@ -52,6 +52,12 @@ def test_equals_the_loop_and_has_its_gradient(distance, pairs, reduction):
     assert gradcheck(lambda p, q: polarization_loss(p, q, *options), (manual, asr))
 
 
+@pytest.mark.parametrize(("distance", "reduction"), [("paper", "sum"), ("true", "mean")])
+def test_the_reduction_follows_the_distance(distance, reduction):
+    rows, borders = pair(n=6), (0.3, 0.7, distance, "all")
+    assert polarization_loss(*rows, *borders) == polarization_loss(*rows, *borders, reduction)
+
+
 @pytest.mark.parametrize("distance", ["paper", "true"])
 @pytest.mark.parametrize(
     ("d", "penalty"), [(0.35, 0.0225), (0.2, 0), (0.5, 0), (0.1, 0), (0.9, 0), (0.3, 0.02)]

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The supervised contrastive loss against loops, SpokenCSE's form of it, and without positives."""
 
+import functools
 import math
 
 import pytest
@@ -9,7 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.autograd import gradcheck
 
-from espnet_ext.ml_lmcl.supcon_loss import supervised_contrastive_loss as supcon
+from espnet_ext.errors import UsageError
+from espnet_ext.ml_lmcl.supcon_loss import CONTRASTIVE_REDUCTIONS, supervised_contrastive_loss
+
+supcon = functools.partial(supervised_contrastive_loss, reduction="sum")
 
 
 def batch(seed=0, n=6, d=5, classes=3, lowest=0):
@@ -19,18 +23,21 @@ def batch(seed=0, n=6, d=5, classes=3, lowest=0):
     return h, labels, torch.randn(n, classes, dtype=torch.double).softmax(-1)
 
 
-def loop(h, labels, tau, soft=None, soft_weight=10.0, soft_self=False):
+def loop(h, labels, tau, soft=None, soft_weight=10.0, soft_self=False, reduction="sum"):
     n, total = len(h), 0.0
     s = [[(a @ b / max(a.norm(), 1e-8) / max(b.norm(), 1e-8)).item() for a in h] for b in h]
     for i in range(n):
         others = sum(math.exp(s[i][k] / tau) for k in range(n) if k != i)
+        of_anchor = weights = 0.0
         for j in range(n):
             if labels[i] < 0 or labels[j] < 0 or (j == i and not soft_self):
                 continue
             weight = float(j != i and labels[i] == labels[j])
             if soft is not None:
                 weight += soft_weight * (soft[i] @ soft[j]).item()
-            total -= weight * math.log(math.exp(s[i][j] / tau) / others)
+            of_anchor -= weight * math.log(math.exp(s[i][j] / tau) / others)
+            weights += weight
+        total += of_anchor / (weights if reduction == "positives" and weights else 1.0)
     return total / n
 
 
@@ -46,12 +53,14 @@ def spokencse(h, labels, tau, soft=None):
     return ((terms * positives).sum(1)).sum() / len(h)
 
 
+@pytest.mark.parametrize("reduction", CONTRASTIVE_REDUCTIONS)
 @pytest.mark.parametrize("soft_self", [False, True])
 @pytest.mark.parametrize("with_soft", [False, True])
 @pytest.mark.parametrize(("seed", "lowest", "tau"), [(0, 0, 0.2), (1, -1, 0.2), (2, -1, 1.0)])
-def test_equals_the_loop_and_has_its_gradient(seed, lowest, tau, with_soft, soft_self):
+def test_equals_the_loop_and_has_its_gradient(seed, lowest, tau, with_soft, soft_self, reduction):
     h, labels, soft = batch(seed, lowest=lowest)
     options = {"soft": soft, "soft_self": soft_self} if with_soft else {}
+    options["reduction"] = reduction
     loss = supcon(h, labels, tau, **options).item()
     assert loss == pytest.approx(loop(h, labels, tau, **options), abs=1e-11)
     assert gradcheck(lambda x: supcon(x, labels, tau, **options), h.requires_grad_())
@@ -93,12 +102,45 @@ def test_one_class_of_equal_vectors(n):
     assert supcon(h, labels).item() == pytest.approx(expected, abs=1e-10)
     if n == 4:
         assert expected == pytest.approx(3.295837, abs=1e-6)
+    mean = supervised_contrastive_loss(h, labels).item()
+    assert mean == pytest.approx(math.log(n - 1), abs=1e-10)
 
 
+@pytest.mark.parametrize("n", [25, 100])
+def test_a_large_class_does_not_set_the_scale_of_the_mean(n):
+    """76 % of a batch in one class: the sum is its size times the mean."""
+    torch.manual_seed(0)
+    labels = (torch.arange(n) >= 0.76 * n).long() * torch.arange(n)  # the rest: one each
+    h = torch.randn(n, 384, dtype=torch.double)
+    total, mean = supcon(h, labels).item(), supervised_contrastive_loss(h, labels).item()
+    positives = round(0.76 * n) - 1
+    assert total == pytest.approx(positives * mean, rel=1e-9)
+    assert mean == pytest.approx(0.76 * math.log(n - 1), rel=0.05)
+
+
+def test_an_anchor_without_positives_counts_as_zero():
+    """Two of three utterances are of a class; a mean over anchors with a positive would be 3/2."""
+    h = torch.ones(3, 2, dtype=torch.double)
+    loss = supervised_contrastive_loss(h, torch.tensor([0, 0, 1]))
+    assert loss.item() == pytest.approx(2 / 3 * math.log(2))
+
+
+def test_soft_positives_share_the_mean():
+    """A constant weight of all pairs is a mean over all others, whatever its height."""
+    h, _, _ = batch(4)
+    alone, soft = torch.arange(len(h)), torch.full((len(h), 2), 0.5, dtype=torch.double)
+    one, ten = (
+        supervised_contrastive_loss(h, alone, soft=soft, soft_weight=w).item() for w in (1, 10)
+    )
+    same = supervised_contrastive_loss(h, torch.zeros(len(h), dtype=torch.long)).item()
+    assert one == pytest.approx(ten) and one == pytest.approx(same)
+
+
+@pytest.mark.parametrize("reduction", CONTRASTIVE_REDUCTIONS)
 @pytest.mark.parametrize("labels", [[3], [0, 1, 2, 3], [-1, -1, -1], [0, -1, 1, -1], [-1]])
-def test_without_a_positive_nothing_happens(labels):
+def test_without_a_positive_nothing_happens(labels, reduction):
     h = torch.randn(len(labels), 4, requires_grad=True)
-    loss = supcon(h, torch.tensor(labels))
+    loss = supcon(h, torch.tensor(labels), reduction=reduction)
     loss.backward()
     assert loss.item() == 0
     assert torch.equal(h.grad, torch.zeros_like(h))
@@ -180,3 +222,8 @@ def test_autocast_computes_in_float32():
 def test_rows_that_differ(n, labels, soft):
     with pytest.raises(ValueError, match="rows"):
         supcon(torch.ones(n, 2), torch.zeros(labels), soft=torch.ones(soft, 2))
+
+
+def test_another_reduction_is_refused():
+    with pytest.raises(UsageError, match="contrastive_reduction"):
+        supcon(torch.ones(2, 2), torch.zeros(2), reduction="mean")
