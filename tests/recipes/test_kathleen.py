@@ -181,6 +181,25 @@ def test_a_folder_that_is_another_corpus(prepare, tmp_path):
     assert "not the Kathleen corpus" in told and "git clone" in told
 
 
+def test_from_the_release_to_formatted_audio(recipe_copy, tmp_path):
+    recipe = recipe_copy("kathleen/weak_align1", tmp_path / "tree")
+    (tmp_path / "cmudict.dict").write_text(CMUDICT)
+    env = {"KATHLEEN": str(make_release(tmp_path / "corpus", sentences())),
+           "CMUDICT": str(tmp_path / "cmudict.dict")}  # fmt: skip
+    args = f"--prepare.args=[--lexicon, {', '.join(repr(str(x)) for x in SMALL)}]"
+    out = recipe.run(args, "--prepare.disk_mb=1", "--stop-stage", "2", env=env)
+    assert "(note: the whole corpus has 1620)" in out
+    for part in PARTS:
+        wavs = read_table(recipe.path / f"dump/{part}/wav.scp")
+        assert set(wavs) == set(texts(recipe.path / "data" / part))
+        got = soundfile.info(recipe.path / next(iter(wavs.values())))
+        assert (got.samplerate, got.channels) == (16000, 1)
+    env["CMUDICT"] = str(tmp_path / "elsewhere")
+    assert "CMUDICT" in recipe.run(args, "--stop-stage", "1", code=3, env=env)
+    out = recipe.run(code=3, env={"KATHLEEN": str(tmp_path / "tree")})
+    assert "does not look like the Kathleen voice" in out and "stage 1" not in out
+
+
 @pytest.mark.skipif(not REAL.is_dir(), reason="KATHLEEN=/path is needed to test on the corpus")
 def test_the_split_of_the_whole_corpus(run_local, tmp_path):
     out = tmp_path / "data"
