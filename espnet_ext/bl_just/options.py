@@ -48,10 +48,12 @@ class _Options:
         gamma_unit: Whether gamma changes between epochs or between updates.
         upper_level: Which loss the penalty serves; ``unsupervised`` swaps f and g.
         eta_scale: Whether the head of g learns with gamma g or with g.
-        unsup_scale: ``frame_mean``: g is a mean over frames; ``match_tokens``: that times the
-            tokens of an utterance, since ESPnet's f is a sum over tokens. It gives gamma the
-            meaning that it has for losses that are both means.
-        explore_lr: rho, rate of the exploration.
+        unsup_scale: ``match_tokens``: g, a mean over frames, times the tokens of an utterance,
+            since ESPnet's f is a sum over tokens. It gives gamma the meaning that it has for
+            losses that are both means; ``frame_mean`` leaves g as it is.
+        explore_ratio: rho / alpha, the rate of the exploration over that of the joint phase; 10
+            as in the authors' code, where alpha is 0.0001.
+        explore_lr: rho itself, in place of its ratio.
         final_lr: tau, rate of the last phase; None: a tenth of alpha (``optim_conf.lr``).
         keep_state: Whether optimisers keep their state from epoch to epoch.
         final_reset: Whether the last phase starts with a fresh optimiser; else it takes over the
@@ -78,12 +80,13 @@ class _Options:
     gamma_unit: str = "epoch"
     upper_level: str = "supervised"
     eta_scale: str = "gamma"
-    unsup_scale: str = "frame_mean"
-    explore_lr: float = 1e-3
+    unsup_scale: str = "match_tokens"
+    explore_ratio: float = 10.0
+    explore_lr: float | None = None
     final_lr: float | None = None
     keep_state: bool = True
     final_reset: bool = False
-    bn_update_from: str = "both"
+    bn_update_from: str = "labelled"
     specaug_unlabelled: bool = False
     short_utts: str = "skip"
     budget: str = "batches"
@@ -108,6 +111,7 @@ BlJustConf = make_dataclass(
 RANGES = {
     "epochs": (1, math.inf), "explore_steps": (0, math.inf), "joint_steps": (1, math.inf),
     "final_steps": (0, math.inf), "gamma_max": (0, math.inf), "explore_lr": (0, math.inf),
+    "explore_ratio": (0, math.inf),
     "final_lr": (0, math.inf), "pseudo_warmup": (0, 1), "measure_every": (0, math.inf),
 }  # fmt: skip
 
@@ -136,6 +140,11 @@ def resolve(section: dict[str, Any] | None) -> BlJustConf:
             raise UsageError(f"{value} is out of range", f"bl_just.{key}", f"{low} to {high}")
     _check_losses(conf)
     _check_together(conf)
+    if "explore_ratio" in given and conf.explore_lr is not None:
+        raise UsageError(
+            "the rate of the exploration is given twice", "bl_just.explore_lr",
+            "explore_lr, a rate, or explore_ratio, times that of the joint phase",
+        )  # fmt: skip
     return conf
 
 

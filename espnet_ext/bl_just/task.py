@@ -105,11 +105,12 @@ class BLJustTask(ExtTask, ASRTask):
                 parts[part_of(name)].append(p)
         explored = ("theta", "phi" if conf.upper_level == "unsupervised" else "eta")
         alpha = args.optim_conf.get("lr", _default_rate(args.optim))
+        rho = conf.explore_ratio * alpha if conf.explore_lr is None else conf.explore_lr
         tau = TAU * alpha if conf.final_lr is None else conf.final_lr
         optimisers = []
         for names, rate in (
             (("theta", "phi", "eta"), alpha),
-            (explored, conf.explore_lr),
+            (explored, rho),
             (("theta", "phi"), tau),
         ):
             groups = [{"params": parts[n]} for n in names if parts[n]]

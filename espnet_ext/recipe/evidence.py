@@ -11,7 +11,8 @@ trained in this folder; "recorded" has a record only, and is trained here again.
     bljust: {finetune.args.bl_just.schedule: bljust}
     pt_ft: {finetune.args.bl_just.schedule: pt_ft}
   base: {finetune.args.max_epoch: 60}     # optional: further keys, the same for every run
-  budget: {unit: passes, equal: [bljust, pt_ft]}   # optional: who must have spent the same
+  budget: {unit: passes, equal: [bljust, pt_ft]}   # optional: who must have spent the same:
+                                          # passes, updates or labelled_batches
   planned: {system: bljust, against: pt_ft}        # optional: as results.planned of recipe.yaml
   after: {no_mutual: ml_lmcl}             # optional: starts from a run of the other system,
                                           # whose seed a value may write as {seed}
@@ -50,7 +51,7 @@ class _Model(BaseModel):
 class Budget(_Model):
     """Systems that must have spent the same: all, where ``equal`` is empty."""
 
-    unit: Literal["passes", "updates"] = "updates"
+    unit: Literal["passes", "updates", "labelled_batches"] = "updates"
     equal: list[str] = []
 
 
@@ -221,7 +222,7 @@ def headline(evidence: Evidence, recipe: Recipe, runs: list[Experiment]) -> list
         lines.append(f"planned: {evidence.planned.system} against {evidence.planned.against}")
     if evidence.budget:
         equal = ", ".join(evidence.budget.equal) or "all systems"
-        lines.append(f"equal {evidence.budget.unit}: {equal}")
+        lines.append(f"equal {_name(evidence.budget.unit)}: {equal}")
     return lines
 
 
@@ -248,7 +249,7 @@ def budget_lines(evidence: Evidence, runs: list[Experiment]) -> list[str]:
         if isinstance(value, int | float):
             spent.setdefault(run.group, []).append(value)
     means = {group: statistics.fmean(values) for group, values in spent.items()}
-    lines = [f"  {group}: {mean:,.0f} {unit}" for group, mean in means.items()]
+    lines = [f"  {group}: {mean:,.0f} {_name(unit)}" for group, mean in means.items()]
     if evidence.budget:
         equal = evidence.budget.equal or list(means)
         compared = {g: means[g] for g in equal if g in means}
@@ -258,5 +259,9 @@ def budget_lines(evidence: Evidence, runs: list[Experiment]) -> list[str]:
             low, high = min(compared, key=compared.get), max(compared, key=compared.get)
             told = f"{low} {means[low]:,.0f}, {high} {means[high]:,.0f}"
             told = f"{low} {means[low]:,.0f}, {high} {means[high]:,.0f}"
-            lines.append(f"warning: unequal {unit}: {told}")
+            lines.append(f"warning: unequal {_name(unit)}: {told}")
     return lines
+
+
+def _name(unit: str) -> str:
+    return unit.replace("_", " ")

@@ -102,7 +102,7 @@ def batch(seed=0, count=3):
 )
 def test_a_step_in_bfloat16(make, kind, conf):
     """Labelled and unlabelled features are alike, sums are float32, all gradients are finite."""
-    model = make(conf, "wav2vec2={mask_length_s: 0.16}")
+    model = make(conf, "wav2vec2={mask_length_s: 0.16}", "unsup_scale=frame_mean")
     seen = []
     hook = model.encoder.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].dtype))
     step = {"kind": kind, "gamma": 0.3, "measure": kind == "joint"}
@@ -121,3 +121,20 @@ def test_a_step_in_bfloat16(make, kind, conf):
         assert seen[-1] == torch.float32  # of unlabelled speech, as ESPnet has it on a GPU
     else:
         assert stats["pseudo_empty"].dtype == torch.float32  # processes average it
+
+
+@pytest.mark.parametrize("loss", ["best_rq", "kmeans"])
+def test_features_and_classes_are_those_of_float32(make, loss):
+    """Of log energies bfloat16 keeps two digits: it would move a good part of the classes."""
+    model = make(f"unsup_loss={loss}", "kmeans={codes: 16, mask_length_s: 0.16}").eval()
+    speech, lengths = (batch()[k] for k in ("u_speech", "u_speech_lengths"))
+    queries = torch.ones(3, 20, dtype=torch.bool)
+    found = []
+    for half in (False, True):
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=half):
+            x, n = model._features(speech, lengths)
+            if model.unsup.utterances_to_fit:
+                model.unsup.fit([(x, n)])
+            found.append((x, model.unsup.targets(x, n, queries)))
+    assert all(torch.equal(a, b) and a.dtype == b.dtype for a, b in zip(*found, strict=True))
+    assert found[0][0].dtype == torch.float32 and len(found[0][1].unique()) > 4

@@ -30,6 +30,7 @@ INTER += ["--encoder_conf interctc_use_conditioning=true --model_conf interctc_w
 PREENCODER = ["--preencoder linear --preencoder_conf input_size=20"]
 PREENCODER += ["--preencoder_conf output_size=16"]
 GAMMA = 0.3
+SCALE = "unsup_scale=frame_mean"  # where a test says nothing else
 
 
 def words(lines):
@@ -50,7 +51,7 @@ def make(bl_argv):
             argv = drop(argv, "output_size", "num_blocks", "attention_heads", "linear_units")
             plain = plain[:1]
         argv = [*argv, *words([*plain, *options]), "--output_dir", "unused"]
-        argv += [word for option in conf for word in ("--bl_just", option)]
+        argv += [word for option in (SCALE, *conf) for word in ("--bl_just", option)]
         args = train.parse(BLJustTask, argv)
         torch.manual_seed(0)
         return BLJustTask.build_model(args).double().train()

@@ -247,7 +247,7 @@ def test_rates_are_those_of_the_phases(bl_argv, tmp_path):
     more = ["--optim", "sgd", "--optim_conf", "lr=0.5", "--scheduler", "none"]
     for name, conf, rates in (
         ("a", [], [0.5, 0.005, 0.05]),
-        ("b", ["final_lr=0.2"], [0.5, 0.005, 0.2]),
+        ("b", ["explore_lr=null", "explore_ratio=2", "final_lr=0.2"], [0.5, 1.0, 0.2]),
     ):
         out = run(bl_argv, tmp_path / name, *conf, "epochs=1", "joint_steps=1", "explore_steps=1",
                   more=more)  # fmt: skip

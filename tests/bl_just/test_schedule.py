@@ -139,6 +139,7 @@ def test_counts_are_those_of_the_steps_and_baselines_keep_to_the_budget(options,
         ({"joint_steps": 0}, "joint_steps"),
         ({"cpc": {"contxt_s": 1}}, "'context_s'"),
         ({"best_rq": {"codes": 1}}, "codes"),
+        ({"explore_ratio": 10, "explore_lr": 0.01}, "given twice"),
     ],
 )
 def test_impossible_options_are_named(section, message):

@@ -82,6 +82,15 @@ def test_there_is_evidence():
     assert len(EVIDENCE) >= 6
 
 
+@pytest.mark.parametrize("key", ["gamma_max", "unsup_scale", "bn_update_from", "explore_when"])
+def test_the_recipes_of_bl_just_differ_in_no_default(key):
+    files = ROOT.glob("egs2/*/bl_just1/conf/train*.yaml")
+    found = {p: yaml.safe_load(p.read_text())["bl_just"] for p in files}
+    values = {p: getattr(bl_just.resolve(section), key) for p, section in found.items()}
+    assert set(values.values()) == {getattr(bl_just.resolve({}), key)} and len(values) >= 5
+    assert all("explore_ratio" in section for section in found.values())  # it is a choice
+
+
 def check_training(ctx):
     ctx.stage = stages.find("finetune")
     settings = training_config(ctx)
