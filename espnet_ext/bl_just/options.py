@@ -54,7 +54,8 @@ class _Options:
         explore_ratio: rho / alpha, the rate of the exploration over that of the joint phase; 10
             as in the authors' code, where alpha is 0.0001.
         explore_lr: rho itself, in place of its ratio.
-        final_lr: tau, rate of the last phase; None: a tenth of alpha (``optim_conf.lr``).
+        final_lr: tau, rate of the last phase; None: a tenth of alpha (``optim_conf.lr``), or what
+            the joint phase ends with if that is lower. More than that is refused.
         keep_state: Whether optimisers keep their state from epoch to epoch.
         final_reset: Whether the last phase starts with a fresh optimiser; else it takes over the
             state of the joint phase.

@@ -19,11 +19,12 @@ from espnet2.utils.nested_dict_action import NestedDictAction
 from espnet_ext.bl_just import checks
 from espnet_ext.bl_just.model import BLJustModel, part_of, uses_unsup
 from espnet_ext.bl_just.options import BlJustConf, resolve
-from espnet_ext.bl_just.schedule import OPTIMISERS, Schedule, make_schedule
+from espnet_ext.bl_just.schedule import OPTIMISER, OPTIMISERS, Schedule, make_schedule
 from espnet_ext.bl_just.streams import UNLABELLED, ScheduledIterFactory
 from espnet_ext.bl_just.trainer import BLJustTrainer
 from espnet_ext.bl_just.unsup import build_unsup
 from espnet_ext.errors import UsageError
+from espnet_ext.espnet import schedules
 from espnet_ext.espnet.iterators import PersistentIterFactory
 from espnet_ext.espnet.task import ExtTask, is_first_process
 from espnet_ext.frames import rate_hz, steps_of_config
@@ -106,7 +107,7 @@ class BLJustTask(ExtTask, ASRTask):
         explored = ("theta", "phi" if conf.upper_level == "unsupervised" else "eta")
         alpha = args.optim_conf.get("lr", _default_rate(args.optim))
         rho = conf.explore_ratio * alpha if conf.explore_lr is None else conf.explore_lr
-        tau = TAU * alpha if conf.final_lr is None else conf.final_lr
+        tau = last_rate(args, conf, alpha, getattr(cls.trainer, "schedule", None))
         optimisers = []
         for names, rate in (
             (("theta", "phi", "eta"), alpha),
@@ -131,6 +132,50 @@ class BLJustTask(ExtTask, ASRTask):
         return ScheduledIterFactory(
             main, found["unlabelled"], cls.trainer.schedule, args.accum_grad, conf.measure_every
         )
+
+
+def last_rate(
+    args: argparse.Namespace, conf: BlJustConf, alpha: float, schedule: Schedule | None
+) -> float:
+    """Return tau, and tell the rates between which the last phase begins.
+
+    Args:
+        args: ESPnet's training options, with the lengths of the learning rate's schedules.
+        conf: The configuration.
+        alpha: Rate of the joint phase before its schedule.
+        schedule: Of the training; None where it is not known yet.
+
+    Raises:
+        UsageError: The last phase would have a higher rate than the joint phase ends with: what
+            that one has settled would be stirred up again.
+    """
+    tau = TAU * alpha if conf.final_lr is None else conf.final_lr
+    counts = [schedule.updates(number) for number in range(OPTIMISERS)] if schedule else []
+    if not counts or not (counts[OPTIMISER["joint"]] and counts[OPTIMISER["final"]]):
+        return tau
+    change = schedule.first("final") - 1
+    joint = schedules.rates(
+        args.scheduler, args.scheduler_conf, alpha, counts[OPTIMISER["joint"]], (0, change)
+    )
+    if joint is None:
+        return tau
+    if conf.final_lr is None:
+        tau = min(tau, joint.last)
+    epochs = (change, len(schedule.epochs))
+    count = counts[OPTIMISER["final"]]
+    final = schedules.rates(args.scheduler3, args.scheduler3_conf, tau, count, epochs)
+    told = f"at a learning rate of {joint.last:.3g}, the last phase"
+    if final is not None and final.highest > joint.last * (1 + 1e-6):
+        raise UsageError(
+            f"the labelled updates before the last phase end {told} would have {final.highest:.3g}",
+            "bl_just.final_lr" if args.scheduler3 is None else "bl_just.final_lr, scheduler3",
+            f"final_lr: null, which stands for {min(TAU * alpha, joint.last):.3g}, or a number up "
+            f"to {joint.last:.3g}; or let the schedule end higher (scheduler_conf)",
+        )
+    if is_first_process(args):
+        progress_log.info(f"the labelled updates before the last phase end {told} starts at "
+                          f"{tau if final is None else final.first:.3g}")  # fmt: skip
+    return tau
 
 
 def _default_rate(optimiser: str) -> float:

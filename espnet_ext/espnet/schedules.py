@@ -15,7 +15,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from espnet2.schedulers.abs_scheduler import AbsValEpochStepScheduler
+from espnet2.schedulers.abs_scheduler import (
+    AbsBatchStepScheduler,
+    AbsValEpochStepScheduler,
+)
+from espnet2.tasks.abs_task import scheduler_classes
 
 from espnet_ext.errors import UsageError
 from espnet_ext.progress import progress_log
@@ -89,6 +93,50 @@ def _compare(name: str, option: str, given: int, steps: int, say: bool) -> None:
             f"the learning rate is at its end after {given} of {steps} updates ({option}) and "
             f"stays there; to change this, {how}"
         )
+
+
+@dataclass(frozen=True)
+class Rates:
+    """Learning rates of a stretch of updates: of its first one, the highest, of its last one."""
+
+    first: float
+    highest: float
+    last: float
+
+
+def rates(
+    name: str | None, conf: dict[str, Any], rate: float, updates: int, epochs: tuple[int, int]
+) -> Rates | None:
+    """Return the learning rates that an optimiser will have.
+
+    Args:
+        name: Of its schedule; None for a constant rate.
+        conf: Options of the schedule, its length included.
+        rate: The optimiser's own.
+        updates: Those of the optimiser in the whole training, at least 1.
+        epochs: Those in which it does them, half-open and counted from 0; they matter to schedules
+            that step once an epoch.
+
+    Returns:
+        None for a schedule that looks at scores, which nobody knows beforehand.
+    """
+    if name is None:
+        return Rates(rate, rate, rate)
+    kind = scheduler_classes[name.lower()]
+    if issubclass(kind, AbsValEpochStepScheduler):
+        return None
+    first, end = (0, updates) if issubclass(kind, AbsBatchStepScheduler) else epochs
+    optimiser = torch.optim.Adam([torch.nn.Parameter(torch.zeros(1))], lr=rate)
+    seen = []
+    with warnings.catch_warnings():  # the optimiser does not move, as torch wants to see
+        warnings.simplefilter("ignore")
+        scheduler = kind(optimiser, **conf)
+        for step in range(end):
+            if step >= first:
+                seen.append(float(optimiser.param_groups[0]["lr"]))
+            if step + 1 < end:
+                scheduler.step()
+    return Rates(seen[0], max(seen), seen[-1])
 
 
 @dataclass(frozen=True)

@@ -243,18 +243,6 @@ def test_each_phase_has_an_optimiser_of_its_own(bl_argv, tmp_path, conf, steps):
     assert adam_steps(run(bl_argv, tmp_path / "exp", *conf)) == steps
 
 
-def test_rates_are_those_of_the_phases(bl_argv, tmp_path):
-    more = ["--optim", "sgd", "--optim_conf", "lr=0.5", "--scheduler", "none"]
-    for name, conf, rates in (
-        ("a", [], [0.5, 0.005, 0.05]),
-        ("b", ["explore_lr=null", "explore_ratio=2", "final_lr=0.2"], [0.5, 1.0, 0.2]),
-    ):
-        out = run(bl_argv, tmp_path / name, *conf, "epochs=1", "joint_steps=1", "explore_steps=1",
-                  more=more)  # fmt: skip
-        found = checkpoint.load(out / "checkpoint.pth")["optimizers"]
-        assert [{g["lr"] for g in x["param_groups"]} for x in found] == [{r} for r in rates]
-
-
 def test_accumulation_reads_two_batches_an_update(bl_argv, tmp_path, spy):
     for notes in spy:
         notes.clear()

@@ -161,3 +161,20 @@ def test_more_models_than_were_kept_are_averaged_as_far_as_they_are_there(
     assert ave == f"valid.acc.ave_{min(4, len(kept) + 2)}best.pth"
     states = [checkpoint.load(p) for p in out.glob("*epoch.pth") if not p.is_symlink()]
     assert len(states) >= len(kept) + 2
+
+
+@pytest.mark.parametrize("kind", [*KINDS, *WITHOUT_END])
+def test_rates_are_foretold(kind):
+    pair = make(kind, 12)
+    seen = [pair[1].param_groups[0]["lr"]]
+    seen += [groups[0][0] for groups in steps(pair, 11)]
+    conf = {k: 12 if v is None else v for k, v in {**KINDS, **WITHOUT_END}[kind].items()}
+    # Two of them step once an epoch.
+    part, updates = (seen[4:], 99) if kind in ("steplr", "cosineannealinglr") else (seen, 12)
+    found = schedules.rates(kind, conf, 0.1, updates, (4, 12))
+    assert found == schedules.Rates(part[0], max(part), part[-1])
+
+
+def test_rates_without_a_schedule_and_of_one_that_looks_at_scores():
+    assert schedules.rates(None, {}, 0.1, 9, (0, 3)) == schedules.Rates(0.1, 0.1, 0.1)
+    assert schedules.rates("ReduceLROnPlateau", {}, 0.1, 9, (0, 3)) is None
