@@ -147,6 +147,11 @@ _DATA = (
     Name("espnet2.tasks.abs_task", "scheduler_classes", "checks and extends schedules"),
     Name(
         "espnet2.schedulers.abs_scheduler",
+        "AbsBatchStepScheduler",
+        "tells schedules that step with each update",
+    ),
+    Name(
+        "espnet2.schedulers.abs_scheduler",
         "AbsValEpochStepScheduler",
         "tells schedules that follow the validation",
     ),
