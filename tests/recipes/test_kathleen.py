@@ -11,6 +11,7 @@ from kathleen_tree import CMUDICT, make_release, make_table, sentences
 from recipe_tree import ROOT, load_local
 
 from espnet_ext.data.tables import read_table
+from espnet_ext.recipe import config
 
 kathleen = load_local("kathleen")
 REAL = Path(os.environ.get("KATHLEEN") or ROOT.parent / "shared/data/kathleen")
@@ -174,6 +175,17 @@ def test_endings():
 def test_sets_that_cannot_be(prepare, tmp_path, options, code, told):
     root = make_table(tmp_path / "corpus", sentences())
     assert told in prepare(root, "out", *options, code=code)[0]
+
+
+def test_hidden_texts_are_in_no_set_that_bl_just_reads(prepare, tmp_path):
+    """What the recipe names is what local/kathleen.py makes with the recipe's own options."""
+    recipe = config.load(ROOT / "egs2/kathleen/bl_just1/recipe.yaml")
+    assert recipe.data.train == "train_10min" and recipe.data.also == ["train_rest"]
+    assert recipe.finetune.extra_data["u"].set == "train_rest"
+    root = make_table(tmp_path / "corpus", sentences(120))
+    _, out = prepare(root, "out", "--labelled-minutes", 0.3)
+    assert (out / "train_0.3min/text").is_file() and not (out / "train_rest/text").exists()
+    assert not {*texts(out / "train_0.3min")} & {*read_table(out / "train_rest/wav.scp")}
 
 
 def test_a_folder_that_is_another_corpus(prepare, tmp_path):
