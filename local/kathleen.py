@@ -45,6 +45,7 @@ RELEASED = re.compile(r"arctic_(?P<prompt>[ab]\d+)_(?P<time>\d+)")
 LISTED = re.compile(rf"{SPEAKER}-arctic_(?P<prompt>[ab]\d+)-(?P<take>\d+)")
 SPACE, DROPPED = re.compile(r"[-\u2013\u2014\s]+"), re.compile(r'[.,;:?!"()\u201c\u201d]')
 WORDS = re.compile(r"[A-Z']+(?: [A-Z']+)*")
+CUT = {"'EM", "'TIS", "'TWAS", "'BOUT", "'CAUSE", "'ROUND", "'TIL"}  # others are in quotes
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ def clean(text: str) -> str:
     """Return upper-case words without punctuation; parts of a compound are words."""
     text = DROPPED.sub("", SPACE.sub(" ", text.replace("\u2019", "'").upper()))
     words = (word.rstrip("'") for word in text.split())
-    return " ".join(word for word in words if word.strip("'"))
+    return " ".join(filter(None, (word if word in CUT else word.strip("'") for word in words)))
 
 
 def read_corpus(root: Path) -> Corpus:

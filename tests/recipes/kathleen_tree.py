@@ -32,7 +32,7 @@ def sentences(count: int = 40) -> dict[str, list[str]]:
         prompt = f"{'ab'[i % 2]}{i + 1:04d}"
         text = f"{NAMES[i % 8].capitalize()} {VERBS[i // 8 % 8].lower()} the {NAMES[i // 5 % 8]}."
         made[prompt] = [text] * (1 + i % 3)
-    made["a0001"] = ["Tom's wolf-dog, -- 'the bus' \u2013 met the cat\u2019s ship!"]
+    made["a0001"] = ["Tom's wolf-dog, -- 'the bus' \u2013 met \u2019em cat\u2019s ship!"]
     # The sentence of another prompt was read: the two must not be torn apart.
     made["b0002"] = [made["b0002"][0], made["a0003"][0]]
     return made
