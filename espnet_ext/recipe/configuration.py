@@ -277,6 +277,7 @@ def check_decoding(ctx: Context) -> None:
         return
     if section.method != "beam":
         _check_greedy(ctx)
+        _warn_of_choice(ctx, ctc_alone=True)
         return
     from espnet_ext.espnet import fastimport
     from espnet_ext.espnet.compat import quiet_import
@@ -288,6 +289,29 @@ def check_decoding(ctx: Context) -> None:
     if section.args.get("ctc_weight", BEAM_CTC) != 0 and _without_ctc(ctx):
         how = "decode.args.ctc_weight: 0, or a model with CTC: model_conf.ctc_weight"
         raise UsageError("this search needs CTC, and the model has none", DECODE_CTC, how)
+    if section.args.get("ctc_weight", BEAM_CTC) in (0, 1):
+        _warn_of_choice(ctx, ctc_alone=section.args["ctc_weight"] == 1)
+
+
+def _warn_of_choice(ctx: Context, ctc_alone: bool) -> None:
+    """Tell of a model that one part of it chooses and the other part decodes."""
+    if not (phases := [name for name in PHASES if getattr(ctx.recipe, name) is not None]):
+        return
+    key = f"{phases[-1]}.model"
+    model = getattr(ctx.recipe, phases[-1]).model
+    if ctc_alone and model.startswith("valid.acc."):
+        say(
+            f"WARNING: decoding takes CTC alone, and {key} ({model}) is chosen by the accuracy of "
+            "the attention decoder, which may be best at another epoch; to choose by what is "
+            "decoded: model_conf.report_cer: true, best_model_criterion: [[valid, cer_ctc, min]], "
+            f"{key}: valid.cer_ctc.ave.pth"
+        )
+    elif not ctc_alone and model.startswith("valid.cer_ctc."):
+        say(
+            f"WARNING: decoding takes the attention decoder alone, and {key} ({model}) is chosen "
+            "by the character error rate of CTC; to choose by what is decoded: "
+            f"best_model_criterion: [[valid, acc, max]], {key}: valid.acc.ave.pth"
+        )
 
 
 def _check_greedy(ctx: Context) -> None:

@@ -68,7 +68,7 @@ def test_a_second_run_does_nothing(whole):
 
 def test_the_archive_decodes_with_stock_espnet_alone_and_without_the_head(whole, tmp_path):
     recipe, out = whole
-    model = experiment(recipe) / "finetune/valid.acc.ave.pth"
+    model = experiment(recipe) / "finetune/valid.cer_ctc.ave.pth"
     decode_stock(recipe, out, model, "unsup", tmp_path)
 
 
@@ -81,7 +81,7 @@ def test_killed_in_training_it_ends_the_same(recipe_copy, whole, tmp_path):
     assert RAN.findall(out) == ["7", "8"]
     assert re.search("going on after epoch [12] from", out)  # the line comes before the checkpoint
     folders = [experiment(r) / "finetune" for r in (recipe, whole[0])]
-    models = [torch.load(p / "valid.acc.ave.pth", weights_only=True) for p in folders]
+    models = [torch.load(p / "valid.cer_ctc.ave.pth", weights_only=True) for p in folders]
     assert models[0].keys() == models[1].keys()
     assert all(torch.equal(v, models[1][k]) for k, v in models[0].items())
     spent = [json.loads((p / "phase.json").read_text()) for p in folders]

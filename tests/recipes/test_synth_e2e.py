@@ -32,7 +32,7 @@ def undisturbed(whole):
 def products(recipe):
     """Everything that must not depend on how often a run was interrupted."""
     exp = recipe.path / "exp/base"
-    model = torch.load(exp / "finetune/valid.acc.ave.pth", weights_only=True)
+    model = torch.load(exp / "finetune/valid.cer_ctc.ave.pth", weights_only=True)
     files = [*recipe.path.glob("dump/*/text"), *recipe.path.glob("dump/*/wav.scp")]
     files += [*recipe.path.glob("dump/*/tokens.txt"), *exp.glob("decode/*/*/text")]
     texts = {str(p.relative_to(recipe.path)): p.read_text() for p in files}
@@ -118,6 +118,7 @@ def test_phases_hand_their_weights_on_and_may_have_a_second_stream(recipe_copy, 
         *TINY,
         *pretrain,
         "--pretrain.config=conf/train.yaml",
+        "--pretrain.model=valid.cer_ctc.ave.pth",
         "--pretrain.extra_data={unlab: {set: dev}}",
         "--finetune.init=[pretrain:encoder:encoder]",
         "--finetune.args.optim_conf.lr=0.0",  # so that what was handed on can be recognised
@@ -126,7 +127,7 @@ def test_phases_hand_their_weights_on_and_may_have_a_second_stream(recipe_copy, 
     assert RAN.findall(out) == ["1", "2", "4", "5", "7"]
     exp = recipe.path / "exp/base"
     given, kept = (
-        torch.load(exp / phase / "valid.acc.ave.pth", weights_only=True)
+        torch.load(exp / phase / "valid.cer_ctc.ave.pth", weights_only=True)
         for phase in ("pretrain", "finetune")
     )
     same = {k: torch.equal(v, kept[k]) for k, v in given.items() if k.endswith(".weight")}

@@ -126,7 +126,7 @@ def test_killed_while_aligning_and_training_it_ends_the_same(recipe_copy, whole,
         ours, theirs = (labels(r, f"{name}/align/targets") for r in (recipe, clean))
         assert all(np.array_equal(x, theirs[u]) for u, x in ours.items())
     made = [r.path / "exp/base" for r in (recipe, clean)]
-    models = [torch.load(p / "finetune/valid.acc.ave.pth", weights_only=True) for p in made]
+    models = [torch.load(p / "finetune/valid.cer_ctc.ave.pth", weights_only=True) for p in made]
     assert models[0].keys() == models[1].keys()
     assert all(torch.equal(v, models[1][k]) for k, v in models[0].items())
     scores = [json.loads((p / "scores.json").read_text())["sets"] for p in made]
@@ -136,7 +136,7 @@ def test_killed_while_aligning_and_training_it_ends_the_same(recipe_copy, whole,
 
 def test_the_archive_decodes_with_stock_espnet_alone_and_without_the_head(whole, tmp_path):
     recipe, out = whole
-    model = recipe.path / "exp/base/finetune/valid.acc.ave.pth"
+    model = recipe.path / "exp/base/finetune/valid.cer_ctc.ave.pth"
     decode_stock(recipe, out, model, "aux", tmp_path)
 
 

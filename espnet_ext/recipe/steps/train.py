@@ -2,6 +2,7 @@
 """Stages 5-7: one training phase. pretrain, midtrain and finetune differ only in recipe.yaml."""
 
 import dataclasses
+import importlib.util
 import json
 import shlex
 from pathlib import Path
@@ -160,7 +161,20 @@ def plan(ctx: Context) -> Plan:
         inputs=[p for p in needs if str(p) != phase.config],
         disk_mb=_disk_mb(config, phase.needs),
         stock=stock,
+        notes=_notes(config),
     )
+
+
+def _notes(config: dict) -> list[str]:
+    """Tell of a package that ESPnet's validation needs and for which the runner has a stand-in."""
+    model = config.get("model_conf") or {}
+    reports = [k for k in ("report_cer", "report_wer") if model.get(k)]
+    if not reports or importlib.util.find_spec("editdistance"):
+        return []
+    return [
+        f"the stock commands need the package editdistance for {reports[0]}: pip install "
+        "editdistance (it has no wheel for Python 3.13 and is compiled there)"
+    ]
 
 
 def _settings(s: Stream) -> dict:
