@@ -82,7 +82,7 @@ def test_there_is_evidence():
     assert len(EVIDENCE) >= 6
 
 
-@pytest.mark.parametrize("key", ["gamma_max", "unsup_scale", "bn_update_from", "explore_when"])
+@pytest.mark.parametrize("key", ["gamma_max", "unsup_scale", "bn_update_from"])
 def test_the_recipes_of_bl_just_differ_in_no_default(key):
     files = ROOT.glob("egs2/*/bl_just1/conf/train*.yaml")
     found = {p: yaml.safe_load(p.read_text())["bl_just"] for p in files}
