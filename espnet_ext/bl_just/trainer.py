@@ -65,6 +65,7 @@ class BLJustTrainer(ExtTrainer):
             "labelled_batches": counts.labelled,
             "unlabelled_batches": counts.unlabelled,
             "passes": counts.passes,
+            "data_passes": round(counts.labelled / cls.state.pass_batches, 4),
         }
         return invalid
 

@@ -158,6 +158,13 @@ class JointLoader:
             yield utt_ids, batch
 
 
+def labelled_pass(factory: Any) -> int | None:
+    """Return the batches of one pass over the main, labelled stream; None where it is not known."""
+    main = getattr(factory, "labelled", getattr(factory, "main", factory))
+    stock = getattr(main, "stock", None)
+    return None if stock is None else len(stock.sampler)
+
+
 def stretch(factory: PersistentIterFactory, epoch: int, start: int, count: int) -> DataLoader:
     """Return a loader of ``count`` batches of a stream that passes on and on.
 

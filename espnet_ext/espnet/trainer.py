@@ -8,6 +8,7 @@ epoch is done again.
 """
 
 import contextlib
+import itertools
 import json
 import math
 import time
@@ -21,6 +22,7 @@ from espnet2.train.reporter import aggregate
 from espnet2.train.trainer import Trainer
 
 from espnet_ext.espnet import checkpoint, finite, memory, schedules, track
+from espnet_ext.espnet.iterators import labelled_pass
 from espnet_ext.espnet.nbest import Kept
 from espnet_ext.espnet.short import LongEnough, shortest_of
 from espnet_ext.files import write_json
@@ -72,6 +74,7 @@ class RunState:
     too_short: set[str] = field(default_factory=set)  # utterances that have fewer
     device: str = ""
     kept: Kept | None = None  # where models are missing that are asked for
+    pass_batches: int | None = None  # of one pass over the labelled data, where it has an end
     spent: dict[str, dict[str, Any]] = field(default_factory=dict)  # by epoch
 
     @property
@@ -93,13 +96,23 @@ class RunState:
         sums |= {k: sum(epoch.get(k, 0) for epoch in epochs) for k in counted}
         by_epoch = [self.spent[e] for e in sorted(self.spent, key=int)]
         curve = [epoch["valid_acc"] for epoch in by_epoch if "valid_acc" in epoch]
+        whole = len(curve) == len(by_epoch)
         return {
             **sums,
             "train_wall_s": round(sums["train_wall_s"], 2),
             "epochs": len(self.spent),
             "devices": [*devices],
-            "valid_acc": curve if len(curve) == len(by_epoch) else [],
+            "valid_acc": curve if whole else [],
+            "valid_updates": _running(by_epoch, "updates") if whole else [],
+            "valid_passes": _running(by_epoch, "data_passes") if whole else [],
         }
+
+
+def _running(epochs: list[dict[str, Any]], key: str) -> list[float]:
+    """Return the sums of a count up to each epoch; empty where an epoch has none."""
+    if not all(key in epoch for epoch in epochs):
+        return []
+    return [round(x, 4) for x in itertools.accumulate(epoch[key] for epoch in epochs)]
 
 
 class ExtTrainer(Trainer):
@@ -122,6 +135,7 @@ class ExtTrainer(Trainer):
             shortest=shortest_of(model),
             params=sum(n for n, _ in counts),
             params_trained=sum(n for n, trained in counts if trained),
+            pass_batches=labelled_pass(rest["train_iter_factory"]),
         )
         cls._check_start(model)
         with checkpoint.atomic_saves():
@@ -222,6 +236,8 @@ class ExtTrainer(Trainer):
             "updates": len(updates),
             "skipped": max(0, guard.forwards // state.options.accum_grad - len(updates)),
         }
+        if state.pass_batches:
+            state.spent[str(epoch)]["data_passes"] = round(timer.count / state.pass_batches, 4)
         state.train_stats = _means(reporter)
         cls._check_epoch(model, reporter, kept)
         return invalid

@@ -51,6 +51,9 @@ class Phase(Model):
     )  # of the code that trained, '+' for uncommitted changes
     # Accuracy on the development set after each epoch: of tokens, or of utterances.
     valid_acc: list[Amount] = Field(default_factory=list)
+    # Until then: updates of all kinds, and passes over the labelled training data.
+    valid_updates: list[Count] = Field(default_factory=list)
+    valid_passes: list[Amount] = Field(default_factory=list)
 
 
 @dataclass(frozen=True)

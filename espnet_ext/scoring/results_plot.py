@@ -1,13 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """The pictures of a results page: score by system, and how accuracy grew in training."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from espnet_ext.scoring.learning import curve
+from espnet_ext.scoring.learning import Curve, curve
 from espnet_ext.scoring.page import Page, by_reference, name_of
 from espnet_ext.scoring.plot import COLORS, STYLES, literal, new_figure, plain_axes, save
 from espnet_ext.scoring.record import Record
@@ -33,7 +32,8 @@ def draw(page: Page, folder: Path) -> dict[str, str]:
     if page.main is not None:
         draw_scores(page, page.main, folder / PICTURES["scores"])
         drawn["scores"] = PICTURES["scores"]
-    curves = {group: [c for r in runs if len(c := curve(r)) > 1] for group, runs in _groups(page)}
+    found = {group: [curve(r) for r in runs] for group, runs in _groups(page)}
+    curves = {g: [c for c in seeds if c and len(c.values) > 1] for g, seeds in found.items()}
     if any(curves.values()):
         draw_curves(curves, folder / PICTURES["curves"])
         drawn["curves"] = PICTURES["curves"]
@@ -69,21 +69,31 @@ def draw_scores(page: Page, field: Field, path: Path | str) -> Path:
     return save(figure, path)
 
 
-def draw_curves(curves: dict[str, list[list[float]]], path: Path | str) -> Path:
-    """Draw accuracy (0 to 1) by epoch: thick lines are means over seeds, thin ones the seeds."""
+def draw_curves(curves: dict[str, list[Curve]], path: Path | str) -> Path:
+    """Draw accuracy by passes over the labelled data, or by updates where one has no passes.
+
+    Thick lines are means over seeds, thin ones the seeds.
+    """
     figure = new_figure(path, (6.8, 3.6), _DPI)
     axes = figure.add_subplot()
     shown = {group: seeds for group, seeds in curves.items() if seeds}
+    by_pass = all(c.passes is not None for seeds in shown.values() for c in seeds)
+
+    def where(c: Curve) -> np.ndarray:
+        return np.array(c.passes if by_pass else c.updates)
+
     for i, (group, seeds) in enumerate(shown.items()):
         color = COLORS[i % len(COLORS)]
-        for values in seeds if len(seeds) > 1 else ():
-            axes.plot(_epochs(values), 100 * np.array(values), color=color, lw=0.7, alpha=0.35)
-        shared = min(map(len, seeds))
-        mean = 100 * np.mean([values[:shared] for values in seeds], axis=0)
+        for c in seeds if len(seeds) > 1 else ():
+            axes.plot(where(c), 100 * np.array(c.values), color=color, lw=0.7, alpha=0.35)
+        shared = min(len(c.values) for c in seeds)
+        mean = 100 * np.mean([c.values[:shared] for c in seeds], axis=0)
+        x = np.mean([where(c)[:shared] for c in seeds], axis=0)
         marker = {"marker": "o", "ms": 3.5} if shared <= 12 else {}
         style = STYLES[(i // len(COLORS)) % len(STYLES)]
-        axes.plot(_epochs(mean), mean, style, color=color, lw=1.8, label=literal(group), **marker)
-    axes.set_xlabel("Epoch of the last training phase")
+        axes.plot(x, mean, style, color=color, lw=1.8, label=literal(group), **marker)
+    of = "Passes over the labelled data" if by_pass else "Updates"
+    axes.set_xlabel(f"{of} in the last training phase")
     axes.set_ylabel("Accuracy (%) on the development set")
     axes.xaxis.get_major_locator().set_params(integer=True)
     plain_axes(axes)
@@ -93,10 +103,6 @@ def draw_curves(curves: dict[str, list[list[float]]], path: Path | str) -> Path:
 
 def _groups(page: Page) -> list[tuple[str, list[Record]]]:
     return list(page.groups.items())
-
-
-def _epochs(values: Sequence[float]) -> range:
-    return range(1, len(values) + 1)
 
 
 def _legend_of_marks(axes: "Axes") -> None:

@@ -240,7 +240,8 @@ def test_the_curve_is_that_of_the_last_phase_by_stage_not_by_name(recipe_dir, in
         recipe_dir.add(record)
     text = render_results(recipe_dir.path)
     ((row,),) = section(text, "Learning speed")
-    assert (row["Best accuracy"], row["Epochs"], row["Epochs to match"]) == ("0.7000", "2", "2.0")
+    assert (row["Best accuracy"], row["Passes"], row["Passes to match"]) == ("0.7000", "2.0", "2.0")
+    assert row["Updates"] == row["Updates to match"] == "321"
     assert section(text, "Costs by system")[0][0]["Parameters"] == "7"
 
 
@@ -258,10 +259,31 @@ def test_learning_speed_is_told_against_the_planned_reference(recipe_dir, intent
     text = render_results(recipe_dir.path)
     assert "match the best accuracy of `base` (same seed)" in text
     rows = section(text, "Learning speed")[0]
-    assert [(r["System"], r["Epochs"], r["Epochs to match"]) for r in rows] == [
-        ("new", "3", "2.0"),
-        ("base", "4", "3.0"),
-        ("poor", "2", "–"),
+    assert [(r["System"], r["Passes"], r["Passes to match"]) for r in rows] == [
+        ("new", "3.0", "2.0"),
+        ("base", "4.0", "3.0"),
+        ("poor", "2.0", "–"),
+    ]
+
+
+def test_learning_speed_is_in_passes_and_updates_whatever_an_epoch_is(recipe_dir, intent_record):
+    """An epoch of `new` explores, then makes half a pass over the labelled data."""
+    base = {"valid_acc": [0.3, 0.5], "valid_updates": [10, 20], "valid_passes": [1.0, 2.0]}
+    new = {"valid_acc": [0.4, 0.6], "valid_updates": [95, 190], "valid_passes": [0.5, 1.0]}
+    old = {"valid_acc": [0.2, 0.5], "updates": 80, "labelled_batches": 20}
+    for seed in range(3):
+        for group, wrong, told in (("base", BASE, base), ("new", BETTER, new), ("old", BASE, old)):
+            record = intent_record(group, seed, wrong[seed])
+            record["phases"]["finetune"] |= told
+            record["budget"] = None
+            recipe_dir.add(record)
+    (recipe_dir.path / "recipe.yaml").write_text(PLANNED)
+    rows = section(render_results(recipe_dir.path), "Learning speed")[0]
+    columns = ("System", "Passes", "Updates", "Passes to match", "Updates to match")
+    assert [tuple(r[c] for c in columns) for r in rows] == [
+        ("new", "1.0", "190", "1.0", "190"),
+        ("base", "2.0", "20", "2.0", "20"),
+        ("old", "–", "80", "–", "80"),  # its epochs are taken as equally long
     ]
 
 

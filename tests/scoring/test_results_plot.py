@@ -35,7 +35,7 @@ def test_systems_are_drawn_from_the_best_with_a_dot_for_each_seed(recipe_dir, re
     assert axes.get_xlabel() == "WER (%) on test, lower is better"
 
 
-def test_curves_are_drawn_as_percent_by_epoch(recipe_dir, record_dict, drawn):
+def test_curves_are_drawn_as_percent_by_pass(recipe_dir, record_dict, drawn):
     add_groups(recipe_dir, record_dict, [[0.1, 0.2, 0.3], [0.3, 0.4, 0.5], [0.2, 0.3]])
     text = write_results(recipe_dir.path).read_text()
     assert "](results/curves.png)" in text
@@ -44,6 +44,20 @@ def test_curves_are_drawn_as_percent_by_epoch(recipe_dir, record_dict, drawn):
     assert [line.get_label() for line in thick] == ["a", r"\$b"]
     assert list(thick[0].get_xdata()) == [1, 2]  # epochs that all seeds have
     assert list(thick[0].get_ydata()) == pytest.approx([20.0, 30.0])
+    assert axes.get_xlabel().startswith("Passes over the labelled data")
+
+
+def test_curves_are_drawn_by_updates_where_passes_are_not_known(recipe_dir, record_dict, drawn):
+    for group, counts in (("a", {"labelled_batches": 5}), ("b", {"valid_updates": [30, 40]})):
+        record = record_dict(group, 1, ERRORS[0])
+        record["phases"]["finetune"] |= {"valid_acc": [0.1, 0.2], "updates": 20, **counts}
+        record["budget"] = None
+        recipe_dir.add(record)
+    write_results(recipe_dir.path)
+    (axes,) = drawn[1].axes
+    thick = [line for line in axes.lines if line.get_linewidth() > 1]
+    assert [list(line.get_xdata()) for line in thick] == [[10, 20], [30, 40]]
+    assert axes.get_xlabel().startswith("Updates")
 
 
 def test_without_matplotlib_the_page_has_no_pictures(recipe_dir, record_dict, monkeypatch):
