@@ -2,8 +2,11 @@
 """What a training phase is given: where it starts from, ESPnet's options, when it starts anew."""
 
 import argparse
+import importlib.machinery
 import json
 import shlex
+import sys
+import types
 from pathlib import Path
 
 import pytest
@@ -265,3 +268,16 @@ def test_shapes_of_a_further_stream(plan_of, folder):
     train.write_stream_shapes(folder.path / "out", "u", streams)
     assert Path("out/speech_shape").read_text() == "a 16000\nb 8000\n"
     assert Path("out/text_shape").read_text() == "a 3\nb 0\n"
+
+
+def test_the_stand_in_for_a_package_of_espnet_is_not_the_package(folder, monkeypatch):
+    """It is imported before stages are planned again, and stock ESPnet alone has none."""
+    folder.write("conf/t.yaml", "model_conf: {report_cer: true}\n")
+    folder.recipe(finetune={"config": "conf/t.yaml"})
+    ctx = folder.context("finetune")
+    monkeypatch.setitem(sys.modules, "editdistance", types.ModuleType("editdistance"))
+    assert "pip install editdistance" in train.plan(ctx).notes[0]
+    package = types.ModuleType("editdistance")
+    package.__spec__ = importlib.machinery.ModuleSpec("editdistance", None)
+    monkeypatch.setitem(sys.modules, "editdistance", package)
+    assert train.plan(ctx).notes == []

@@ -5,6 +5,7 @@ import dataclasses
 import importlib.util
 import json
 import shlex
+import sys
 from pathlib import Path
 
 from espnet_ext.data.streams import AUDIO, find_stream
@@ -169,12 +170,19 @@ def _notes(config: dict) -> list[str]:
     """Tell of a package that ESPnet's validation needs and for which the runner has a stand-in."""
     model = config.get("model_conf") or {}
     reports = [k for k in ("report_cer", "report_wer") if model.get(k)]
-    if not reports or importlib.util.find_spec("editdistance"):
+    if not reports or _installed("editdistance"):
         return []
     return [
         f"the stock commands need the package editdistance for {reports[0]}: pip install "
         "editdistance (it has no wheel for Python 3.13 and is compiled there)"
     ]
+
+
+def _installed(name: str) -> bool:
+    """Whether a package is installed; a stand-in that was imported under its name has no spec."""
+    if name in sys.modules:
+        return getattr(sys.modules[name], "__spec__", None) is not None
+    return importlib.util.find_spec(name) is not None
 
 
 def _settings(s: Stream) -> dict:
