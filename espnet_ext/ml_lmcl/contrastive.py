@@ -10,6 +10,8 @@ is plain masked-LM training, which gives an encoder with random weights its star
 import torch
 from torch import Tensor, nn
 
+from espnet_ext.ml_lmcl.attention import fit_attention
+from espnet_ext.ml_lmcl.frozen import FrozenLayers, check_count
 from espnet_ext.ml_lmcl.network import Texts, redraw_token_types
 from espnet_ext.ml_lmcl.nt_xent_loss import nt_xent_loss
 from espnet_ext.ml_lmcl.options import MlLmclConf
@@ -30,6 +32,9 @@ class ContrastiveNetwork(nn.Module):
         about: What is known of it.
         contrastive: False leaves the contrastive terms away.
         weights: Start from the weights of the folder.
+
+    Raises:
+        UsageError: More layers are to be frozen than there are, or all.
     """
 
     def __init__(
@@ -47,6 +52,31 @@ class ContrastiveNetwork(nn.Module):
         self.encoder, self.lm_head = build_masked_lm(encoder_folder, weights)
         if conf.fresh_token_types:
             redraw_token_types(self.encoder)
+        # Masked-LM training alone is for random weights: nothing is frozen yet, but it is told here
+        # what the stages after it cannot do.
+        check_count(conf.freeze_layers, self.encoder, stage1=conf.stage1 != "none")
+        self.frozen: FrozenLayers | None = None
+        if conf.freeze_layers and contrastive:
+            limit = conf.frozen_cache_mb
+            self.frozen = FrozenLayers(self.encoder, conf.freeze_layers, about.pad_id, limit)
+
+    def train(self, mode: bool = True) -> "ContrastiveNetwork":
+        """Frozen layers have no dropout while the others are trained."""
+        super().train(mode)
+        if self.frozen:
+            self.frozen.evaluate()
+        return self
+
+    def fill(self, texts: Texts) -> list[FrozenLayers]:
+        """Compute the frozen layers' output for texts before they are trained on; return these."""
+        if not self.frozen:
+            return []
+        if not self.conf.mask_contrastive_inputs and self.conf.contrastive_layer == -1:
+            fit_attention(self.encoder)
+            for ids, lengths in texts.values():
+                with autocast(self.conf.precision, ids):
+                    self.frozen.lower(ids, text_mask(ids, lengths))
+        return [self.frozen]
 
     def loss(
         self, texts: Texts, generator: torch.Generator | None = None
@@ -82,15 +112,31 @@ class ContrastiveNetwork(nn.Module):
     def _states(self, pairs: list, guessed: list) -> tuple[Tensor | None, Tensor | None]:
         """Return hidden states of texts that are compared and of those that are guessed."""
         pad, layer = self.about.pad_id, self.conf.contrastive_layer
+        fit_attention(self.encoder)
         with autocast(self.conf.precision, next(self.parameters())):
             if layer == -1:  # all in one pass
-                states = encode(self.encoder, *join([*pairs, *guessed]), pad)
+                states = self._encode(pairs, guessed)
                 count = sum(len(ids) for ids, _ in pairs)
                 return states[:count] if pairs else None, states[count:] if guessed else None
             return (
                 encode(self.encoder, *join(pairs), pad, layer) if pairs else None,
-                encode(self.encoder, *join(guessed), pad) if guessed else None,
+                self._encode([], guessed) if guessed else None,
             )
+
+    def _encode(self, pairs: list, guessed: list) -> Tensor:
+        """Return the last layer's states ``(B, T, D)`` of all texts."""
+        ids, mask = join([*pairs, *guessed])
+        if not self.frozen:
+            return encode(self.encoder, ids, mask, self.about.pad_id)
+        # Masks are drawn again for each batch of the training, and the same ones elsewhere.
+        stay = (not self.conf.mask_contrastive_inputs or not self.training, not self.training)
+        count = sum(len(i) for i, _ in pairs)
+        lower = [
+            self.frozen.lower(ids[part], mask[part], keep)
+            for part, keep in zip((slice(0, count), slice(count, None)), stay, strict=True)
+            if len(ids[part])
+        ]
+        return self.frozen.upper(torch.cat(lower), mask)
 
     def masked(
         self, ids: Tensor, mask: Tensor, generator: torch.Generator | None

@@ -14,7 +14,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from espnet_ext.ml_lmcl.attention import fit_attention
 from espnet_ext.ml_lmcl.distillation_loss import distillation_loss
+from espnet_ext.ml_lmcl.frozen import FrozenLayers
 from espnet_ext.ml_lmcl.mutual_loss import mutual_loss
 from espnet_ext.ml_lmcl.nt_xent_loss import full_precision
 from espnet_ext.ml_lmcl.options import MlLmclConf
@@ -33,18 +35,41 @@ class Classifier(nn.Module):
         encoder: Of transformers, D wide.
         classes: Number of labels by head.
         pad_id: Sub-word for padding.
+        freeze_layers: Lowest layers of the encoder that are not trained, see :mod:`.frozen`.
+        cache_mb: Memory for their output.
     """
 
-    def __init__(self, encoder: nn.Module, classes: dict[str, int], pad_id: int):
+    def __init__(
+        self,
+        encoder: nn.Module,
+        classes: dict[str, int],
+        pad_id: int,
+        freeze_layers: int = 0,
+        cache_mb: float = 1000.0,
+    ):
         super().__init__()
         width = encoder.config.hidden_size
         self.encoder, self.pad_id = encoder, pad_id
+        self.frozen = None
+        if freeze_layers:
+            self.frozen = FrozenLayers(encoder, freeze_layers, pad_id, cache_mb)
         self.linear = nn.Linear(width, width)
         self.heads = nn.ModuleDict({head: nn.Linear(width, n) for head, n in classes.items()})
 
     def represent(self, ids: Tensor, lengths: Tensor) -> Tensor:
         """Return the last-layer state of the first token, ``(B, D)``."""
-        return encode(self.encoder, ids, text_mask(ids, lengths), self.pad_id)[:, 0]
+        fit_attention(self.encoder)
+        mask = text_mask(ids, lengths)
+        if self.frozen:
+            return self.frozen(ids, mask)[:, 0]
+        return encode(self.encoder, ids, mask, self.pad_id)[:, 0]
+
+    def train(self, mode: bool = True) -> "Classifier":
+        """Frozen layers have no dropout while the others are trained."""
+        super().train(mode)
+        if self.frozen:
+            self.frozen.evaluate()
+        return self
 
     def logits(self, h: Tensor) -> dict[str, Tensor]:
         """Return z ``(B, C)`` of each head from ``(B, D)``, in full precision."""
@@ -61,7 +86,8 @@ class ClassifyNetwork(nn.Module):
         encoder_folder: Of the text encoder.
         classes: Number of labels by head, in the order of the label tensor.
         pad_id: Sub-word for padding.
-        weights: Start from the weights of the folder.
+        weights: Start from the weights of the folder, to train; False: a trained model's are
+            loaded, and no layer is frozen.
     """
 
     def __init__(
@@ -74,12 +100,12 @@ class ClassifyNetwork(nn.Module):
     ):
         super().__init__()
         self.conf, self.classes = conf, classes
-        self.models = nn.ModuleDict(
-            {
-                name: Classifier(build_encoder(encoder_folder, weights), classes, pad_id)
-                for name in conf.model_names
-            }
-        )
+        freeze = conf.freeze_layers if weights else 0
+        share = conf.frozen_cache_mb / len(conf.model_names)
+        self.models = nn.ModuleDict()
+        for name in conf.model_names:
+            encoder = build_encoder(encoder_folder, weights)
+            self.models[name] = Classifier(encoder, classes, pad_id, freeze, share)
         if conf.fresh_token_types:
             for model in self.models.values():
                 redraw_token_types(model.encoder)
@@ -88,6 +114,15 @@ class ClassifyNetwork(nn.Module):
     def names(self) -> tuple[str, ...]:
         """Names of the classifiers."""
         return tuple(self.models)
+
+    def fill(self, texts: Texts) -> list[FrozenLayers]:
+        """Compute the frozen layers' output for texts before they are trained on; return these."""
+        for name, kind in self.conf.views:
+            if frozen := self.models[name].frozen:
+                fit_attention(self.models[name].encoder)
+                with autocast(self.conf.precision, texts[kind][0]):
+                    frozen.lower(texts[kind][0], text_mask(*texts[kind]))
+        return [model.frozen for model in self.models.values() if model.frozen]
 
     def views(self, texts: Texts) -> list[tuple[Tensor, dict[str, Tensor]]]:
         """Return h ``(B, D)`` and the logits of each ``conf.views``."""

@@ -70,6 +70,10 @@ class MlLmclConf:
             differ by their dropout only.
         inference_model: The classifier that development accuracy is measured with.
         train_samples: Use only so many training utterances, at a fixed stride.
+        freeze_layers: Lowest layers of the encoder that stay as they are in both stages, with the
+            embeddings; 0: none. Their output for a text is computed once.
+        frozen_cache_mb: Memory for these outputs, in units of 10^6 bytes, each classifier's share
+            being equal; texts beyond it are computed each time.
         precision: Of the encoder's products; ``bfloat16`` halves the time on CPUs that have it.
         max_tokens: Longer texts are cut, in sub-words with the two special ones.
         tau_sc: Temperature of the contrastive loss of stage 1.
@@ -120,6 +124,8 @@ class MlLmclConf:
     use_manual: bool = True
     inference_model: str = "asr"
     train_samples: int | None = None
+    freeze_layers: int = 0
+    frozen_cache_mb: float = 1000.0
     precision: str = "float32"
     max_tokens: int = 64
     tau_sc: float = 0.2
@@ -189,7 +195,10 @@ ABOVE_0 = {
     "tau_sc", "tau_c", "tau_d", "gamma_period_fraction", "train_samples", "mask_ratio",
     "gamma_ratio",
 }  # fmt: skip
-FROM_0 = {"lambda_reg", "mlm_weight", "alpha", "beta", "soft_weight", "gamma_weight"}
+FROM_0 = {
+    "lambda_reg", "mlm_weight", "alpha", "beta", "soft_weight", "gamma_weight", "freeze_layers",
+    "frozen_cache_mb",
+}  # fmt: skip
 SHARES = {"lambda_pt", "mask_ratio", "gamma_ratio", "gamma_period_fraction"}
 
 
@@ -234,6 +243,17 @@ def resolve(section: dict[str, Any] | None) -> MlLmclConf:
     if conf.contrastive_layer not in (-1, 0):
         what = f"layer {conf.contrastive_layer} cannot represent a text"
         raise UsageError(what, "ml_lmcl.contrastive_layer", "-1 (the last) or 0 (embeddings)")
+    _check_together(conf)
+    return conf
+
+
+def _check_together(conf: MlLmclConf) -> None:
+    """Refuse values that are possible alone, but not together."""
+    if conf.freeze_layers and conf.contrastive_layer == 0 and conf.masked_weight == 0:
+        raise UsageError(
+            "stage 1 has nothing to train: its contrastive loss sees the embeddings, which are "
+            "frozen, and masked LM is off", "ml_lmcl.freeze_layers", "set it to 0",
+        )  # fmt: skip
     if conf.inference_model != "asr" and conf.train_text != "both":
         raise UsageError(
             f"there is one classifier only, called asr, not {conf.inference_model}",
@@ -241,7 +261,6 @@ def resolve(section: dict[str, Any] | None) -> MlLmclConf:
         )  # fmt: skip
     if conf.train_text != "both" and conf.alpha > 0:
         raise UsageError("mutual learning needs two classifiers", "ml_lmcl.alpha", "alpha: 0")
-    return conf
 
 
 def resolve_trained(section: dict[str, Any] | None) -> MlLmclConf:

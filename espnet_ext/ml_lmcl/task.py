@@ -23,7 +23,7 @@ from espnet_ext.ml_lmcl.model import ClassifyModel, ContrastiveModel
 from espnet_ext.ml_lmcl.options import MlLmclConf, resolve
 from espnet_ext.ml_lmcl.preprocess import TextPreprocessor, read_label_lists
 from espnet_ext.ml_lmcl.teacher import TeacherStore
-from espnet_ext.ml_lmcl.trainer import ClassifyTrainer
+from espnet_ext.ml_lmcl.trainer import ClassifyTrainer, TextTrainer
 from espnet_ext.text.tokenizer import read_about
 
 
@@ -44,6 +44,34 @@ class TextTask(ExtTask, TextOptions):
     """What the tasks share."""
 
     streams: tuple[str, ...] = ("text_manual", "text_asr")
+    trainer = TextTrainer
+
+    @classmethod
+    def main_worker(cls, args: argparse.Namespace) -> None:
+        """Train as ESPnet does, with a trainer of this training's own."""
+        trainer = type("Trainer", (cls.trainer,), cls.trainer_knows(args))
+        task = type(cls.__name__, (cls,), {"trainer": trainer})
+        super(TextTask, task).main_worker(args)
+
+    @classmethod
+    def trainer_knows(cls, args: argparse.Namespace) -> dict[str, Any]:
+        """Return the attributes of the trainer."""
+        return {"conf": resolve(args.ml_lmcl)}
+
+    @classmethod
+    def build_iter_factory(
+        cls, args: Any, distributed_option: Any, mode: str, kwargs: dict | None = None
+    ) -> Any:
+        """Beside the training batches, a fixed order over the same data."""
+        store = getattr(cls.trainer, "store", None)
+        if mode == "train" and (store is not None or cls.freezes(args)):
+            cls.trainer.predictions = fixed_order(cls, args, distributed_option)
+        return super().build_iter_factory(args, distributed_option, mode, kwargs)
+
+    @classmethod
+    def freezes(cls, args: argparse.Namespace) -> bool:
+        """Whether layers are frozen."""
+        return resolve(args.ml_lmcl).freeze_layers > 0
 
     @classmethod
     def required_data_names(cls, train: bool = True, inference: bool = False) -> tuple[str, ...]:
@@ -89,6 +117,10 @@ class PretrainTask(TextTask):
     def build_model(cls, args: argparse.Namespace) -> ContrastiveModel:
         return contrastive_model(args, contrastive=False)
 
+    @classmethod
+    def freezes(cls, args: argparse.Namespace) -> bool:
+        return False
+
 
 class ContrastiveTask(TextTask):
     """Stage 1."""
@@ -112,17 +144,15 @@ class ClassifyTask(TextTask):
     trainer = ClassifyTrainer
 
     @classmethod
-    def main_worker(cls, args: argparse.Namespace) -> None:
-        """Train as ESPnet does, with a trainer that knows the teachers."""
-        conf = resolve(args.ml_lmcl)
-        known: dict[str, Any] = {"conf": conf}
+    def trainer_knows(cls, args: argparse.Namespace) -> dict[str, Any]:
+        """Add the teachers."""
+        known = super().trainer_knows(args)
+        conf = known["conf"]
         if not args.collect_stats and conf.distils:
             classes = {head: len(names) for head, names in read_label_lists(args.labels).items()}
             widths = {f"{n}.{h}": c for n in range(len(conf.views)) for h, c in classes.items()}
             known["store"] = TeacherStore(list(training_lengths(args)), widths)
-        trainer = type("Trainer", (cls.trainer,), known)
-        task = type(cls.__name__, (cls,), {"trainer": trainer})
-        super(ClassifyTask, task).main_worker(args)
+        return known
 
     @classmethod
     def build_model(cls, args: argparse.Namespace) -> ClassifyModel:
@@ -133,15 +163,6 @@ class ClassifyTask(TextTask):
         given = args.init_param or []
         args.init_param = [p for text in given for p in init_options(text, conf)]
         return ClassifyModel(conf, args.text_encoder, classes, about.pad_id)
-
-    @classmethod
-    def build_iter_factory(
-        cls, args: Any, distributed_option: Any, mode: str, kwargs: dict | None = None
-    ) -> Any:
-        """Beside the training batches, a fixed order over the same data for the teachers."""
-        if mode == "train" and getattr(cls.trainer, "store", None) is not None:
-            cls.trainer.predictions = fixed_order(cls, args, distributed_option)
-        return super().build_iter_factory(args, distributed_option, mode, kwargs)
 
 
 def init_options(text: str, conf: MlLmclConf) -> list[str]:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Trainer of stage 2: teachers of self-distillation, and how far gamma gets.
+"""Trainers: of both stages, what frozen layers say; of stage 2, teachers and how far gamma gets.
 
 Epoch 1 has no teachers: the cycle of gamma starts with epoch 2, unless labels stand in for them.
 Teachers are those of the epoch before. ``full``: the training set is predicted at the start of
@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from espnet_ext.espnet.random_state import unchanged_random_state
 from espnet_ext.espnet.trainer import ExtTrainer
 from espnet_ext.ml_lmcl import annealing
 from espnet_ext.ml_lmcl.options import MlLmclConf
@@ -21,12 +22,35 @@ from espnet_ext.ml_lmcl.teacher import TeacherStore
 from espnet_ext.progress import progress_log
 
 
-class ClassifyTrainer(ExtTrainer):
-    """See the module's text. The attributes are set by the task before ``run``."""
+class TextTrainer(ExtTrainer):
+    """The output of frozen layers is there before a process trains its first epoch.
+
+    It is computed in a fixed order: in that of the first batches it would differ by rounding in a
+    training that was killed and goes on. The attributes are set by the task before ``run``.
+    """
 
     conf: MlLmclConf
-    store: TeacherStore | None = None
     predictions: Any = None  # iterator factory over the training set, in a fixed order
+    filled: bool = False
+
+    @classmethod
+    def train_one_epoch(cls, model, **rest):
+        """One epoch."""
+        start = time.perf_counter()
+        if cls.conf.freeze_layers and cls.predictions and not cls.filled:
+            cls.filled = True
+            with unchanged_random_state():  # a process that goes on fills in another epoch
+                fill(getattr(model, "module", model), cls.predictions.build_iter(1, shuffle=False))
+        before_s = time.perf_counter() - start
+        invalid = super().train_one_epoch(model=model, **rest)
+        cls.state.epoch_s += before_s
+        return invalid
+
+
+class ClassifyTrainer(TextTrainer):
+    """See the module's text."""
+
+    store: TeacherStore | None = None
 
     @classmethod
     def train_one_epoch(cls, model, iterator, optimizers, reporter, **rest):
@@ -73,6 +97,23 @@ class ClassifyTrainer(ExtTrainer):
     @classmethod
     def _file(cls, epoch: int) -> Path:
         return Path(cls.state.options.output_dir) / f"teacher.{epoch}epoch.pth"
+
+
+def fill(model: Any, batches: Any) -> None:
+    """Compute what the frozen layers say of all texts, and tell how much that is.
+
+    Args:
+        model: Of either stage.
+        batches: Yields ``(utterance ids, batch)``.
+    """
+    from espnet_ext.ml_lmcl.model import texts_of
+
+    device, frozen = next(model.parameters()).device, []
+    for _, batch in batches:
+        on_device = {k: v.to(device) for k, v in batch.items()}
+        frozen = model.fill(texts_of(on_device, model.conf.use_manual))
+    for one in frozen:
+        progress_log.info(str(one))
 
 
 def refresh(model: Any, store: TeacherStore, batches: Any) -> None:

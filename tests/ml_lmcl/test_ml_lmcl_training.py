@@ -114,6 +114,46 @@ def test_killed_training_ends_in_the_same_bits(reference, tmp_path, refresh, epo
     assert gammas == [0, 0.5, 0.65] * 2  # a period of 8 from epoch 2 on, of 5 updates each
 
 
+FROZEN = ("freeze_layers=1", *CYCLE)
+
+
+def test_frozen_layers_do_not_move_and_a_killed_training_ends_in_the_same_bits(
+    text_corpus, tmp_path, stage1
+):
+    """Weight decay leaves them alone, in both classifiers; the record counts what is trained."""
+    argv = text_corpus.argv(*FROZEN, label=True)
+    argv += ["--optim_conf", "weight_decay=0.5", "--max_epoch", "2"]
+    argv += ["--init_param", str(stage1 / "valid.loss.best.pth")]
+    assert in_child(run, "ClassifyTask", argv, tmp_path / "a") == 0
+    assert in_child(killed_in, argv, tmp_path / "b", 2, 7) == -signal.SIGKILL
+    assert in_child(run, "ClassifyTask", argv, tmp_path / "b") == 0
+    a, b = (weights(tmp_path / d / "checkpoint.pth")["model"] for d in "ab")
+    assert all(torch.equal(a[k], b[k]) for k in a)
+    before, same, moved = weights(stage1 / "valid.loss.best.pth"), set(), set()
+    for name in ("clean", "asr"):
+        for key in (k for k in before if k.startswith("encoder.")):
+            kept = torch.equal(a[f"models.{name}.{key}"], before[key])
+            (same if kept else moved).add(".".join(key.split(".")[1:4]))
+    assert "encoder.layer.0" in same and any("embeddings" in k for k in same)
+    assert moved == {"encoder.layer.1"}
+    record = json.loads((tmp_path / "a/phase.json").read_text())
+    frozen = sum(v.numel() for k, v in a.items() if "embeddings" in k or "layer.0." in k)
+    assert record["params"] - record["params_trained"] == frozen
+
+
+def test_frozen_layers_in_stage_1(text_corpus, tmp_path):
+    """Its own trainer fills their memory; the encoder's folder has what they are to stay at."""
+    from espnet_ext.text.encoder import build_encoder
+
+    argv = text_corpus.argv("freeze_layers=1")
+    argv += ["--optim_conf", "weight_decay=0.5", "--max_epoch", "1"]
+    assert in_child(run, "ContrastiveTask", argv, tmp_path / "e") == 0
+    after = weights(tmp_path / "e/checkpoint.pth")["model"]
+    before = build_encoder(text_corpus.root / "dump/text_encoder", True).state_dict()
+    moved = {k for k, v in before.items() if not torch.equal(v, after[f"encoder.{k}"])}
+    assert moved and all(".layer.1." in f".{k}" for k in moved)
+
+
 def test_teachers_matter_and_differ_between_the_ways_to_make_them(reference):
     full, fly = (weights(out / "checkpoint.pth") for _, out in reference.values())
     stats = [c["reporter"]["stats"] for c in (full, fly)]

@@ -40,7 +40,8 @@ def test_every_option_is_there_once_with_its_default():
     assert said.keys() == FIELDS.keys()
     for name, value in said.items():
         default = FIELDS[name]
-        shown = {None: "null", True: "true", False: "false"}.get(default, default)
+        words = {None: "null", True: "true", False: "false"}  # 0 equals False, but is a number
+        shown = words[default] if default is None or isinstance(default, bool) else default
         if isinstance(default, float):
             value, shown = float(value), float(default)
         assert str(value) == str(shown), name
