@@ -92,6 +92,29 @@ def test_the_recipes_of_bl_just_differ_in_no_default(key):
     assert all("explore_ratio" in section for section in found.values())  # it is a choice
 
 
+JUST = [p for p in EVIDENCE if p.parts[-3] == "bl_just1" and p.stem == "evidence"]
+
+
+@pytest.mark.parametrize("path", JUST, ids=lambda p: p.parts[-4])
+def test_evidence_of_bl_just_is_at_equal_labelled_updates(path, monkeypatch):
+    monkeypatch.chdir(path.parents[1])
+    made, totals, first = evidence.load(path), {}, {}
+    for run in evidence.expand(made, path, [*made.systems], ["1"]):
+        ctx = Context(config.load(Path("recipe.yaml"), list(run.overrides)), Options(ngpu=0))
+        ctx.stage = stages.find("finetune")
+        conf = bl_just.resolve(training_config(ctx)["bl_just"])
+        totals[run.group] = make_schedule(conf, 40, 120).total
+        first[conf.schedule, conf.explore_when] = run.group
+    names = set(made.budget.equal)
+    assert made.budget.unit == "labelled_batches" and len(names) == 6
+    assert len({totals[name].labelled for name in names}) == 1
+    bljust = totals["bljust"]
+    both = [first["bljust", "each"], first["bljust", "first"], "pt_ft"]
+    assert [totals[n].unlabelled for n in both] == pytest.approx([bljust.unlabelled] * 3, rel=0.01)
+    assert totals["supervised_passes"].labelled == totals["supervised_passes"].passes
+    assert totals["supervised_passes"].passes == bljust.passes
+
+
 def check_training(ctx):
     ctx.stage = stages.find("finetune")
     settings = training_config(ctx)
