@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Time what ML-LMCL's batches save: buckets of length, and several texts in one forward.
+"""Time what ML-LMCL's batches save: groups of length, and several texts in one forward.
 
 Encoders with random weights, texts of the lengths of ATIS; ratios within one run, work in turn:
 
-padding   length buckets against random batches, an epoch of stage 2 each, with the first encoder:
-          sub-words computed per real one, and time.
+padding   batches of similar length (buckets), random ones that are encoded in two groups of similar
+          length, and random ones, an epoch of stage 2 each, with the first encoder: sub-words
+          computed per real one, and time.
 stage1    a step with all texts in one forward against one forward a kind of text (manual, ASR, and
           both of them masked).
 stacked   both encoders of stage 2 in one forward, by batched matrix products and by
@@ -49,26 +50,27 @@ TABLES = ("padding", "stage1", "stacked")
 
 def padding_rows(size: str, corpus: Corpus, args: argparse.Namespace) -> Iterator[Row]:
     """Yield the table ``padding``: an epoch's sub-words and time."""
-    stage2 = Stage2(corpus, {"precision": args.precision})
+    stages = {n: Stage2(corpus, {"precision": args.precision, "length_groups": n}) for n in (1, 2)}
     real = sum(len(t) for texts in corpus.texts.values() for t in texts)
     for batch_size in args.batch_sizes:
         orders = {by: corpus.batches(batch_size, by == "buckets") for by in ("buckets", "random")}
         made = {by: [(c, corpus.batch(c)) for c in order] for by, order in orders.items()}
-        computed = {by: sum(ids.numel() for _, texts in all_of for ids, _ in texts.values())
-                    for by, all_of in made.items()}  # fmt: skip
+        ways = {"buckets": ("buckets", 1), "groups": ("random", 2), "random": ("random", 1)}
+        row: Row = {"encoder": size, "batch": batch_size}
+        for way, (by, groups) in ways.items():
+            lengths = (n for _, texts in made[by] for _, n in texts.values())
+            parts = (part for n in lengths for part in n.sort()[0].tensor_split(groups))
+            computed = sum(len(part) * int(part[-1]) for part in parts if len(part))
+            row[f"{way}: computed / real"] = round(computed / real, 3)
 
-        def works(number: int, made: dict = made) -> dict[str, Callable]:
-            return {by: lambda b=b: stage2.step(*b[number]) for by, b in made.items()}
+        def works(number: int, made: dict = made, ways: dict = ways) -> dict[str, Callable]:
+            return {way: lambda b=made[by], s=stages[groups]: s.step(*b[number])
+                    for way, (by, groups) in ways.items()}  # fmt: skip
 
-        warm_up = {by: lambda b=b: stage2.step(*b[-1]) for by, b in made.items()}
-        found = in_turn([warm_up, *map(works, range(len(orders["random"])))])
-        yield {
-            "encoder": size, "batch": batch_size,
-            "buckets: computed / real": round(computed["buckets"] / real, 3),
-            "random: computed / real": round(computed["random"] / real, 3),
-            "sub-words: buckets / random": round(computed["buckets"] / computed["random"], 3),
-            "time: buckets / random": round(sum(found["buckets"]) / sum(found["random"]), 3),
-        }  # fmt: skip
+        found = in_turn([works(-1), *map(works, range(len(orders["random"])))])
+        for way in ("buckets", "groups"):
+            row[f"time: {way} / random"] = round(sum(found[way]) / sum(found["random"]), 3)
+        yield row
 
 
 class Apart(ContrastiveNetwork):

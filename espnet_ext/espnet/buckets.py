@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Batches that are drawn again each epoch, of texts of similar length.
+"""Batches that are drawn again each epoch, random or of texts of similar length.
 
 ESPnet makes its batches once and changes their order only. Losses that compare the utterances of a
-batch need other companions each epoch.
+batch need other companions each epoch, and each label in the share that it has of the corpus: where
+length tells of the label, batches of similar length are no fair sample.
 """
 
 from collections.abc import Iterator, Sequence

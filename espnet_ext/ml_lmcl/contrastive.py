@@ -87,7 +87,7 @@ class ContrastiveNetwork(nn.Module):
             texts: ``manual`` and ``asr``: ids ``(B, T)`` and lengths ``(B,)``.
             generator: Draws the masks.
 
-        All texts go through the encoder in one pass.
+        All texts go through the encoder together, in groups of similar length in training.
         """
         conf = self.conf
         plain = {kind: (texts[kind][0], text_mask(*texts[kind])) for kind in KINDS}
@@ -114,7 +114,7 @@ class ContrastiveNetwork(nn.Module):
         pad, layer = self.about.pad_id, self.conf.contrastive_layer
         fit_attention(self.encoder)
         with autocast(self.conf.precision, next(self.parameters())):
-            if layer == -1:  # all in one pass
+            if layer == -1:  # all together
                 states = self._encode(pairs, guessed)
                 count = sum(len(ids) for ids, _ in pairs)
                 return states[:count] if pairs else None, states[count:] if guessed else None
@@ -127,7 +127,8 @@ class ContrastiveNetwork(nn.Module):
         """Return the last layer's states ``(B, T, D)`` of all texts."""
         ids, mask = join([*pairs, *guessed])
         if not self.frozen:
-            return encode(self.encoder, ids, mask, self.about.pad_id)
+            groups = self.conf.length_groups if self.training else 1
+            return encode(self.encoder, ids, mask, self.about.pad_id, groups=groups)
         # Masks are drawn again for each batch of the training, and the same ones elsewhere.
         stay = (not self.conf.mask_contrastive_inputs or not self.training, not self.training)
         count = sum(len(i) for i, _ in pairs)

@@ -37,6 +37,7 @@ class Classifier(nn.Module):
         pad_id: Sub-word for padding.
         freeze_layers: Lowest layers of the encoder that are not trained, see :mod:`.frozen`.
         cache_mb: Memory for their output.
+        groups: Of similar length that a training batch is encoded in; frozen layers need none.
     """
 
     def __init__(
@@ -46,10 +47,11 @@ class Classifier(nn.Module):
         pad_id: int,
         freeze_layers: int = 0,
         cache_mb: float = 1000.0,
+        groups: int = 1,
     ):
         super().__init__()
         width = encoder.config.hidden_size
-        self.encoder, self.pad_id = encoder, pad_id
+        self.encoder, self.pad_id, self.groups = encoder, pad_id, groups
         self.frozen = None
         if freeze_layers:
             self.frozen = FrozenLayers(encoder, freeze_layers, pad_id, cache_mb)
@@ -62,7 +64,8 @@ class Classifier(nn.Module):
         mask = text_mask(ids, lengths)
         if self.frozen:
             return self.frozen(ids, mask)[:, 0]
-        return encode(self.encoder, ids, mask, self.pad_id)[:, 0]
+        groups = self.groups if self.training else 1  # others than training batches come sorted
+        return encode(self.encoder, ids, mask, self.pad_id, groups=groups)[:, 0]
 
     def train(self, mode: bool = True) -> "Classifier":
         """Frozen layers have no dropout while the others are trained."""
@@ -105,7 +108,9 @@ class ClassifyNetwork(nn.Module):
         self.models = nn.ModuleDict()
         for name in conf.model_names:
             encoder = build_encoder(encoder_folder, weights)
-            self.models[name] = Classifier(encoder, classes, pad_id, freeze, share)
+            self.models[name] = Classifier(
+                encoder, classes, pad_id, freeze, share, conf.length_groups
+            )
         if conf.fresh_token_types:
             for model in self.models.values():
                 redraw_token_types(model.encoder)

@@ -76,6 +76,8 @@ class MlLmclConf:
             being equal; texts beyond it are computed each time.
         precision: Of the encoder's products; ``bfloat16`` halves the time on CPUs that have it.
         max_tokens: Longer texts are cut, in sub-words with the two special ones.
+        length_groups: A training batch is random, with the corpus' share of each label; the encoder
+            reads it in so many parts of similar length, which saves padding and changes no loss.
         tau_sc: Temperature of the contrastive loss of stage 1.
         lambda_pt: L_pt = lambda_pt (L_sc + lambda_reg L_reg) + (1 - lambda_pt) L_mlm.
         mlm_weight: If given, L_pt = L_sc + lambda_reg L_reg + mlm_weight L_mlm (SpokenCSE).
@@ -128,6 +130,7 @@ class MlLmclConf:
     frozen_cache_mb: float = 1000.0
     precision: str = "float32"
     max_tokens: int = 64
+    length_groups: int = 2
     tau_sc: float = 0.2
     lambda_pt: float = 0.5
     mlm_weight: float | None = None
@@ -232,6 +235,7 @@ def resolve(section: dict[str, Any] | None) -> MlLmclConf:
         (FROM_0, 0, math.inf, "0 or more"),
         (SHARES, 0, 1, "from 0 to 1"),
         ({"max_tokens"}, 4, math.inf, "4 or more"),
+        ({"length_groups"}, 1, math.inf, "1 or more"),
         ({"gamma_period"}, SHORTEST_PERIOD, math.inf, f"of {SHORTEST_PERIOD} updates or more"),
     ):
         for key in sorted(keys):

@@ -103,7 +103,7 @@ class TextTask(ExtTask, TextOptions):
 
     @classmethod
     def build_sequence_iter_factory(cls, args: Any, iter_options: Any, mode: str) -> Any:
-        """Training batches are drawn again each epoch, of texts of similar length."""
+        """Training batches are drawn again each epoch."""
         factory = super().build_sequence_iter_factory(args, iter_options, mode)
         if mode == "train":
             factory.stock.sampler = bucket_sampler(args, iter_options)

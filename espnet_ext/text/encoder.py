@@ -71,7 +71,9 @@ def text_mask(ids: Tensor, lengths: Tensor) -> Tensor:
     return torch.arange(ids.shape[1], device=ids.device)[None, :] < lengths[:, None]
 
 
-def encode(encoder: nn.Module, ids: Tensor, mask: Tensor, pad_id: int, layer: int = -1) -> Tensor:
+def encode(
+    encoder: nn.Module, ids: Tensor, mask: Tensor, pad_id: int, layer: int = -1, groups: int = 1
+) -> Tensor:
     """Return hidden states ``(B, T, D)``.
 
     Args:
@@ -80,12 +82,35 @@ def encode(encoder: nn.Module, ids: Tensor, mask: Tensor, pad_id: int, layer: in
         mask: ``(B, T)`` bool.
         pad_id: Sub-word to put there.
         layer: 0 is the embedding layer, -1 the last.
+        groups: Read the texts in so many parts of similar length, which saves padding; states
+            beyond a part's longest text are 0.
     """
+    if groups > 1 and layer != 0:
+        return _in_groups(encoder, ids, mask, pad_id, layer, groups)
     ids = ids.masked_fill(~mask, pad_id)
     if layer == 0:
         return encoder.embeddings(input_ids=ids)
-    out = encoder(input_ids=ids, attention_mask=mask.long(), output_hidden_states=layer != -1)
+    return _hidden(encoder, mask, layer, input_ids=ids)
+
+
+def _hidden(encoder: nn.Module, mask: Tensor, layer: int, **inputs: Tensor) -> Tensor:
+    out = encoder(attention_mask=mask.long(), output_hidden_states=layer != -1, **inputs)
     return out.last_hidden_state if layer == -1 else out.hidden_states[layer]
+
+
+def _in_groups(encoder: nn.Module, ids, mask, pad_id: int, layer: int, groups: int) -> Tensor:
+    lengths = mask.sum(1)
+    order = lengths.argsort(stable=True)
+    parts = [part for part in order.tensor_split(groups) if len(part)]
+    longest = lengths[torch.stack([part[-1] for part in parts])].clamp(min=1).tolist()
+    # Looked up once: the gradient of each look-up is as large as the vocabulary's matrix.
+    vectors = encoder.get_input_embeddings()(ids.masked_fill(~mask, pad_id))
+    states = [
+        _hidden(encoder, mask[part, :size], layer, inputs_embeds=vectors[part, :size])
+        for part, size in zip(parts, longest, strict=True)
+    ]
+    padded = [nn.functional.pad(s, (0, 0, 0, ids.shape[1] - s.shape[1])) for s in states]
+    return torch.cat(padded)[order.argsort()]
 
 
 def autocast(precision: str, like: Tensor) -> torch.autocast:

@@ -50,7 +50,8 @@ def test_tables_of_a_step(benchmarks, capsys):
 def test_tables_of_batches(benchmarks, capsys):
     tables = rows(capsys, benchmarks[1])
     (padding,) = tables["padding"]
-    assert 1 <= padding["buckets: computed / real"] < padding["random: computed / real"]
+    ways = [padding[f"{way}: computed / real"] for way in ("buckets", "groups", "random")]
+    assert min(ways[:2]) >= 1 and max(ways[:2]) < ways[2]
     assert [r["dropout"] for r in tables["stacked"]] == ["off", "on"]
     assert len(tables["stage1"]) == 1
 

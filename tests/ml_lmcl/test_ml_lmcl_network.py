@@ -93,9 +93,9 @@ def test_contrastive_inputs_are_masked_only_on_demand(make, monkeypatch, masked)
     inputs = []
     plain = stage1.encode
 
-    def spy(encoder, ids, *rest):
+    def spy(encoder, ids, *rest, **options):
         inputs.append(ids)
-        return plain(encoder, ids, *rest)
+        return plain(encoder, ids, *rest, **options)
 
     monkeypatch.setattr(stage1, "encode", spy)
     before = texts["manual"][0].clone()

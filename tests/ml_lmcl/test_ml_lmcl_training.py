@@ -57,7 +57,7 @@ def test_stage_1_lowers_its_loss_and_brings_pairs_together(stage1):
     log = json.loads((stage1 / "spent.json").read_text())
     assert len(log) == 2
     state = weights(stage1 / "checkpoint.pth")["reporter"]["stats"]
-    first, last = state[1]["train"], state[2]["train"]
+    first, last = state[1]["valid"], state[2]["valid"]  # without dropout
     assert last["loss"] < first["loss"] and last["contrastive"] < first["contrastive"]
 
 
@@ -291,6 +291,21 @@ def test_buckets_are_new_each_epoch_and_hold_everything():
     assert sum(spread) / len(spread) < 3
     parts = [BucketSampler(lengths, 10, rank, 2).generate(1) for rank in (0, 1)]
     assert [sorted(a + b) for a, b in zip(*parts, strict=True)] == [sorted(b) for b in one]
+
+
+def test_random_batches_have_the_labels_of_the_corpus_and_sorted_ones_do_not():
+    """Long texts are of one class here, as questions of TREC6 in part are."""
+    lengths = {f"u{i}": 5 + (i % 4 == 0) * 10 + i % 7 for i in range(960)}
+
+    def far(by_length):
+        sampler = BucketSampler(lengths, 48, sorted_by_length=by_length)
+        epochs = [sampler.generate(epoch) for epoch in (1, 2)]
+        assert not {frozenset(b) for b in epochs[0]} & {frozenset(b) for b in epochs[1]}
+        shares = [sum(lengths[u] > 14 for u in b) / len(b) for e in epochs for b in e]
+        return sum(abs(share - 0.25) for share in shares) / len(shares)
+
+    drawn = (2 * 0.25 * 0.75 / 48 / 3.1416) ** 0.5  # of a fair draw: E|x - p|, about
+    assert far(by_length=False) < 1.3 * drawn and far(by_length=True) > 5 * drawn
 
 
 def test_unknown_option_of_the_section_is_named(text_corpus, tmp_path):
