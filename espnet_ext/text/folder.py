@@ -20,7 +20,9 @@ NAMES = ("bos", "pad", "eos", "unk", "mask")
 CONFIG = ("config.json",)
 TOKENIZERS = ("tokenizer.json", "vocab.json", "vocab.txt")
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
-LAYERS_OF = "espnet_ext_layers_of"  # attribute of a model of which upper layers were left out
+# Attributes of a loaded model: its layers before upper ones were left out; whether it had no
+# masked-LM head, which then starts at random.
+LAYERS_OF, RANDOM_HEAD = "espnet_ext_layers_of", "espnet_ext_random_head"
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,7 @@ def write_encoder(folder: Path, model: Any, tokenizer: Any, source: str) -> Abou
         name=model_name(source),
         layers=layers,
         layers_of=getattr(model, LAYERS_OF, layers),
+        random_head=getattr(model, RANDOM_HEAD, False),
         vocab_size=model.config.vocab_size,
         pad_id=tokenizer.pad_token_id,
         mask_id=tokenizer.mask_token_id,
@@ -94,8 +97,8 @@ def pretrained(source: str, args: EncoderArgs) -> tuple[Any, Any]:
         layers = getattr(config, "num_hidden_layers", 0)
         if args.keep_layers:
             config.num_hidden_layers = min(args.keep_layers, config.num_hidden_layers)
-        model = AutoModelForMaskedLM.from_pretrained(
-            source, config=config, use_safetensors=True, **options
+        model, report = AutoModelForMaskedLM.from_pretrained(
+            source, config=config, use_safetensors=True, output_loading_info=True, **options
         )
         tokenizer = AutoTokenizer.from_pretrained(source, use_fast=True, **options)
     except Exception as e:  # of the hub, the network, a file: each has classes of its own
@@ -110,6 +113,9 @@ def pretrained(source: str, args: EncoderArgs) -> tuple[Any, Any]:
         ) from None
     masked_lm_head(model)
     setattr(model, LAYERS_OF, layers)
+    body = model.base_model_prefix + "."
+    lost = [name for name in report["missing_keys"] if not name.startswith(body)]
+    setattr(model, RANDOM_HEAD, any(".weight" in name for name in lost))
     if None in (tokenizer.pad_token_id, tokenizer.mask_token_id):
         how = "use an encoder of the BERT or RoBERTa family"
         raise DataError("the tokenizer has no padding or no mask sub-word", source, how)

@@ -29,6 +29,7 @@ class About:
         name: What people call it, e.g. ``all-MiniLM-L6-v2``; empty: made here, or not written down.
         layers, layers_of: How many of its layers are used, the lowest ones, and how many it has; 0
             where this was not written down.
+        random_head: Whether its masked-LM head has random weights, as the folder has none.
     """
 
     source: str
@@ -40,6 +41,7 @@ class About:
     name: str = ""
     layers: int = 0
     layers_of: int = 0
+    random_head: bool = False
 
 
 def read_about(folder: Path | str) -> About:

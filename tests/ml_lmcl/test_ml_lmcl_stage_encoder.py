@@ -115,6 +115,21 @@ def test_a_local_folder_is_copied_whole(recipe, folder):
     assert (about.name, about.layers, about.layers_of) == ("roberta", 3, 3)
 
 
+def test_a_masked_lm_head_that_the_folder_lacks_is_told(recipe, folder, broken):
+    from safetensors.torch import load_file, save_file
+
+    assert "masked-LM head" not in recipe(folder) and not read_about(stage.FOLDER).random_head
+    path = broken / "model.safetensors"
+    body = {k: v for k, v in load_file(path).items() if not k.startswith("lm_head")}
+    save_file(body, path, metadata={"format": "pt"})
+    told = recipe(broken)
+    assert told.count("no masked-LM head") == 1 and read_about(stage.FOLDER).random_head
+    recipe(broken, keep_layers=1)  # upper layers left out are no missing head, nor the other way
+    assert read_about(stage.FOLDER).random_head
+    recipe(folder, keep_layers=1)
+    assert not read_about(stage.FOLDER).random_head
+
+
 def test_the_lowest_layers_of_a_folder_are_kept(recipe, folder):
     assert "1 of 3 layers" in recipe(folder, keep_layers=1)
     assert (about := read_about(stage.FOLDER)).layers == 1 and about.layers_of == 3

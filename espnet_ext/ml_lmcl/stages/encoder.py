@@ -78,3 +78,6 @@ def run(ctx: Context, plan: Plan) -> None:
     of = f" of {about.layers_of}" if about.layers < about.layers_of else ""
     say(f"  text encoder: {kind}; {about.layers}{of} layers, {params:,} parameters, "
         f"{about.vocab_size:,} sub-words")  # fmt: skip
+    if about.random_head:
+        say("  it has no masked-LM head: one with random weights stands in, which L_mlm of stage 1 "
+            "trains first (ml_lmcl.lambda_pt: 1 leaves L_mlm out)")  # fmt: skip

@@ -122,6 +122,8 @@ def _encoder() -> dict[str, int | str]:
     found = json.loads(about.read_text(encoding="utf-8"))
     out = {"source": found["source"] or "own, random weights", "sub-words": found["vocab_size"]}
     out |= {key: found[key] for key in ("name", "layers", "layers_of") if found.get(key)}
+    if found.get("random_head"):
+        out["masked-LM head"] = "random"
     if weights.exists():
         out["weights"] = sha256_file(weights)[:12]
     return out
