@@ -224,7 +224,7 @@ def step_rows(size: str, stage2: Stage2, args: argparse.Namespace) -> Iterator[R
 
 def terms_rows(size: str, stage2: Stage2, args: argparse.Namespace) -> Iterator[Row]:
     """Yield the table ``terms``; labels of one head (ATIS) and of two (SLURP)."""
-    plain, width = stage2.plain, stage2.network.models["asr"].linear.in_features
+    plain, width = stage2.plain, stage2.network.models["asr"].encoder.config.hidden_size
     for batch_size in args.batch_sizes:
         chosen = stage2.corpus.batches(batch_size)[0]
         texts = stage2.corpus.batch(chosen)

@@ -10,6 +10,7 @@ Source: arXiv 2311.11375; the heads, L_c and the teacher of L_d as in the code o
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -29,7 +30,9 @@ Texts = dict[str, tuple[Tensor, Tensor]]  # kind -> ids (B, T), lengths (B,)
 
 
 class Classifier(nn.Module):
-    """Encoder, a linear layer, and a linear head for each kind of label.
+    """Encoder, and for each kind of label a linear layer and a linear head.
+
+    A checkpoint of before each head had a layer of its own is read: all heads get its only one.
 
     Args:
         encoder: Of transformers, D wide.
@@ -55,7 +58,7 @@ class Classifier(nn.Module):
         self.frozen = None
         if freeze_layers:
             self.frozen = FrozenLayers(encoder, freeze_layers, pad_id, cache_mb)
-        self.linear = nn.Linear(width, width)
+        self.linears = nn.ModuleDict({head: nn.Linear(width, width) for head in classes})
         self.heads = nn.ModuleDict({head: nn.Linear(width, n) for head, n in classes.items()})
 
     def represent(self, ids: Tensor, lengths: Tensor) -> Tensor:
@@ -77,8 +80,15 @@ class Classifier(nn.Module):
     def logits(self, h: Tensor) -> dict[str, Tensor]:
         """Return z ``(B, C)`` of each head from ``(B, D)``, in full precision."""
         with torch.autocast(h.device.type, enabled=False):
-            z = self.linear(full_precision(h))
-            return {head: layer(z) for head, layer in self.heads.items()}
+            h = full_precision(h)
+            return {name: head(self.linears[name](h)) for name, head in self.heads.items()}
+
+    def _load_from_state_dict(self, state_dict: dict, prefix: str, *rest: Any) -> None:
+        for part in ("weight", "bias"):
+            shared = state_dict.pop(f"{prefix}linear.{part}", None)
+            if shared is not None:
+                state_dict |= {f"{prefix}linears.{head}.{part}": shared for head in self.heads}
+        super()._load_from_state_dict(state_dict, prefix, *rest)
 
 
 class ClassifyNetwork(nn.Module):
