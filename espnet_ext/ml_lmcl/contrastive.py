@@ -124,7 +124,7 @@ class ContrastiveNetwork(nn.Module):
             )
 
     def _encode(self, pairs: list, guessed: list) -> Tensor:
-        """Return the last layer's states ``(B, T, D)`` of all texts."""
+        """Return the last layer's states ``(B, T, D)`` of all texts, or of their first tokens."""
         ids, mask = join([*pairs, *guessed])
         if not self.frozen:
             groups = self.conf.length_groups if self.training else 1
@@ -137,6 +137,8 @@ class ContrastiveNetwork(nn.Module):
             for part, keep in zip((slice(0, count), slice(count, None)), stay, strict=True)
             if len(ids[part])
         ]
+        if not guessed:  # the first token alone is compared
+            return self.frozen.first(*lower, mask)[:, None]
         return self.frozen.upper(torch.cat(lower), mask)
 
     def masked(

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from espnet_ext.errors import UsageError
+from espnet_ext.ml_lmcl.first_token import first_token, has_form
 from espnet_ext.text.encoder import encode
 
 WHERE = "ml_lmcl.freeze_layers"
@@ -61,6 +62,7 @@ class FrozenLayers:
         self.limit, self.used, self.full = limit_mb * MB, 0, False
         self.known: dict[bytes, Tensor] = {}
         self._check_parts()
+        self.short_last = has_form(encoder.encoder.layer[-1], encoder.config.hidden_size)
         for part in self.lower_parts:
             part.requires_grad_(False)
         self.evaluate()
@@ -87,20 +89,24 @@ class FrozenLayers:
         self.known.clear()
         self.used, self.full = 0, False
 
-    def __call__(self, ids: Tensor, mask: Tensor, keep: bool = True) -> Tensor:
-        """Return the last layer's states ``(B, T, D)``, or ``(B, 1, D)`` if all layers are frozen.
+    def __call__(self, ids: Tensor, mask: Tensor) -> Tensor:
+        """Return the last layer's state of the first token ``(B, D)``.
 
         Args:
             ids: ``(B, T)`` int64, anything where ``mask`` is false.
             mask: ``(B, T)`` bool: true up to the length of each text, false beyond.
-            keep: Whether these texts will come again.
         """
-        return self.upper(self.lower(ids, mask, keep), mask)
+        return self.first(self.lower(ids, mask), mask)
 
     def lower(self, ids: Tensor, mask: Tensor, keep: bool = True) -> Tensor:
         """Return the frozen part's output ``(B, T, D)``, 0 where ``mask`` is false.
 
-        Args as of :meth:`__call__`; without gradient, also where gradients are on.
+        ``(B, 1, D)`` if all layers are frozen; without gradient, also where gradients are on.
+
+        Args:
+            ids: As of :meth:`__call__`.
+            mask: As of :meth:`__call__`.
+            keep: Whether these texts will come again.
         """
         lengths = mask.sum(1).tolist()
         keys = [r[:n].tobytes() for r, n in zip(ids.cpu().numpy(), lengths, strict=True)]
@@ -123,6 +129,13 @@ class FrozenLayers:
     def upper(self, states: Tensor, mask: Tensor) -> Tensor:
         """Run the layers that are trained on ``(B, T, D)``."""
         return _run(self.encoder.encoder.layer[self.count :], states, mask)
+
+    def first(self, states: Tensor, mask: Tensor) -> Tensor:
+        """Run them for the first token alone: ``(B, D)`` from ``(B, T, D)``."""
+        *below, last = self.encoder.encoder.layer[self.count :] or [None]
+        if last is None or not self.short_last:
+            return self.upper(states, mask)[:, 0]
+        return first_token(last, _run(below, states, mask), _bias(states, mask))[:, 0]
 
     def _compute(self, ids: Tensor, mask: Tensor, rows: list[int]) -> list[Tensor]:
         """Return the output ``(T_i, D)`` of each of these rows."""
@@ -183,8 +196,13 @@ class FrozenLayers:
 
 def _run(layers: Any, states: Tensor, mask: Tensor) -> Tensor:
     """Run layers on ``(B, T, D)``; positions where ``mask`` ``(B, T)`` is false are not seen."""
-    lowest = torch.finfo(states.dtype).min
-    bias = torch.zeros_like(mask, dtype=states.dtype).masked_fill(~mask, lowest)[:, None, None]
+    bias = _bias(states, mask)
     for layer in layers:
         states = layer(states, bias)
     return states
+
+
+def _bias(states: Tensor, mask: Tensor) -> Tensor:
+    """Return what is added to the scores of attention ``(B, 1, 1, T)``."""
+    lowest = torch.finfo(states.dtype).min
+    return torch.zeros_like(mask, dtype=states.dtype).masked_fill(~mask, lowest)[:, None, None]

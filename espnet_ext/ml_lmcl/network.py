@@ -66,7 +66,7 @@ class Classifier(nn.Module):
         fit_attention(self.encoder)
         mask = text_mask(ids, lengths)
         if self.frozen:
-            return self.frozen(ids, mask)[:, 0]
+            return self.frozen(ids, mask)
         groups = self.groups if self.training else 1  # others than training batches come sorted
         return encode(self.encoder, ids, mask, self.pad_id, groups=groups)[:, 0]
 

@@ -8,6 +8,7 @@ from espnet_ext.errors import UsageError
 from espnet_ext.ml_lmcl import frozen as frozen_module
 from espnet_ext.ml_lmcl.attention import fit_attention
 from espnet_ext.ml_lmcl.contrastive import ContrastiveNetwork
+from espnet_ext.ml_lmcl.first_token import has_form
 from espnet_ext.ml_lmcl.frozen import FrozenLayers
 from espnet_ext.ml_lmcl.network import ClassifyNetwork
 from espnet_ext.ml_lmcl.options import resolve
@@ -102,6 +103,38 @@ def test_stage_1_remembers_the_pairs_and_not_their_masked_copies(make, texts):
     losses[1].backward()
     assert network.lm_head.dense.weight.grad.any() and trained(network) < trained(whole)
     assert not any("embeddings" in n or "layer.0" in n for n in trained(network))
+
+
+@pytest.mark.parametrize("stage", [1, 2])
+def test_the_first_token_alone_gives_what_the_whole_layer_gives(make, texts, monkeypatch, stage):
+    """Losses and gradients; an encoder whose layers have other parts runs them whole."""
+    section = {"freeze_layers": 1, "lambda_pt": 1.0}
+    short = make(stage, **section)
+    monkeypatch.setattr(frozen_module, "has_form", lambda *_: False)
+    whole = make(stage, **section)
+    monkeypatch.setattr(frozen_module, "first_token", None)  # nor is it called there
+    losses = [loss_of(whole, texts)]
+    monkeypatch.undo()
+    losses.append(loss_of(short, texts))
+    assert torch.allclose(*losses, rtol=1e-5)
+    for loss in losses:
+        loss.backward()
+    grads = [{n: p.grad for n, p in net.named_parameters() if p.grad is not None}
+             for net in (whole, short)]  # fmt: skip
+    assert grads[0].keys() == grads[1].keys()
+    assert all(torch.allclose(g, grads[1][n], rtol=1e-3, atol=1e-6) for n, g in grads[0].items())
+
+
+def test_parts_of_another_form_are_noticed(folder):
+    layer = build_encoder(folder, True).encoder.layer[-1]
+    width = layer.output.dense.out_features
+    assert has_form(layer, width)
+    layer.attention.self.query.register_forward_hook(lambda m, i, out: out * 2)
+    assert has_form(layer, width)  # whatever the weights are
+    layer.output.register_forward_hook(lambda m, i, out: out + i[1].mean(1, keepdim=True))
+    assert not has_form(layer, width)
+    del layer.attention.self.dropout
+    assert not has_form(layer, width)
 
 
 def test_masked_pairs_and_the_embedding_layer_of_spokencse_work_frozen(make, texts):
