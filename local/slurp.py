@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """SLURP into folders train, valid and test with manual and ASR text; label = scenario and action.
 
-usage: python local/slurp.py OUT [--asr released|espnet|simulate] [options]
+usage: python local/slurp.py OUT [--asr released|espnet|simulate|table:PATH] [options]
 
 SLURP=/path names a folder that holds, itself or in the layout of its repository, what --asr needs:
 
@@ -10,6 +10,7 @@ SLURP=/path names a folder that holds, itself or in the layout of its repository
   espnet    train.jsonl, devel.jsonl and test.jsonl, the text that SLURP's authors publish. The
             recordings below SLURP_AUDIO are decoded by --asr-config and --asr-model; killed, it
             goes on. One utterance per recording. The result is kept as slurp_espnet.json.
+  table:PATH  the same text, and PATH the hypotheses that you have: see slurp_table.py.
   simulate  the same text, and ASR text by a confusion model, no audio; one utterance per sentence.
 
 --download fetches the three .jsonl files when SLURP is not set. --train-extra DIR adds sentences
@@ -25,6 +26,7 @@ from pathlib import Path
 import slurp_text
 from paired_text import Pair, Pairs, confusion_model, error_rate, tell, write_pairs
 from slurp_asr import write_decoded
+from slurp_table import read_hypotheses, tell_missing, with_hypotheses
 from slurp_text import SPLITS, Sentence
 
 from espnet_ext.data.labelled import split_labelled
@@ -35,14 +37,24 @@ from espnet_ext.paths import called_from
 from espnet_ext.text.normalize import normalize
 
 NAMES = {"train": "train", "devel": "valid", "test": "test"}
+SOURCES, TABLE = ("released", "espnet", "simulate"), "table"
 RATE = 20.0  # percent, of simulated ASR text where there is no real one to follow
+
+
+def source(text: str) -> tuple[str, str | None]:
+    """Return where ASR text comes from, and the path of ``table:PATH``."""
+    kind, _, path = text.partition(":")
+    if text in SOURCES or (kind == TABLE and path):
+        return kind, path or None
+    known = [*SOURCES, f"{TABLE}:PATH"]
+    raise UsageError(f"ASR text cannot come from '{text}'", "--asr", f"one of {', '.join(known)}")
 
 
 def parser() -> argparse.ArgumentParser:
     """Return the command line."""
     p = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
     p.add_argument("out", type=Path)
-    p.add_argument("--asr", choices=("released", "espnet", "simulate"), default="released")
+    p.add_argument("--asr", default="released", metavar="SOURCE", help="see above")
     p.add_argument("--released", metavar="FILE", help="name of the released file")
     p.add_argument("--system", default="google", help="google, wav2vec2 or espnet")
     p.add_argument("--recordings", choices=("all", "headset", "first"), default="all")
@@ -165,8 +177,10 @@ def extra(folder: Path, held: list[Pairs]) -> Pairs:
 def main() -> None:
     """Write the sets and tell what is in them."""
     args = parser().parse_args()
+    args.asr, table = source(args.asr)
     check(args)
     groups: dict[str, int] = {}
+    missing: dict[str, list[str]] = {}
     model = ConfusionModel.load(given(args.confusion)) if args.confusion else None
     rate = args.wer or RATE
     if args.asr == "released":
@@ -175,6 +189,9 @@ def main() -> None:
         sets, groups = slurp_text.read_released(
             write_decoded(args, official(args), given), "espnet"
         )
+    elif args.asr == TABLE:
+        heard = read_hypotheses(given(table))
+        sets, missing = with_hypotheses(official(args), heard, args.recordings, NAMES)
     else:
         sets = from_text(official(args))
         sets = {n: with_asr(model, p, rate, args.seed) if p else p for n, p in sets.items()}
@@ -186,6 +203,7 @@ def main() -> None:
         sets["train"] = {**sets["train"], **added}
     for name, pairs in sets.items():
         write_pairs(args.out / name, pairs)
+        tell_missing(args.out / name, name, missing.get(name, []))
     slurp_text.write_groups(args.out / "test", groups)
     tell(sets)
 

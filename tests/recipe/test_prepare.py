@@ -157,6 +157,18 @@ def test_what_the_script_depends_on(prepare, folder):
         assert "up to date" in prepare(script, *argv)[1]
 
 
+@pytest.mark.parametrize("arg", ["table:hyp.tsv", "--model=hyp.tsv", "hyp.tsv"])
+def test_a_file_of_the_caller_is_an_input_too(prepare, monkeypatch, tmp_path_factory, arg):
+    """A relative path may be meant from where run.sh was called."""
+    there = tmp_path_factory.mktemp("there")
+    monkeypatch.setenv("ESPNET_EXT_CALLED_FROM", str(there))
+    (there / "hyp.tsv").write_text("a\thello\n")
+    argv = ["--prepare.args", f"['{arg}']"]
+    assert prepare("", *argv)[0] == 0 and "up to date" in prepare("", *argv)[1]
+    (there / "hyp.tsv").write_text("a\tgoodbye\n")
+    assert f"changed: {there}/hyp.tsv)" in prepare("", *argv)[1]
+
+
 def test_an_edited_list_is_kept_and_a_torn_one_made_again(prepare):
     prepare()
     Path("data/train/text").write_text("a hello\n")

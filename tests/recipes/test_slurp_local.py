@@ -10,6 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 from recipe_tree import ROOT, load_local
+from slurp_tree import LABELS, TEXTS, UNSET, tables, write_official
 
 from espnet_ext.data.tables import read_table, write_table
 from espnet_ext.ml_lmcl import transcribe
@@ -18,28 +19,12 @@ from espnet_ext.ml_lmcl.simulate.estimate import estimate
 script = load_local("slurp")
 REAL = Path(os.environ.get("SLURP") or ROOT.parent / "shared/data/slurp")
 META = {"scenario": ["music", "email"], "action": ["query", "likeness", "sendemail"]}
-TEXTS = {
-    "train": ["who sings this song", "i like this song", "send an email to anna", "any new email"],
-    "devel": ["what is this song", "play it again", "write to tom", "read my email"],
-    "test": ["which song is that", "i love it", "email the boss", "do i have email"],
-}
-LABELS = ["music query", "music likeness", "email sendemail", "email query"]
 
 
 @pytest.fixture
 def official(tmp_path):
-    """The text part in the layout of its repository; two recordings of every sentence."""
-    folder = tmp_path / "slurp/dataset/slurp"
-    folder.mkdir(parents=True)
-    for split, texts in TEXTS.items():
-        rows = []
-        for i, (text, label) in enumerate(zip(texts, LABELS, strict=True)):
-            scenario, action = label.split()
-            files = [{"file": f"{split}{i}.flac"}, {"file": f"{split}{i}-headset.flac"}]
-            rows.append({"slurp_id": 100 * len(split) + i, "sentence": text, "scenario": scenario,
-                         "action": action, "intent": "x", "recordings": files})  # fmt: skip
-        (folder / f"{split}.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
-    return tmp_path / "slurp"
+    """The text part in the layout of its repository."""
+    return write_official(tmp_path / "slurp")
 
 
 def sample(i, split, systems=("google", "wav2vec2")):
@@ -96,14 +81,9 @@ def prepare(run_local):
     """Return ``prepare(*argv, code=0, **variables) -> what it printed``."""
 
     def call(*argv, code=0, **variables):
-        unset = {"SLURP": None, "SLURP_AUDIO": None, "ESPNET_EXT_CALLED_FROM": None}
-        return run_local(script, "data", *argv, code=code, **unset | variables)
+        return run_local(script, "data", *argv, code=code, **UNSET | variables)
 
     return call
-
-
-def tables(tmp_path, name):
-    return [read_table(tmp_path / "data" / name / f) for f in ("text_manual", "text_asr", "label")]
 
 
 def test_released_set_of_each_system(tmp_path, prepare, released):
@@ -230,7 +210,7 @@ def lose_a_field(folder):
 def repeat_an_id(folder):
     text = (folder / "train.jsonl").read_text()
     (folder / "train.jsonl").write_text(text + text.splitlines()[0] + "\n")
-    return "slurp_id 500 stands twice", "train.jsonl:5"
+    return "slurp_id 100 stands twice", "train.jsonl:5"
 
 
 @pytest.mark.parametrize("spoil", [break_json, lose_a_field, repeat_an_id])

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from espnet_ext.data.tables import read_table
 from espnet_ext.errors import DataError, EspnetExtError, UsageError
+from espnet_ext.paths import absolute
 from espnet_ext.recipe import processes, records
 from espnet_ext.recipe.console import say
 from espnet_ext.recipe.stages import Context, Plan
@@ -62,8 +63,17 @@ def _ours(path: str) -> bool:
 
 
 def _files_of_args(args: list[str]) -> dict[str, str]:
-    """Return the arguments that may be paths; ``--key=path`` too."""
-    return {a: a.rpartition("=")[2] if a.startswith("-") else a for a in map(str, args)}
+    """Return the arguments that may be paths, also in ``--key=path`` and ``kind:path``.
+
+    A script may mean a relative one from the recipe's folder, or from where run.sh was called.
+    """
+    found = {}
+    for arg in map(str, args):
+        value = arg.rpartition("=")[2] if arg.startswith("-") else arg
+        here = [value, value.partition(":")[2]]
+        tried = [*here, *(str(absolute(v)) for v in here if v)]
+        found[arg] = next((v for v in tried if v and os.path.exists(v)), value)
+    return found
 
 
 def _sources(script: Path) -> list[Path]:
