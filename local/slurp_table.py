@@ -19,7 +19,7 @@ from slurp_asr import chosen
 from slurp_text import Sentence, one_line
 
 from espnet_ext.data.tables import write_table
-from espnet_ext.errors import DataError, nearest
+from espnet_ext.errors import DataError
 
 SUFFIXES = (".txt", ".tsv", ".jsonl")
 ID_KEYS, TEXT_KEYS = ("id", "file", "utt", "slurp_id"), ("text", "hyp", "asr")
@@ -39,15 +39,15 @@ def read_hypotheses(path: Path) -> Heard:
     files = [path]
     if path.is_dir():
         files = sorted(p for p in path.iterdir() if p.suffix in SUFFIXES)
-    if not files or not files[0].is_file():
-        how = f"give a file of lines {FORM}, or a folder of such ({', '.join(SUFFIXES)})"
-        raise DataError("there are no hypotheses", path, how)
     heard: Heard = {}
-    for file in files:
+    for file in filter(Path.is_file, files):
         for where, utt, text in _lines(file):
             if utt in heard:
                 raise DataError(f"'{utt}' stands twice", where, f"first at {heard[utt][1]}")
             heard[utt] = (text, where)
+    if not heard:
+        how = f"give a file of lines {FORM}, or a folder of such ({', '.join(SUFFIXES)})"
+        raise DataError("there are no hypotheses", path, how)
     return heard
 
 
@@ -108,8 +108,7 @@ def with_hypotheses(
         if utt not in kind:
             what = "no slurp_id" if kind is by_slurp_id else "no recording"
             raise DataError(f"'{utt}' is {what} of SLURP's {', '.join(sentences)}", where,
-                            nearest(utt, kind) if len(kind) < 1000 else "ids are names of "
-                            "recordings, or all of them slurp_ids")  # fmt: skip
+                            "ids are names of recordings, or all of them slurp_ids")  # fmt: skip
     sets, without = {}, {}
     for split, rows in sentences.items():
         wanted = _wanted(rows, kind is by_slurp_id, recordings)

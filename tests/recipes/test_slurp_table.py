@@ -99,6 +99,8 @@ def test_a_bad_line_of_hypotheses_is_named(tmp_path, prepare, official, heard, l
     assert message in out and f"hyp.txt:{len(heard) + 1}" in out and "Traceback" not in out
 
 
-def test_hypotheses_that_are_not_there(prepare, official):
+def test_hypotheses_that_are_not_there(tmp_path, prepare, official):
+    (tmp_path / "empty.tsv").write_text("\n")
+    assert "there are no hypotheses" in prepare("--asr", "table:empty.tsv", code=3, SLURP=official)
     assert "there are no hypotheses" in prepare("--asr", "table:none.txt", code=3, SLURP=official)
     assert "table:PATH" in prepare("--asr", "table:", code=2, SLURP=official)
