@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from espnet_ext.ml_lmcl.attention import fit_attention
-from espnet_ext.ml_lmcl.frozen import FrozenLayers, check_count
+from espnet_ext.ml_lmcl.frozen import FrozenLayers, WithFrozenLayers, check_count
 from espnet_ext.ml_lmcl.network import Texts, redraw_token_types
 from espnet_ext.ml_lmcl.nt_xent_loss import nt_xent_loss
 from espnet_ext.ml_lmcl.options import MlLmclConf
@@ -23,7 +23,7 @@ from espnet_ext.text.tokenizer import About
 KINDS = ("manual", "asr")
 
 
-class ContrastiveNetwork(nn.Module):
+class ContrastiveNetwork(WithFrozenLayers):
     """Encoder, masked-LM head and the losses of stage 1, in plain torch.
 
     Args:
@@ -55,17 +55,9 @@ class ContrastiveNetwork(nn.Module):
         # Masked-LM training alone is for random weights: nothing is frozen yet, but it is told here
         # what the stages after it cannot do.
         check_count(conf.freeze_layers, self.encoder, stage1=conf.stage1 != "none")
-        self.frozen: FrozenLayers | None = None
         if conf.freeze_layers and contrastive:
             limit = conf.frozen_cache_mb
             self.frozen = FrozenLayers(self.encoder, conf.freeze_layers, about.pad_id, limit)
-
-    def train(self, mode: bool = True) -> "ContrastiveNetwork":
-        """Frozen layers have no dropout while the others are trained."""
-        super().train(mode)
-        if self.frozen:
-            self.frozen.evaluate()
-        return self
 
     def fill(self, texts: Texts) -> list[FrozenLayers]:
         """Compute the frozen layers' output for texts before they are trained on; return these."""

@@ -4,6 +4,7 @@
 The others' queries, output projection and feed-forward part are some five sixths of the layer.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -42,13 +43,22 @@ def has_form(layer: nn.Module, width: int) -> bool:
     states = torch.linspace(-2, 2, 2 * 4 * width, device=like.device).sin().view(2, 4, width)
     bias = states.new_zeros(2, 1, 1, 4)
     bias[1, ..., 2:] = torch.finfo(states.dtype).min
-    training = layer.training
-    layer.eval()
+    return agree(layer, lambda: (first_token(layer, states, bias), layer(states, bias)[:, :1]))
+
+
+def agree(module: nn.Module, ways: Callable[[], tuple[Tensor, Tensor]]) -> bool:
+    """Tell whether two ways through a module in evaluation mode give the same, up to rounding.
+
+    Args:
+        module: Is left in the mode that it has.
+        ways: Returns what each gives. An error of parts that have other names or forms means no.
+    """
+    training = module.training
+    module.eval()
     try:
         with torch.no_grad():
-            part, whole = first_token(layer, states, bias), layer(states, bias)[:, :1]
-        return torch.allclose(part, whole, rtol=1e-3, atol=1e-4)
-    except (AttributeError, TypeError, RuntimeError):  # parts of other names or forms
+            return torch.allclose(*ways(), rtol=1e-3, atol=1e-4)
+    except (AttributeError, TypeError, RuntimeError):
         return False
     finally:
-        layer.train(training)
+        module.train(training)

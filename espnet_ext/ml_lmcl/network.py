@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from espnet_ext.ml_lmcl.attention import fit_attention
 from espnet_ext.ml_lmcl.distillation_loss import distillation_loss
-from espnet_ext.ml_lmcl.frozen import FrozenLayers
+from espnet_ext.ml_lmcl.frozen import FrozenLayers, WithFrozenLayers
 from espnet_ext.ml_lmcl.mutual_loss import mutual_loss
 from espnet_ext.ml_lmcl.nt_xent_loss import full_precision
 from espnet_ext.ml_lmcl.options import MlLmclConf
@@ -29,7 +29,7 @@ from espnet_ext.text.encoder import autocast, build_encoder, encode, text_mask
 Texts = dict[str, tuple[Tensor, Tensor]]  # kind -> ids (B, T), lengths (B,)
 
 
-class Classifier(nn.Module):
+class Classifier(WithFrozenLayers):
     """Encoder, and for each kind of label a linear layer and a linear head.
 
     A checkpoint of before each head had a layer of its own is read: all heads get its only one.
@@ -55,7 +55,6 @@ class Classifier(nn.Module):
         super().__init__()
         width = encoder.config.hidden_size
         self.encoder, self.pad_id, self.groups = encoder, pad_id, groups
-        self.frozen = None
         if freeze_layers:
             self.frozen = FrozenLayers(encoder, freeze_layers, pad_id, cache_mb)
         self.linears = nn.ModuleDict({head: nn.Linear(width, width) for head in classes})
@@ -69,13 +68,6 @@ class Classifier(nn.Module):
             return self.frozen(ids, mask)
         groups = self.groups if self.training else 1  # others than training batches come sorted
         return encode(self.encoder, ids, mask, self.pad_id, groups=groups)[:, 0]
-
-    def train(self, mode: bool = True) -> "Classifier":
-        """Frozen layers have no dropout while the others are trained."""
-        super().train(mode)
-        if self.frozen:
-            self.frozen.evaluate()
-        return self
 
     def logits(self, h: Tensor) -> dict[str, Tensor]:
         """Return z ``(B, C)`` of each head from ``(B, D)``, in full precision."""

@@ -9,6 +9,7 @@ written at its end, before the checkpoint is.
 """
 
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import torch
 from espnet_ext.espnet.random_state import unchanged_random_state
 from espnet_ext.espnet.trainer import ExtTrainer
 from espnet_ext.ml_lmcl import annealing
+from espnet_ext.ml_lmcl.network import Texts
 from espnet_ext.ml_lmcl.options import MlLmclConf
 from espnet_ext.ml_lmcl.teacher import TeacherStore
 from espnet_ext.progress import progress_log
@@ -106,12 +108,9 @@ def fill(model: Any, batches: Any) -> None:
         model: Of either stage.
         batches: Yields ``(utterance ids, batch)``.
     """
-    from espnet_ext.ml_lmcl.model import texts_of
-
-    device, frozen = next(model.parameters()).device, []
-    for _, batch in batches:
-        on_device = {k: v.to(device) for k, v in batch.items()}
-        frozen = model.fill(texts_of(on_device, model.conf.use_manual))
+    frozen = []
+    for _, texts in _texts(model, batches):
+        frozen = model.fill(texts)
     for one in frozen:
         progress_log.info(str(one))
 
@@ -124,17 +123,25 @@ def refresh(model: Any, store: TeacherStore, batches: Any) -> None:
         store: Is emptied first.
         batches: Yields ``(utterance ids, batch)``.
     """
-    from espnet_ext.ml_lmcl.model import named_logits, texts_of
+    from espnet_ext.ml_lmcl.model import named_logits
 
-    device = next(model.parameters()).device
     store.forget()
     model.eval()
     with torch.inference_mode():
-        for utts, batch in batches:
-            on_device = {k: v.to(device) for k, v in batch.items()}
-            store.put(utts, named_logits(model.views(texts_of(on_device, model.conf.use_manual))))
+        for utts, texts in _texts(model, batches):
+            store.put(utts, named_logits(model.views(texts)))
     model.train()
-    store.gather(device)
+    store.gather(next(model.parameters()).device)
+
+
+def _texts(model: Any, batches: Any) -> Iterator[tuple[list[str], Texts]]:
+    """Yield the utterance ids and the transcripts of each batch, on the model's device."""
+    from espnet_ext.ml_lmcl.model import texts_of
+
+    device = next(model.parameters()).device
+    for utts, batch in batches:
+        on_device = {k: v.to(device) for k, v in batch.items()}
+        yield utts, texts_of(on_device, model.conf.use_manual)
 
 
 def _tell_gamma(conf: MlLmclConf, updates: int, untaught: int = 0) -> None:

@@ -97,10 +97,9 @@ def _check_sets(ctx: Context) -> None:
         return
     used = {"decode.sets": recipe.decode.sets if recipe.decode else []}
     used["align.sets"] = (recipe.align or {}).get("sets") or []
-    for name in PHASES:
-        if (phase := getattr(recipe, name)) is not None:
-            used |= {f"{name}.train": [phase.train], f"{name}.valid": [phase.valid]}
-            used |= {f"{name}.extra_data.{k}.set": [e.set] for k, e in phase.extra_data.items()}
+    for name, phase in recipe.phases.items():
+        used |= {f"{name}.train": [phase.train], f"{name}.valid": [phase.valid]}
+        used |= {f"{name}.extra_data.{k}.set": [e.set] for k, e in phase.extra_data.items()}
     for key, names in used.items():
         for name in filter(None, names):
             if name not in sets(ctx) and not any((Path(x) / name).exists() for x in MADE[:2]):
@@ -295,10 +294,10 @@ def check_decoding(ctx: Context) -> None:
 
 def _warn_of_choice(ctx: Context, ctc_alone: bool) -> None:
     """Tell of a model that one part of it chooses and the other part decodes."""
-    if not (phases := [name for name in PHASES if getattr(ctx.recipe, name) is not None]):
-        return
-    key = f"{phases[-1]}.model"
-    model = getattr(ctx.recipe, phases[-1]).model
+    if not ctx.recipe.phases:
+        return  # the plan tells
+    *_, (name, phase) = ctx.recipe.phases.items()
+    key, model = f"{name}.model", phase.model
     if ctc_alone and model.startswith("valid.acc."):
         say(
             f"WARNING: decoding takes CTC alone, and {key} ({model}) is chosen by the accuracy of "
@@ -327,8 +326,8 @@ def _check_greedy(ctx: Context) -> None:
 
 def _without_ctc(ctx: Context) -> bool:
     """Whether the model of the last phase, one of ESPnet's ASR, has no CTC."""
-    phases = [name for name in PHASES if getattr(ctx.recipe, name) is not None]
-    if not phases:
+    if not ctx.recipe.phases:
         return False  # the plan tells
-    model = train.config_of(ctx, phases[-1]).get("model_conf") or {}
+    *_, name = ctx.recipe.phases
+    model = train.config_of(ctx, name).get("model_conf") or {}
     return model.get("ctc_weight") == 0

@@ -258,7 +258,6 @@ def budget_lines(evidence: Evidence, runs: list[Experiment]) -> list[str]:
         ):
             low, high = min(compared, key=compared.get), max(compared, key=compared.get)
             told = f"{low} {means[low]:,.0f}, {high} {means[high]:,.0f}"
-            told = f"{low} {means[low]:,.0f}, {high} {means[high]:,.0f}"
             lines.append(f"warning: unequal {_name(unit)}: {told}")
     return lines
 

@@ -280,3 +280,8 @@ class Recipe:
 
     notes = ()  # no keys: not annotated
     left_out = ()
+
+    @property
+    def phases(self) -> dict[str, Phase]:
+        """The training phases that there are, by name and in their order."""
+        return {name: p for name in PHASES if (p := getattr(self, name)) is not None}

@@ -13,7 +13,7 @@ from espnet_ext.dual_task.stages.args import FormatArgs
 from espnet_ext.dual_task.stages.sentences import is_folder
 from espnet_ext.errors import EspnetExtError, UsageError
 from espnet_ext.recipe.console import say
-from espnet_ext.recipe.stages import PHASES, Context, Plan, find
+from espnet_ext.recipe.stages import Context, Plan, find
 from espnet_ext.recipe.steps import train
 from espnet_ext.recipe.steps.format import DUMP
 from espnet_ext.text.source import SPEECH, encoder_source
@@ -72,9 +72,7 @@ def run(ctx: Context, args: FormatArgs) -> None:
 
 def _users(ctx: Context) -> Iterator[str]:
     """Yield the phases whose configuration starts from ``dump/speech_encoder``."""
-    for name in PHASES:
-        if getattr(ctx.recipe, name) is None:
-            continue
+    for name in ctx.recipe.phases:
         own = dataclasses.replace(ctx, stage=find(name))
         with contextlib.suppress(EspnetExtError):  # the phase itself tells what is wrong with it
             conf = resolve(train.training_config(own).get(SECTION))

@@ -9,7 +9,7 @@ from espnet_ext.errors import EspnetExtError
 from espnet_ext.plugin import load_object
 from espnet_ext.recipe.console import say
 from espnet_ext.recipe.schema import Stream
-from espnet_ext.recipe.stages import PHASES, Context, Plan, find
+from espnet_ext.recipe.stages import Context, Plan, find
 from espnet_ext.recipe.steps import train
 from espnet_ext.recipe.steps.format import DUMP
 
@@ -76,7 +76,7 @@ def run(ctx: Context, plan: Plan) -> None:
 
 def _is_read(ctx: Context) -> bool:
     """Tell whether the labels have a reader; recipes without any align for another purpose."""
-    phases = [dataclasses.replace(ctx, stage=find(p)) for p in PHASES if getattr(ctx.recipe, p)]
+    phases = [dataclasses.replace(ctx, stage=find(p)) for p in ctx.recipe.phases]
     if not any(_labels(getattr(c.recipe, c.stage.name).streams) for c in phases):
         return True
     for own in phases:

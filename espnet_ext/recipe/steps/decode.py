@@ -12,7 +12,7 @@ from espnet_ext.plugin import load_object
 from espnet_ext.recipe import doubts
 from espnet_ext.recipe.console import Progress, say
 from espnet_ext.recipe.schema import Decode
-from espnet_ext.recipe.stages import PHASES, Context, Plan
+from espnet_ext.recipe.stages import Context, Plan
 from espnet_ext.recipe.steps import launch, stock
 from espnet_ext.recipe.steps.format import DUMP
 from espnet_ext.recipe.steps.streams import main_file
@@ -26,10 +26,10 @@ METHODS = ("greedy_ctc", "beam")
 
 def last_phase(ctx: Context) -> str:
     """Return the name of the last phase that recipe.yaml has."""
-    phases = [p for p in PHASES if getattr(ctx.recipe, p) is not None]
-    if not phases:
+    if not ctx.recipe.phases:
         raise UsageError("there is no training phase to decode with", "recipe.yaml")
-    return phases[-1]
+    *_, name = ctx.recipe.phases
+    return name
 
 
 def sets_of(ctx: Context) -> list[str]:

@@ -11,7 +11,7 @@ from espnet_ext.data.streams import AUDIO, USUAL
 from espnet_ext.errors import DataError, EspnetExtError, UsageError, nearest
 from espnet_ext.recipe.console import Progress, say
 from espnet_ext.recipe.schema import Format, Prepare
-from espnet_ext.recipe.stages import PHASES, Context, Plan
+from espnet_ext.recipe.stages import Context, Plan
 from espnet_ext.recipe.steps.prepare import DATA, sets
 from espnet_ext.recipe.steps.streams import DUMP, main_file, streams_of
 
@@ -151,7 +151,7 @@ def warn_of_sets(ctx: Context) -> None:
         _warn_of_rate(DATA / name / AUDIO, ctx.recipe.format.fs)
     lines = overlaps({s: DATA / s for s in sets(ctx)}, [data.train, *data.also])
     # Sets of ``also`` may share utterances, but not the two that one phase trains and is judged on.
-    phases = [p for name in PHASES if (p := getattr(ctx.recipe, name)) is not None]
+    phases = ctx.recipe.phases.values()
     pairs = {(p.train or data.train, p.valid or data.valid) for p in phases}
     for train, valid in sorted(pairs):
         if valid in data.also and train != valid:

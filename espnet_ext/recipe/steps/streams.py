@@ -5,7 +5,7 @@ from pathlib import Path
 
 from espnet_ext.data.streams import AUDIO, BY_VALUE, OWN_READER, USUAL, find_stream
 from espnet_ext.recipe.schema import Stream
-from espnet_ext.recipe.stages import PHASES, Context
+from espnet_ext.recipe.stages import Context
 
 DATA, DUMP = Path("data"), Path("dump")
 
@@ -56,7 +56,7 @@ def _streams(ctx: Context, name: str) -> list[tuple[bool, Stream]]:
     """Return the streams of all phases, and whether a training reads those of set ``name``."""
     out, data = [], ctx.recipe.data
     listed = set(data.files) - USUAL.keys()
-    for phase in (p for key in PHASES if (p := getattr(ctx.recipe, key)) is not None):
+    for phase in ctx.recipe.phases.values():
         here = name in (phase.train or data.train, phase.valid or data.valid)
         out += [(here, s) for s in phase.streams if here or name in data.test or s.file in listed]
         out += [(True, s) for e in phase.extra_data.values() if e.set == name for s in e.streams]

@@ -77,9 +77,8 @@ def _lists(ctx: Context) -> list[_List]:
     t, data = ctx.recipe.tokens, ctx.recipe.data
     also = [DUMP / name / "text" for name in data.also] if t.also else []
     lists = [_List(t, "tokens", _folder(t, ""), [DUMP / data.train / "text", *also])]
-    for name in PHASES:
-        phase = getattr(ctx.recipe, name)
-        if phase is None or phase.tokens is None:
+    for name, phase in ctx.recipe.phases.items():
+        if phase.tokens is None:
             continue
         where, own = f"{name}.tokens", phase.tokens
         if own.also or own.code:
