@@ -2,7 +2,6 @@
 """recipe.yaml, a preset and ``--section.field value`` overrides into a checked :class:`Recipe`."""
 
 import contextlib
-import copy
 import dataclasses
 import re
 import typing
@@ -60,19 +59,26 @@ def _presets_of(file: dict) -> set[str]:
 
 def _applied(file: dict, preset: str, overrides: list[tuple[str, str]]) -> dict:
     """Return the values of the file with the preset's over them, and the overrides over those."""
-    raw = copy.deepcopy(file)
+    raw = _unshared(file)
     if preset:
         if file.get(presets.KEY) != preset:  # else the file names its experiment itself
             raw["name"] = preset
         raw[presets.KEY] = preset
         for key, value, where in presets.values(file, preset):
-            _override(raw, key.split("."), copy.deepcopy(value), where)
+            _override(raw, key.split("."), _unshared(value), where)
     for key, text in overrides:
         if key.partition(".")[0] in ("extends", presets.SECTION):
             how = "write it into recipe.yaml"
             raise UsageError(f"'{key}' is no option", f"--{key}", how)
         _override(raw, key.split("."), text, f"--{key}")
     return raw
+
+
+def _unshared(value: Any) -> Any:
+    """Copy a value; what YAML anchors share is copied for each: an option changes one section."""
+    if isinstance(value, dict):
+        return {k: _unshared(v) for k, v in value.items()}
+    return [_unshared(v) for v in value] if isinstance(value, list) else value
 
 
 def _leave_out(file: dict, raw: dict) -> list[str]:

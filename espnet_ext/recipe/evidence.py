@@ -4,7 +4,9 @@
 Train, decode and score the systems that a claim rests on, over seeds, in the recipe of this folder;
 print the plan first, with estimated hours where earlier runs tell them, and write RESULTS.md at the
 end. Finished runs are up to date: what was stopped is simply started again. In the plan, "done" was
-trained in this folder; "recorded" has a record only, and is trained here again. FILE.yaml holds:
+trained in this folder, "changed" as well, but since then its configuration or what it reads has
+changed, so that it runs again; "recorded" has a record only, and is trained here again. What a
+system starts from (exp/OTHER_s{seed}/...) is run before it. FILE.yaml holds:
 
   seeds: [1, 2, 3]
   systems:                                # name: {key of recipe.yaml: value}; it names the group
@@ -14,8 +16,8 @@ trained in this folder; "recorded" has a record only, and is trained here again.
   budget: {unit: passes, equal: [bljust, pt_ft]}   # optional: who must have spent the same:
                                           # passes, updates or labelled_batches
   planned: {system: bljust, against: pt_ft}        # optional: as results.planned of recipe.yaml
-  after: {no_mutual: ml_lmcl}             # optional: starts from a run of the other system,
-                                          # whose seed a value may write as {seed}
+  after: {no_mutual: ml_lmcl}             # optional: runs after the other system; one whose value
+                                          # names a file exp/ml_lmcl_s{seed}/... does so anyway
   optional: [wav2vec2]                    # optional: run only where --systems names them
   last_stage: score                       # default
 
@@ -24,6 +26,7 @@ trained in this folder; "recorded" has a record only, and is trained here again.
 OPTIONS are those of run.sh (--nj, --ngpu, ...) and keys of recipe.yaml, which hold for every run.
 """
 
+import re
 import shlex
 import statistics
 import sys
@@ -37,7 +40,8 @@ from espnet_ext.errors import UsageError, nearest
 from espnet_ext.recipe import experiments, options
 from espnet_ext.recipe.config import EXPERIMENT_NAME
 from espnet_ext.recipe.console import say
-from espnet_ext.recipe.experiments import LAST_STAGE, OWN_KEYS, Experiment, as_text
+from espnet_ext.recipe.experiment import LAST_STAGE, Experiment, missing_start
+from espnet_ext.recipe.experiments import OWN_KEYS, as_text
 from espnet_ext.recipe.schema import Recipe
 from espnet_ext.scoring.record import load_record
 
@@ -92,8 +96,9 @@ def main(argv: list[str] | None = None) -> int:
     runs = expand(evidence, file, _given(opts, "systems"), _given(opts, "seeds"))
     passed_on = options.without(argv[1:], {"dry-run", "systems", "seeds"})
     further = [o for o in opts.overrides if o[0] not in ("systems", "seeds")]
-    recipe = experiments.check(runs, file, further)[0]
+    recipe, *others = experiments.check(runs, file, further)
     _check_planned(evidence, recipe, file)
+    _check_starts(runs, [recipe, *others], file)
     for line in [*headline(evidence, recipe, runs), *experiments.plan_lines(runs, passed_on)]:
         say(line)
     experiments.build_all(runs, opts, further)
@@ -184,17 +189,41 @@ def expand(
     chosen = [*systems] or [s for s in evidence.systems if s not in evidence.optional]
     ordered: list[str] = []
     for name in chosen:
-        chain = [name]
-        while (before := evidence.after.get(chain[-1])) is not None:
-            if before in chain:
-                raise UsageError(f"'{name}' starts from itself", f"{path}: after")
-            chain.append(before)
-        ordered += [s for s in reversed(chain) if s not in ordered]
+        _add_with_those_before(name, evidence, path, ordered)
     return [
         _experiment(evidence, system, seed)
         for seed in ([int(s) for s in seeds] or evidence.seeds)
         for system in ordered
     ]
+
+
+def _add_with_those_before(
+    name: str, evidence: Evidence, path: Path, ordered: list[str], chain: tuple[str, ...] = ()
+) -> None:
+    """Add a system to the order in which they run, after those that it starts from."""
+    if name in chain:
+        raise UsageError(f"'{name}' starts from itself", f"{path}: after")
+    text = as_text({**evidence.base, **evidence.systems[name]})
+    named = re.findall(r"\bexp/([^/\s'\"]+)_s\{seed\}/", text)
+    for other in dict.fromkeys([evidence.after.get(name), *named]):
+        if other in evidence.systems:
+            _add_with_those_before(other, evidence, path, ordered, (*chain, name))
+    if name not in ordered:
+        ordered.append(name)
+
+
+def _check_starts(runs: list[Experiment], recipes: list[Recipe], path: Path) -> None:
+    """Tell of a checkpoint that is gone and that no run of the plan makes, and how to make it."""
+    if (found := missing_start(runs, recipes)) is None:
+        return
+    run, file, name = found
+    other = re.fullmatch(r"(.+)_s(\d+)", name)
+    group = ["--group", other[1], "--seed", other[2]] if other else []
+    how = f"train it before: ./run.sh {shlex.join(['--name', name, *group])} and its own options"
+    if other and other[1] in {r.group for r in runs}:
+        how = f"run it before: espnet-ext evidence {path} --systems {other[1]} --seeds {other[2]}"
+    what = f"'{run.name}' starts from a file that is missing, and no run before it makes it: {file}"
+    raise UsageError(what, f"{path}: systems.{run.group}", how)
 
 
 def _experiment(evidence: Evidence, system: str, seed: int) -> Experiment:

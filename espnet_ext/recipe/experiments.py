@@ -11,7 +11,6 @@ import shlex
 import statistics
 import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,44 +20,12 @@ from espnet_ext.errors import EspnetExtError, UsageError, nearest
 from espnet_ext.progress import duration
 from espnet_ext.recipe import config, configuration, options, runner
 from espnet_ext.recipe.console import say
+from espnet_ext.recipe.experiment import Experiment, states_of
 from espnet_ext.recipe.schema import Recipe
 from espnet_ext.recipe.stages import find
 
-LAST_STAGE = "score"  # it leaves the record; a file may name another
 OWN_KEYS = ("name", "group", "seed")  # set for each experiment
 PASSED_ON = ("nj", "ngpu", "executor", "num-nodes", "num-procs")
-
-
-@dataclass(frozen=True)
-class Experiment:
-    """One run of the recipe; those that differ by their seed only share a group."""
-
-    name: str
-    group: str
-    seed: int
-    overrides: tuple[tuple[str, str], ...] = ()
-    last_stage: str = LAST_STAGE
-
-    def argv(self, passed_on: Sequence[str]) -> list[str]:
-        """Return the options of ``run.sh`` that this experiment is."""
-        argv = ["--name", self.name, "--group", self.group, "--seed", str(self.seed)]
-        argv += [x for key, text in self.overrides for x in (f"--{key}", text)]
-        return [*argv, "--stop-stage", self.last_stage, *passed_on]
-
-    @property
-    def record(self) -> Path:
-        """Where the score stage leaves the run record."""
-        return Path("results") / f"{self.name}.json"
-
-    @property
-    def state(self) -> str:
-        """``done`` here, ``recorded`` but not by this folder, ``started``, or ``to run``."""
-        folder, last = Path("exp") / self.name, find(self.last_stage)
-        scored = last.number >= find(LAST_STAGE).number
-        if (folder / ".stages" / f"{last.name}.json").exists():
-            # Without its record it is scored again.
-            return "done" if self.record.exists() or not scored else "started"
-        return "recorded" if self.record.exists() else "started" if folder.exists() else "to run"
 
 
 def as_text(value: Any) -> str:
@@ -163,14 +130,19 @@ def run_all(runs: Sequence[Experiment], passed_on: Sequence[str], title: str, ag
 
 
 def plan_lines(runs: Sequence[Experiment], passed_on: Sequence[str]) -> list[str]:
-    """Return a line for each run with its state, estimated time and command, and a sum."""
+    """Return a line for each run with its state, estimated time and command, and a sum.
+
+    Below a run that changed stands what did; of a run that is made again, all is counted as left.
+    """
     times = {group: estimate_s(group) for group in dict.fromkeys(r.group for r in runs)}
+    states = states_of(runs, passed_on)
     lines = []
     for run in runs:
         told = "unknown time" if times[run.group] is None else duration(times[run.group])
         command = shlex.join(["./run.sh", *run.argv(passed_on)])
-        lines.append(f"{run.state:8s}  {told:>12s}  {command}")
-    left = [r for r in runs if r.state != "done"]
+        lines.append(f"{states[run.name].word:8s}  {told:>12s}  {command}")
+        lines += [f"          {states[run.name].why}"] if states[run.name].why else []
+    left = [r for r in runs if states[r.name].word != "done"]
     known = [t for r in left if (t := times[r.group]) is not None]
     hours = f", about {sum(known) / 3600:.1f} h" if known else ""
     unknown = f", {len(left) - len(known)} of unknown time" if len(known) < len(left) else ""

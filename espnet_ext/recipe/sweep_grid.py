@@ -20,7 +20,8 @@ from pydantic import (
 from espnet_ext import yamlfile
 from espnet_ext.errors import UsageError, nearest
 from espnet_ext.recipe import experiments
-from espnet_ext.recipe.experiments import LAST_STAGE, OWN_KEYS, Experiment, as_text
+from espnet_ext.recipe.experiment import LAST_STAGE, Experiment
+from espnet_ext.recipe.experiments import OWN_KEYS, as_text
 from espnet_ext.recipe.schema import Recipe
 from espnet_ext.recipe.steps.decode import label
 from espnet_ext.scoring import metrics

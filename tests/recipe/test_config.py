@@ -230,3 +230,11 @@ def test_a_recipe_that_extends_another(folder):
     assert (recipe.format.fs, recipe.format.max_s, recipe.format.min_s) == (8000, 12.0, 1.0)
     with pytest.raises(UsageError, match="'extends' is no option"):
         load(folder, text, ("extends", "other.yaml"))
+
+
+def test_an_option_for_one_section_is_not_for_another_with_the_same_yaml_anchor(folder):
+    phase = {"config": "train.yaml", "args": {"x": 0}}
+    folder.recipe(pretrain=phase, finetune=phase)  # dumped as an anchor and an alias
+    assert "*id" in Path("recipe.yaml").read_text()
+    made = config.load(Path("recipe.yaml"), [("finetune.args.x", "1")])
+    assert (made.pretrain.args, made.finetune.args) == ({"x": 0}, {"x": 1})
