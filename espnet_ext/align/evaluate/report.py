@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from espnet_ext.align.evaluate.plot import draw
-from espnet_ext.align.formats.ctm import Interval
 from espnet_ext.align.formats.directory import AlignmentDir, Score
+from espnet_ext.align.formats.tiers import Interval
 from espnet_ext.errors import DataError, SetupError
 from espnet_ext.files import write_json
 from espnet_ext.lang.phones import STATES, is_silence

@@ -1,32 +1,36 @@
 # SPDX-License-Identifier: Apache-2.0
 """CTM files: ``utterance channel start duration name [confidence [type [speaker]]]``, in seconds.
 
+A folder has ``words.ctm``, ``phones.ctm``, and the lengths of utterances in ``utt2dur``.
+
 Reading is lazy: an index of where each utterance begins is held in memory, its lines are parsed
 when they are asked for. Lines that begin with ``;;`` are comments.
 """
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import IO
 
 import numpy as np
 
-from espnet_ext.errors import DataError
+from espnet_ext.align.formats.tiers import (
+    DECIMALS,
+    LENGTHS,
+    TIERS,
+    Interval,
+    Losses,
+    Utterance,
+    Utterances,
+    last_end_s,
+)
+from espnet_ext.data.tables import read_table
+from espnet_ext.errors import DataError, UsageError
 from espnet_ext.files import atomic_path
 
-DECIMALS = 7  # a multiple of 1/16000 s has at most 7 decimals and stands exactly
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A named stretch of time ``[start_s, end_s)``."""
-
-    start_s: float
-    end_s: float
-    name: str
+ENDING = ".ctm"
 
 
 def format_s(seconds: float) -> str:
@@ -52,8 +56,64 @@ def ctm_lines(utt: str, intervals: Iterable[Interval]) -> str:
                 f"'{i.name}' lasts from {i.start_s} to {i.end_s} s", f"utterance {utt}",
                 "times must be finite, not negative, and in order",
             )  # fmt: skip
-        lines.append(f"{utt} 1 {format_s(start)} {format_s(end - start)} {i.name}\n")
+        score = "" if i.score is None else f" {float(i.score)!r}"
+        lines.append(f"{utt} 1 {format_s(start)} {format_s(end - start)} {i.name}{score}\n")
     return "".join(lines)
+
+
+def render(u: Utterance, losses: Losses) -> dict[str, str]:
+    """Return the lines of an utterance, by file.
+
+    Raises:
+        DataError: The utterance's name has a space, or a time is not usable.
+    """
+    if len(u.name.split()) != 1 or u.name.startswith(";;"):
+        raise DataError(f"'{u.name}' cannot be the name of an utterance in a CTM file", u.name)
+    return {
+        tier + ENDING: ctm_lines(u.name, [_one_token(u.name, i, losses) for i in rows])
+        for tier, rows in u.tiers.items()
+    }
+
+
+def _one_token(utt: str, i: Interval, losses: Losses) -> Interval:
+    name = "_".join(i.name.split()) or "_"
+    if name == i.name:
+        return i
+    losses.tell("a name must be one word in a CTM file, written with _", utt, i)
+    return replace(i, name=name)
+
+
+def read(path: Path) -> Mapping[str, Utterance]:
+    """Return the utterances of a CTM file, or of the CTM files of a folder.
+
+    Raises:
+        UsageError: Whether a file holds phones or words is not in its name.
+        DataError: A file is not usable.
+    """
+    if path.is_file():
+        lengths, files = {}, {tier_of(path): Ctm(path)}
+    else:
+        about = path / LENGTHS
+        lengths = read_table(about) if about.is_file() else {}
+        files = {t: Ctm(path / f"{t}{ENDING}") for t in TIERS if (path / f"{t}{ENDING}").is_file()}
+    utts = dict.fromkeys([*lengths, *(u for ctm in files.values() for u in ctm)])
+
+    def load(utt: str, _: None) -> Utterance:
+        tiers = {t: ctm.get(utt, []) for t, ctm in files.items()}
+        length_s = float(lengths.get(utt, 0.0))
+        return Utterance(utt, max(length_s, last_end_s(tiers)), tiers)
+
+    return Utterances(utts, load)
+
+
+def tier_of(path: Path) -> str:
+    """Return which tier a CTM file holds, by its name."""
+    kinds = [t for t in TIERS if t[:-1] in path.name.lower()]
+    if len(kinds) != 1:
+        raise UsageError(
+            "does this CTM file hold phones or words?", path, "name it phones.ctm or words.ctm"
+        )
+    return kinds[0]
 
 
 def write_ctm(path: Path | str, rows: Iterable[tuple[str, Iterable[Interval]]]) -> None:
@@ -154,7 +214,17 @@ class Ctm(Mapping[str, list[Interval]]):
         if duration < 0:
             raise DataError("the interval ends before it starts", where)
         self._digits = max(self._digits, *map(_decimals, fields[2:4]))
-        return Interval(start, round(start + duration, DECIMALS + 2), fields[4])
+        score = _score(fields[5]) if len(fields) > 5 else None
+        return Interval(start, round(start + duration, DECIMALS + 2), fields[4], score)
+
+
+def _score(text: str) -> float | None:
+    """Return a confidence; "NA" and the like are none."""
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None
 
 
 def _decimals(number: str) -> int:

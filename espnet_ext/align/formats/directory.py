@@ -26,8 +26,9 @@ from typing import IO, NamedTuple, Self
 import numpy as np
 from omniio import kaldi
 
-from espnet_ext.align.formats.ctm import Ctm, Interval, ctm_lines, frames_of
-from espnet_ext.align.formats.textgrid import file_name, write_name, write_textgrid
+from espnet_ext.align.formats.ctm import Ctm, ctm_lines, frames_of
+from espnet_ext.align.formats.textgrid import SUFFIX, write_textgrid
+from espnet_ext.align.formats.tiers import Interval, file_name, write_name
 from espnet_ext.errors import DataError
 from espnet_ext.files import atomic_dir, write_json
 from espnet_ext.lang.phones import SILENCE_ID
@@ -178,8 +179,8 @@ class AlignmentWriter:
         text = {"phones.ctm": ctm_lines(utt, phones), "words.ctm": ctm_lines(utt, words)}
         if self.textgrid:
             end = max([len(labels) * self.header.frame_shift_s, *(p.end_s for p in phones[-1:])])
-            write_textgrid(self._tmp / "textgrid" / file_name(utt), words, phones, end)
-            write_name(self._tmp / "textgrid", utt)
+            write_textgrid(self._tmp / "textgrid" / file_name(utt, SUFFIX), words, phones, end)
+            write_name(self._tmp / "textgrid", utt, SUFFIX)
         for name, array in rows.items():
             self._archive(name, utt, array)
         for name, lines in text.items():

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Command lines of the importers: ``espnet-ext align import-{kaldi,ctm,textgrid}``."""
+"""Command lines of the importers: ``espnet-ext align import`` and ``import-...``."""
 
 import argparse
 from pathlib import Path
 
 from espnet_ext.align.formats.import_common import ImportSummary
 from espnet_ext.align.formats.import_times import MIN_COUNT, import_times
+from espnet_ext.align.formats.sources import FORMATS
 from espnet_ext.align.kaldi.importer import import_kaldi
 from espnet_ext.align.tree.context_classes import UNITS
 
@@ -44,13 +45,23 @@ def main_import_kaldi(argv: list[str]) -> int:
     return _show(summary)
 
 
+def main_import(argv: list[str]) -> int:
+    """Run ``espnet-ext align import``; return the exit code."""
+    p = _times_parser("import", "phones and words in any format")
+    p.add_argument("source", type=Path, help="file or folder in one of the formats")
+    p.add_argument("out", type=Path, help="alignment directory to write")
+    p.add_argument("--format", choices=list(FORMATS), help="(default: what it looks like)")
+    a = p.parse_args(argv)
+    return _times(a, a.format or "")
+
+
 def main_import_ctm(argv: list[str]) -> int:
     """Run ``espnet-ext align import-ctm``; return the exit code."""
     p = _times_parser("import-ctm", "a CTM file of phones")
     p.add_argument("source", type=Path, metavar="ctm", help="utterance channel start length phone")
     p.add_argument("out", type=Path, help="alignment directory to write")
     p.add_argument("--words", type=Path, metavar="CTM", help="the same for words")
-    return _times(p.parse_args(argv))
+    return _times(p.parse_args(argv), "ctm")
 
 
 def main_import_textgrid(argv: list[str]) -> int:
@@ -60,7 +71,7 @@ def main_import_textgrid(argv: list[str]) -> int:
         "source", type=Path, metavar="folder", help="TextGrids UTTERANCE.TextGrid, also below"
     )
     p.add_argument("out", type=Path, help="alignment directory to write")
-    return _times(p.parse_args(argv))
+    return _times(p.parse_args(argv), "textgrid")
 
 
 def _times_parser(name: str, source: str) -> argparse.ArgumentParser:
@@ -88,9 +99,9 @@ def _times_parser(name: str, source: str) -> argparse.ArgumentParser:
     return p
 
 
-def _times(a: argparse.Namespace) -> int:
+def _times(a: argparse.Namespace, form: str) -> int:
     summary = import_times(
-        a.source, a.out, words=getattr(a, "words", None), data=a.data,
+        a.source, a.out, form=form, words=getattr(a, "words", None), data=a.data,
         segments=a.segments, unit=a.unit,
         min_count=a.min_count, classes=a.classes, frame_shift_s=a.frame_shift, textgrid=a.textgrid,
     )  # fmt: skip

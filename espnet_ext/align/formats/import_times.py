@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Import an alignment that has times of phones only: CTM files, or TextGrids as of the MFA.
+"""Import an alignment that has times of phones only, in any format of :mod:`sources`.
 
 There are no HMM states in it, so classes are phones in context; see :mod:`context_classes`.
 Frame t covers ``[t, t + 1) * frame_shift_s`` and has the phone at its centre.
@@ -14,11 +14,13 @@ from pathlib import Path
 
 import numpy as np
 
-from espnet_ext.align.formats.ctm import Ctm, Interval, frames_of
+from espnet_ext.align.formats.ctm import ENDING, Ctm, frames_of
 from espnet_ext.align.formats.directory import AlignmentWriter, Header
 from espnet_ext.align.formats.import_common import TOLERANCE_FRAMES, ImportSummary, durations_s
 from espnet_ext.align.formats.segmented import Segmented, by_utterance, read_segments
-from espnet_ext.align.formats.textgrid import NO_WORD, TextGridTier
+from espnet_ext.align.formats.sources import open_alignment
+from espnet_ext.align.formats.textgrid import NO_WORD
+from espnet_ext.align.formats.tiers import Interval, Tier, Utterance
 from espnet_ext.align.tree.context_classes import ContextClasses, contexts
 from espnet_ext.errors import DataError, UsageError
 from espnet_ext.lang.phones import SILENCE, SILENCE_ID, is_silence
@@ -26,7 +28,6 @@ from espnet_ext.lang.phones import SILENCE, SILENCE_ID, is_silence
 OVERLAP_S = 0.001  # more than rounding of times to milliseconds explains
 MIN_COUNT = 100
 PLACES = ("_B", "_E", "_I", "_S")
-Tier = Mapping[str, list[Interval]]
 
 
 class UtteranceError(Exception):
@@ -44,6 +45,7 @@ class _Source:
     name: Path
     phones: Tier
     words: Tier | None
+    utterances: Mapping[str, Utterance] | None  # where they tell their own lengths
     lengths: dict[str, float] | None
     shift_s: float
     ends_with_silence: bool
@@ -64,11 +66,14 @@ class _Source:
         for a, b in pairwise(rows):
             if b.start_s < a.end_s - OVERLAP_S:
                 raise UtteranceError("phones overlap", f"'{a.name}' and '{b.name}' at {b.start_s}")
-        frames = int(rows[-1].end_s / self.shift_s + 1e-6)
+        end_s = rows[-1].end_s
+        if self.utterances is not None:
+            end_s = max(end_s, self.utterances[utt].length_s)
+        frames = int(end_s / self.shift_s + 1e-6)
         if self.lengths is not None:
             frames = self._checked(utt, frames)
         if frames < 1:
-            raise UtteranceError("too short", f"{rows[-1].end_s} s")
+            raise UtteranceError("too short", f"{end_s} s")
         return _filled(rows, frames * self.shift_s), frames
 
     def _checked(self, utt: str, frames: int) -> int:
@@ -96,6 +101,7 @@ def import_times(
     source: Path | str,
     out: Path | str,
     *,
+    form: str = "",
     words: Path | str | None = None,
     data: Path | str | None = None,
     segments: Path | str | None = None,
@@ -108,11 +114,13 @@ def import_times(
     """Write an alignment directory from times of phones.
 
     Args:
-        source: CTM file of phones, or a folder of TextGrids with tiers "phones" and "words".
+        source: Folder or file of one of the formats.
         out: Alignment directory to write; ``classes.txt`` there names the classes.
+        form: Its name in :data:`espnet_ext.align.formats.sources.FORMATS`; default: the one that
+            it looks like. A file of "ctm" holds phones, whatever its name.
         words: CTM file of words.
         data: Kaldi-style folder whose lengths the alignment must have (within 3 frames);
-            without it an utterance ends where its last interval ends.
+            without it an utterance ends where the source says, or its last interval ends.
         segments: Kaldi's segments, which cut times within recordings into utterances (default:
             that of ``data``).
         unit: "triphone" or "phone".
@@ -126,7 +134,7 @@ def import_times(
     """
     if not frame_shift_s > 0 or min_count < 1:
         raise UsageError(f"a frame shift of {frame_shift_s} s, classes of {min_count} frames")
-    src = _open(Path(source), words, data, segments, frame_shift_s)
+    src = _open(Path(source), form, words, data, segments, frame_shift_s)
     if classes is not None:
         inventory = ContextClasses.read(classes)
     else:
@@ -170,15 +178,13 @@ def _add_all(
 
 def _open(
     source: Path,
+    form: str,
     words: Path | str | None,
     data: Path | str | None,
     segments: Path | str | None,
     shift_s: float,
 ) -> _Source:
-    if source.is_dir():
-        phones, own_words = TextGridTier(source, "phones"), TextGridTier(source, "words")
-    else:
-        phones, own_words = Ctm(source), None
+    phones, own_words, utterances = _tiers(source, form)
     if segments is None and data is not None and (Path(data) / "segments").is_file():
         segments = Path(data) / "segments"
     cuts = None if segments is None else read_segments(segments)
@@ -190,7 +196,22 @@ def _open(
     all_words = None if all_words is None else by_utterance(all_words, cuts)
     # An utterance cut from a recording may end after its last phone, silence written or not.
     to_the_end = not isinstance(phones, Segmented) and _has_silence(phones)
-    return _Source(source, phones, all_words, lengths, shift_s, to_the_end)
+    if isinstance(phones, Segmented):
+        utterances = None
+    return _Source(source, phones, all_words, utterances, lengths, shift_s, to_the_end)
+
+
+def _tiers(source: Path, form: str) -> tuple[Tier, Tier | None, Mapping[str, Utterance] | None]:
+    """Return phones, words, and the utterances that tell their lengths."""
+    if source.is_file() and form in ("", "ctm") and (form or source.suffix == ENDING):
+        return Ctm(source), None, None
+    found = open_alignment(source, form)
+    if found.phones is None:
+        raise DataError(
+            "there are only words, and classes are made of phones", source,
+            "align the data instead: espnet-ext align train, or apply",
+        )  # fmt: skip
+    return found.phones, found.words, found.utterances
 
 
 def _has_silence(phones: Tier) -> bool:

@@ -5,11 +5,9 @@ import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from espnet_ext.align.formats.ctm import Interval
+from espnet_ext.align.formats.tiers import Interval, Tier
 from espnet_ext.data.tables import iter_table
 from espnet_ext.errors import DataError
-
-Tier = Mapping[str, list[Interval]]
 
 
 def read_segments(path: Path | str) -> dict[str, tuple[str, float, float]]:

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from espnet_ext.align.corpus import Corpus
-from espnet_ext.align.formats.directory import AlignmentDir, AlignmentWriter, Header, Interval
+from espnet_ext.align.formats.directory import AlignmentDir, AlignmentWriter, Header
+from espnet_ext.align.formats.tiers import Interval
 from espnet_ext.align.search import segfile
 from espnet_ext.align.search.segmentation import Segmentation
 from espnet_ext.align.tree.tree import Tree

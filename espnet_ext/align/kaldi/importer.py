@@ -10,13 +10,14 @@ from pathlib import Path
 
 import numpy as np
 
-from espnet_ext.align.formats.directory import AlignmentWriter, Header, Interval
+from espnet_ext.align.formats.directory import AlignmentWriter, Header
 from espnet_ext.align.formats.import_common import (
     TOLERANCE_FRAMES,
     ImportSummary,
     durations_s,
     read_texts,
 )
+from espnet_ext.align.formats.tiers import Interval
 from espnet_ext.align.kaldi.ali import (
     PathError,
     PhonePath,

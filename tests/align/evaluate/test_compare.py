@@ -9,8 +9,9 @@ import pytest
 
 from espnet_ext.align.evaluate.compare import compare, main_compare
 from espnet_ext.align.evaluate.manner import manners, plain
-from espnet_ext.align.formats.ctm import Interval, write_ctm
+from espnet_ext.align.formats.ctm import write_ctm
 from espnet_ext.align.formats.directory import AlignmentWriter, Header
+from espnet_ext.align.formats.tiers import Interval
 from espnet_ext.errors import DataError, UsageError
 
 NAMES = ("SIL", "AA", "S", "T", "N")

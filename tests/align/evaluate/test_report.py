@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from espnet_ext.align.evaluate.report import robust_z, summary_lines, write_report
-from espnet_ext.align.formats.ctm import Interval
 from espnet_ext.align.formats.directory import AlignmentDir, AlignmentWriter, Header
+from espnet_ext.align.formats.tiers import Interval
 from espnet_ext.errors import DataError
 
 HEADER = Header("senone", 6, silence_ids=(0,), phones=("SIL", "a", "b"), source="tri")

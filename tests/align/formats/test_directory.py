@@ -16,9 +16,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from omniio import kaldi
 
-from espnet_ext.align.formats.ctm import Ctm, Interval, write_ctm
+from espnet_ext.align.formats.ctm import Ctm, write_ctm
 from espnet_ext.align.formats.directory import AlignmentDir, AlignmentWriter, Header
-from espnet_ext.align.formats.textgrid import TextGridTier, read_textgrid, write_textgrid
+from espnet_ext.align.formats.sources import open_alignment
+from espnet_ext.align.formats.textgrid import read_textgrid, write_textgrid
+from espnet_ext.align.formats.tiers import Interval
 from espnet_ext.errors import DataError
 
 HEADER = Header("phone", 3, silence_ids=(0,), phones=("SIL", "a", "b"), source="test")
@@ -49,8 +51,8 @@ def test_what_is_written_is_read(tmp_path):
         np.testing.assert_array_equal(a.frame_phones(utt), LABELS)  # taken from the times
         np.testing.assert_array_equal(a.frame_words(utt), np.repeat([-1, 0, -1], [10, 25, 5]))
         assert a.phones[utt] == PHONES and a.words[utt] == WORDS
-    assert dict(TextGridTier(a.path / "textgrid", "phones")) == dict(a.phones)
-    assert dict(TextGridTier(a.path / "textgrid", "words")) == dict(a.words)
+    grids = open_alignment(a.path / "textgrid")
+    assert dict(grids.phones) == dict(a.phones) and dict(grids.words) == dict(a.words)
     assert a.scores["x/2"] == (40, -1.5)
     assert a.skipped == {"bad": ("no path", "tab here")}
 
@@ -189,7 +191,7 @@ def test_foreign_textgrids(tmp_path):
     path = tmp_path / "ann" / "u.TextGrid"
     path.parent.mkdir()
     path.write_text(short)
-    found = TextGridTier(tmp_path, "phones")["u"]
+    found = open_alignment(tmp_path).phones["u"]
     assert [i.name for i in found] == ["SIL", "x", "spn"]  # spoken noise is no silence
     assert read_textgrid(path)["words"] == [Interval(0.3, 0.9, "x"), Interval(0.9, 1, "spn")]
     path.write_text(short.replace("phones", "tones").replace("words", "notes"))
@@ -213,7 +215,7 @@ def test_foreign_textgrids(tmp_path):
 def test_ctm_errors_name_the_line(tmp_path, line, message):
     path = tmp_path / "a.ctm"
     path.write_text(f";; head\nv 1 0 1 a 0.9\nu 1 0 0.1 a\n{line}\n")
-    assert Ctm(path)["v"] == [Interval(0, 1, "a")]
+    assert Ctm(path)["v"] == [Interval(0, 1, "a", 0.9)]
     with pytest.raises(DataError, match=rf"{message}[\s\S]*a\.ctm:4"):
         Ctm(path)["u"]
 

@@ -9,11 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from espnet_ext.align.formats.ctm import Ctm, Interval, write_ctm
+from espnet_ext.align.formats.ctm import Ctm, write_ctm
 from espnet_ext.align.formats.directory import AlignmentDir
 from espnet_ext.align.formats.import_command import main_import_ctm, main_import_textgrid
 from espnet_ext.align.formats.import_times import import_times
 from espnet_ext.align.formats.textgrid import read_textgrid, write_textgrid
+from espnet_ext.align.formats.tiers import Interval
 from espnet_ext.align.tree.context_classes import ContextClasses, contexts
 from espnet_ext.errors import DataError, UsageError
 

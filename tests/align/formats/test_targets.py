@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from omniio import kaldi
 
-from espnet_ext.align.formats.directory import AlignmentDir, AlignmentWriter, Header, Interval
+from espnet_ext.align.formats.directory import AlignmentDir, AlignmentWriter, Header
 from espnet_ext.align.formats.targets import at_training_frames, write_targets
+from espnet_ext.align.formats.tiers import Interval
 from espnet_ext.align.options import from_dict
 from espnet_ext.align.stage import align_sets
 from espnet_ext.data.tables import read_table, write_set, write_table
