@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from espnet_ext.errors import SetupError, UsageError, nearest
+from espnet_ext.lang.pronounce import POLICIES
 
 GMM_PASSES = ("mono", "tri", "lda_mllt", "sat")
 PASSES = (*GMM_PASSES, "hybrid")
@@ -79,7 +80,7 @@ class AlignOptions:
     lexicon: str = ""  # dictionary file; empty: letters
     lexicon_kind: str = "auto"  # auto, cmudict, kaldi or kaldi_prob
     stress: bool = False  # keep stress marks of phones
-    oov: str = "auto"  # words the lexicon lacks: auto, g2p, grapheme, spn (spoken noise) or skip
+    oov: str = "auto"  # words the lexicon lacks: see espnet_ext/lang/pronounce.py
     # Alignment directories that exist already, {set: folder}: nothing is trained then.
     alignments: dict[str, str] = field(default_factory=dict)
     sets: list[str] = field(default_factory=list)  # default: training and development set
@@ -176,7 +177,7 @@ def _check_ranges(o: AlignOptions) -> None:
     for key, name, allowed in (
         ("device", o.device, ("cpu", "cuda")),
         ("hybrid.device", o.hybrid.device, ("auto", "cpu", "cuda")),
-        ("oov", o.oov, ("auto", "g2p", "grapheme", "spn", "skip")),
+        ("oov", o.oov, POLICIES),
         ("lexicon_kind", o.lexicon_kind, ("auto", "cmudict", "kaldi", "kaldi_prob")),
     ):
         if name not in allowed:

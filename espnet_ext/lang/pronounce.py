@@ -4,18 +4,21 @@
 Policies for out-of-vocabulary words (``oov``):
 
     g2p       by the package g2p_en: English, phones of CMUdict
+    espeak    by espeak-ng (extra ``synth``): English, phones of CMUdict
     grapheme  spelt; beside a lexicon of phones, letters are phones of their own, ``letter:a``
     spn       one phone of spoken noise, as Kaldi's recipes do: the one the lexicon gives to its
               unknown word, else ``SPN``
     skip      no pronunciation, so that the aligner skips the utterance and lists it
     auto      grapheme if the lexicon itself is spelling; spn if its phones are not those of
-              CMUdict; else g2p if the package is there, or else skip
+              CMUdict; else g2p or espeak, whichever is there, or else skip. Without a lexicon,
+              grapheme, or for a model that has the phones of CMUdict as with such a lexicon
 
 Noise tags such as ``[NOISE]``, ``<unk>`` and ``++UM++`` are words as all others: the lexicon may
 hold them. If it does not, they are spoken noise under ``spn`` and skipped otherwise, never spelt,
 unless ``silence_words`` names them: then they are silence.
 """
 
+import contextlib
 import importlib
 import json
 import re
@@ -27,10 +30,11 @@ from typing import Any
 
 from espnet_ext.errors import DataError, SetupError, UsageError, nearest
 from espnet_ext.files import write_text
+from espnet_ext.lang.espeak_words import espeak_solver
 from espnet_ext.lang.lexicon import VOWELS, Lexicon, Variants, spell, without_stress
 from espnet_ext.lang.phones import SILENCE, SPOKEN_NOISE, PhoneSet, special_phones
 
-POLICIES = ("auto", "g2p", "grapheme", "spn", "skip")
+POLICIES = ("auto", "g2p", "espeak", "grapheme", "spn", "skip")
 CONSONANTS = frozenset((
     "B", "CH", "D", "DH", "F", "G", "HH", "JH", "K", "L", "M", "N", "NG", "P", "R", "S", "SH", "T",
     "TH", "V", "W", "Y", "Z", "ZH",
@@ -54,8 +58,9 @@ class Pronunciations:
 
     Args:
         words: Each word as in the transcripts; no variants if it is skipped.
-        oov: Words that the lexicon lacks, and how each was solved: ``g2p``, ``grapheme``,
-            ``spn``, ``silence``, ``skip`` or ``unknown phone`` (the model lacks a phone; skipped).
+        oov: Words that the lexicon lacks, and how each was solved: ``g2p``, ``espeak``,
+            ``grapheme``, ``spn``, ``silence``, ``skip`` or ``unknown phone`` (the model lacks a
+            phone; skipped).
         phones: Names by id, silence first.
     """
 
@@ -165,7 +170,7 @@ def pronounce(
         raise UsageError(f"there is no OOV policy '{oov}'", "oov", nearest(oov, POLICIES))
     if lexicon is None and oov == "skip":
         raise UsageError("without a lexicon all words are skipped", "oov", "use grapheme")
-    how, solve = _solver(lexicon, oov)
+    how, solve = _solver(lexicon, oov, phones)
     found: dict[str, Variants] = {}
     solved: dict[str, str] = {}
     for word in words:
@@ -177,7 +182,7 @@ def pronounce(
             spelt = how == "spn" or not _TAG.fullmatch(word)
             names = solve(word) if spelt else ()
             variants = [(names, 0.0)] if names else []
-            if lexicon or not names:
+            if lexicon or not names or how in ENGLISH:
                 solved[word] = how if names else "skip"
         if phones and variants:
             variants = [v for v in variants if set(v[0]) <= set(phones.names)]
@@ -190,27 +195,33 @@ def pronounce(
 
 def is_cmu(lexicon: Lexicon) -> bool:
     """Tell whether the phones are those of CMUdict, noise phones aside."""
-    own = {without_stress(p) for p in lexicon.phones} - NOISE_PHONES
+    return _are_cmu(lexicon.phones)
+
+
+def _are_cmu(phones: Iterable[str]) -> bool:
+    own = {without_stress(p) for p in phones} - NOISE_PHONES
     return bool(own) and own <= VOWELS | CONSONANTS
 
 
-def _solver(lexicon: Lexicon | None, oov: str) -> tuple[str, Callable[[str], tuple[str, ...]]]:
+def _solver(
+    lexicon: Lexicon | None, oov: str, phones: PhoneSet | None
+) -> tuple[str, Callable[[str], tuple[str, ...]]]:
     """Return the name of the policy in effect, and the function of a word (() if it fails)."""
-    graphemic = lexicon is None or lexicon.graphemic
+    names = lexicon.phones if lexicon else phones.names if phones else ()
+    graphemic, cmu = lexicon is None or lexicon.graphemic, _are_cmu(names)
+    stress = any(without_stress(p) != p for p in names)
     if oov == "auto":
-        oov = "grapheme" if graphemic else "spn"
-        if not graphemic and is_cmu(lexicon):
-            try:
-                return "g2p", _g2p(lexicon)
-            except SetupError:
-                oov = "skip"
-    if oov == "g2p":
-        if lexicon is not None and not is_cmu(lexicon):
+        oov = "spn" if not graphemic and not cmu else "skip" if cmu else "grapheme"
+        for name in ENGLISH if cmu else ():
+            with contextlib.suppress(SetupError):
+                return name, ENGLISH[name](stress)
+    if oov in ENGLISH:
+        if lexicon is not None and not cmu:
             raise DataError(
-                "g2p gives phones of CMUdict, the lexicon has others", lexicon.source,
+                f"{oov} gives phones of CMUdict, the lexicon has others", lexicon.source,
                 "use the OOV policy skip or grapheme",
             )  # fmt: skip
-        return "g2p", _g2p(lexicon)
+        return oov, ENGLISH[oov](stress)
     if oov == "grapheme":
         if graphemic:
             return oov, spell
@@ -231,7 +242,7 @@ def _spoken_noise(lexicon: Lexicon | None) -> str:
     return next((p for p in own if p.upper() == SPOKEN_NOISE), SPOKEN_NOISE)
 
 
-def _g2p(lexicon: Lexicon | None) -> Callable[[str], tuple[str, ...]]:
+def _g2p(stress: bool) -> Callable[[str], tuple[str, ...]]:
     try:
         # Not declared in setup.py: it depends on a package that has no wheel.
         convert = importlib.import_module("g2p_en").G2p()
@@ -241,10 +252,12 @@ def _g2p(lexicon: Lexicon | None) -> Callable[[str], tuple[str, ...]]:
             "oov",
             "pip install g2p_en, or use the policy skip or grapheme",
         ) from None
-    stress = lexicon is not None and any(without_stress(p) != p for p in lexicon.phones)
 
     def solve(word: str) -> tuple[str, ...]:
         names = [p for p in convert(word) if without_stress(p) in VOWELS | CONSONANTS]
         return tuple(names if stress else map(without_stress, names))
 
     return solve
+
+
+ENGLISH = {"g2p": _g2p, "espeak": espeak_solver}  # the first that is installed serves ``auto``

@@ -143,7 +143,7 @@ def test_misuse_of_options(few, spoken, tmp_path, capsys):
         (2, ["--set", "passes=[mono,sat]"], "sat needs", "add lda_mllt"),
         (2, ["--set", "hybrid.device=gpu"], "'gpu' is not possible", "align.hybrid.device"),
         (2, ["--set", "fs=8050"], "8050", "multiple of 100"),
-        (2, ["--set", "oov=guess"], "align.oov", "valid: auto, g2p, grapheme, skip"),
+        (2, ["--set", "oov=guess"], "align.oov", "valid: auto, espeak, g2p, grapheme, skip"),
         (2, ["--set", "oov=skip"], "without a lexicon all words are skipped"),
         (2, ["--nj", "-1"], "--nj"),
         (2, ["--executor", "slurm"], "there is no executor 'slurm'"),

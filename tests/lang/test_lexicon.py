@@ -30,6 +30,11 @@ def no_g2p(monkeypatch):
     monkeypatch.setitem(sys.modules, "g2p_en", None)
 
 
+@pytest.fixture
+def no_espeak(monkeypatch):
+    monkeypatch.setitem(sys.modules, "espeakng_loader", None)
+
+
 FORMATS = {
     "cmudict 0.7b": (
         ";;; old\nA  AH0\nA(1)  EY1\nB#  B IY1\n",
@@ -165,7 +170,7 @@ WORDS = ["one", "zoo", "[NOISE]", "[COUGH]", "++UM++", "<unk>", "7"]
 
 
 @pytest.mark.parametrize("policy", ["auto", "skip", "grapheme"])
-def test_oov_without_g2p(write, no_g2p, policy):
+def test_oov_without_g2p(write, no_g2p, no_espeak, policy):
     got = pronounce(WORDS, Lexicon.read(write(CMU)), policy)
     spelt = policy == "grapheme"
     assert got.variants("zoo") == ([(("letter:z", "letter:o", "letter:o"), 0.0)] if spelt else [])
@@ -177,6 +182,30 @@ def test_oov_without_g2p(write, no_g2p, policy):
 def test_missing_g2p_is_an_error_where_it_is_asked_for(write, no_g2p):
     with pytest.raises(SetupError, match="g2p_en"):
         pronounce(["zoo"], Lexicon.read(write(CMU)), "g2p")
+
+
+def test_missing_espeak_is_an_error_where_it_is_asked_for(write, no_espeak):
+    with pytest.raises(SetupError, match=r"the OOV policy espeak needs espeak-ng .*not installed"):
+        pronounce(["zoo"], Lexicon.read(write(CMU)), "espeak")
+
+
+def test_espeak_solves_english_words(write, no_g2p):
+    got = pronounce([*WORDS, "Media", "X", "MARY"], Lexicon.read(write(CMU)))
+    names = {w: " ".join(vs[0][0]) for w, vs in got.words.items() if vs}
+    assert names["zoo"] == "Z UW" and names["7"] == "S EH V AH N"
+    assert names["Media"] == "M IY D IY AH" and names["X"] == "EH K S" and names["MARY"][0] == "M"
+    assert got.oov["zoo"] == "espeak" and got.oov["++UM++"] == "skip"
+    stressed = Lexicon.read(write(CMU), stress=True)
+    assert pronounce(["seven"], stressed).variants("seven")[0][0][1] == "EH1"
+
+
+def test_a_model_with_phones_of_cmudict_needs_no_lexicon(no_g2p):
+    model = PhoneSet.of(["Z", "UW", "S", "EH", "V", "AH", "N"])
+    got = pronounce(["zoo", "show"], None, phones=model)
+    assert got.variants("zoo") == [(("Z", "UW"), 0.0)]
+    assert got.oov == {"zoo": "espeak", "show": "unknown phone"}
+    letters = PhoneSet.of("zoshw")
+    assert pronounce(["zoo"], None, phones=letters).variants("zoo") == [(("z", "o", "o"), 0.0)]
 
 
 @pytest.mark.parametrize(("stress", "last"), [(False, "UW"), (True, "UW1")])

@@ -28,6 +28,7 @@ _SYNCHRONOUS = 2  # espeak_AUDIO_OUTPUT: samples go to the callback, espeak_Synt
 _PHONEME_EVENTS, _PHONEME_IPA, _DONT_EXIT = 0x1, 0x2, 0x8000
 _CHARS_UTF8, _POS_CHARACTER = 1, 1
 _RATE, _PITCH, _RANGE = 1, 3, 4
+_IPA, _BETWEEN = 0x2, "_"  # of espeak_TextToPhonemes
 # espeak-ng copies the path into char[160] and then appends file names of up to about 40 bytes.
 _MAX_DATA_PATH_BYTES = 110
 _LOCK = threading.Lock()
@@ -133,6 +134,17 @@ class Espeak:
         phones, words = marks_to_segments(text, marks, len(samples), rate_hz)
         return Utterance(samples, rate_hz, phones, words)
 
+    def phonemes(self, text: str, *, voice: str = "en-us") -> list[str]:
+        """Return the IPA phones of a text, with stress marks before them; "" parts two vowels.
+
+        Raises:
+            UsageError: No such voice.
+            SetupError: Another package of this process holds the library.
+        """
+        with self._engine() as engine:
+            engine.set_voice(voice)
+            return engine.phonemes(text)
+
     @contextlib.contextmanager
     def _engine(self) -> Iterator["_Engine"]:
         """Yield a freshly loaded library; one at a time, since its state is global."""
@@ -200,6 +212,16 @@ class _Engine:
         if error != 0:
             raise DataError(f"espeak-ng could not speak (error {error})", repr(text[:60]))
         return np.frombuffer(b"".join(self._audio), np.int16), self._marks
+
+    def phonemes(self, text: str) -> list[str]:
+        convert = self.library.espeak_TextToPhonemes
+        convert.restype = C.c_char_p
+        convert.argtypes = (C.POINTER(C.c_char_p), C.c_int, C.c_int)
+        rest, parts = C.c_char_p(text.replace("\0", " ").encode("utf-8", errors="replace")), []
+        while rest.value is not None:  # a clause at a time
+            clause = convert(C.byref(rest), _CHARS_UTF8, _IPA | ord(_BETWEEN) << 8) or b""
+            parts += clause.decode("utf-8", errors="ignore").split()
+        return [phone for part in parts for phone in part.split(_BETWEEN)]
 
     def close(self) -> None:
         self.library.espeak_Terminate()
