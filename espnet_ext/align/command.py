@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """usage: espnet-ext align COMMAND ...
 
-  train DATA OUT           train an aligner on a Kaldi-style folder and align it
-  apply MODEL DATA OUT     align another folder with a trained aligner (OUT of train, or its model)
+  train DATA OUT           train an aligner on a data folder, or a folder of pairs, and align it
+  apply MODEL DATA OUT     align such a folder, or one recording, with a trained aligner
   compare A B              agreement of two alignments, or errors against known times
   export ALIGNMENT OUT     CTM, TextGrid, ELAN, JSON lines, Audacity labels, lhotse (--format)
   import SOURCE OUT        phones and words in one of these formats
@@ -43,6 +43,9 @@ def _parser(name: str, about: str) -> argparse.ArgumentParser:
     p.add_argument("--nj", type=int, default=0, help="processes (default: all cores)")
     p.add_argument("--executor", default="local", help="local, dask, or a YAML file of dask")
     p.add_argument("--no-textgrid", action="store_true", help="write CTM only")
+    p.add_argument(
+        "--channel", help="auto, mix, or a number from 0; auto: mix, one channel where they cancel"
+    )
     return p
 
 
@@ -54,8 +57,11 @@ def _parse(p: argparse.ArgumentParser, argv: list[str]) -> argparse.Namespace:
         raise UsageError(f"there is no option '{name}'", p.prog, nearest(name, known))
     if args.nj < 0:
         raise UsageError(f"{args.nj} processes are not possible", "--nj", "0 takes all cores")
-    if not args.data.is_dir():
-        raise DataError("there is no such folder", args.data, "give a Kaldi-style data folder")
+    if not args.data.exists():
+        raise DataError(
+            "there is no such folder or file", args.data,
+            "give a data folder, a folder of pairs (x.wav, x.txt), or an audio file",
+        )  # fmt: skip
     return args
 
 
@@ -86,7 +92,7 @@ def _check_out(out: Path, data: Path, training: bool) -> None:
 def train(argv: list[str]) -> int:
     """``espnet-ext align train DATA OUT``."""
     p = _parser("train", "Train an aligner on a Kaldi-style folder and align it.")
-    p.add_argument("data", type=Path, help="folder with wav.scp, text, utt2spk (segments)")
+    p.add_argument("data", type=Path, help=DATA)
     p.add_argument("out", type=Path, help="folder to write: alignment/, model/, work/")
     p.add_argument("--lexicon", help="CMUdict or Kaldi lexicon; without: letters as phones")
     p.add_argument("--config", type=Path, help="YAML file of options (the align section)")
@@ -96,13 +102,14 @@ def train(argv: list[str]) -> int:
     )  # fmt: skip
     args = _parse(p, argv)
     from espnet_ext.align.evaluate.report import write_report
+    from espnet_ext.align.inputs import data_folder
     from espnet_ext.align.run import report_extra, save_model, train_aligner, write_pass
     from espnet_ext.recipe.lock import hold
 
     o, work = _options(args), args.out / "work"
     _check_out(args.out, args.data, training=True)
     with hold(work / "lock", print), _executor(args) as executor:
-        session = train_aligner(args.data, work, o, executor.map, print)
+        session = train_aligner(data_folder(args.data, work, print), work, o, executor.map, print)
         final = o.passes[-1]
         save_model(session, args.out / "model", final, args.data)
         write_pass(session, final, args.out / "alignment", args.data)
@@ -118,27 +125,34 @@ def apply(argv: list[str]) -> int:
     """``espnet-ext align apply MODEL DATA OUT``."""
     p = _parser("apply", "Align a folder with a trained aligner.")
     p.add_argument("model", type=Path, help="OUT of 'align train', or its model folder")
-    p.add_argument("data", type=Path)
+    p.add_argument("data", type=Path, help=f"{DATA}, or an audio file")
     p.add_argument("out", type=Path, help="folder to write: alignment/, work/")
+    p.add_argument(
+        "--text", default="", help="transcript of an audio file: a file, or the words; default: "
+        "the .lab or .txt beside it",
+    )  # fmt: skip
     p.add_argument("--lexicon", help="another lexicon with the same phones")
     args = _parse(p, argv)
     from espnet_ext.align.evaluate.report import write_report
     from espnet_ext.align.features.store import FeatureStore
-    from espnet_ext.align.model import load
+    from espnet_ext.align.inputs import data_folder
+    from espnet_ext.align.model import find
     from espnet_ext.align.run import apply_aligner
     from espnet_ext.recipe.lock import hold
 
-    folder = args.model / "model" if (args.model / "model").is_dir() else args.model
-    model, changes = load(folder), {}
+    model, changes = find(args.model), {}
     if args.lexicon:
         changes["lexicon"] = args.lexicon
     if args.no_textgrid:
         changes["textgrid"] = False
+    if args.channel:
+        changes["channel"] = args.channel
     _check_out(args.out, args.data, training=False)
     work = args.out / "work"
     with hold(work / "lock", print), _executor(args) as executor:
+        data = data_folder(args.data, work, print, args.text)
         _, rows = apply_aligner(
-            model, args.data, args.out / "alignment", work, executor.map, print, **changes
+            model, data, args.out / "alignment", work, executor.map, print, **changes
         )
         extra = {"audio_warnings": FeatureStore.open(work / "feats").warnings}
         _show(write_report(args.out / "alignment", passes=rows, extra=extra))
@@ -172,6 +186,7 @@ def _import(name: str) -> Callable[[list[str]], Any]:
     return run
 
 
+DATA = "folder with wav.scp, text, utt2spk (segments), or of pairs x.wav, x.txt|.lab"
 SIGNS = {
     "alignment": ("header.json",),
     "model": ("model.json",),
@@ -212,6 +227,8 @@ def _options(args: argparse.Namespace) -> AlignOptions:
         given["lexicon"] = args.lexicon
     if args.no_textgrid:
         given["textgrid"] = False
+    if args.channel:
+        given["channel"] = args.channel
     o = from_dict(given)
     if o.lexicon and not Path(o.lexicon).is_file():
         raise DataError("there is no such lexicon", o.lexicon, "give the path of a dictionary")

@@ -100,7 +100,9 @@ def _pronunciations(path: str, version: int) -> Pronunciations:
 
 def feature_options(o: AlignOptions) -> FeatureOptions:
     """Return the options of the MFCCs."""
-    return FeatureOptions(fs=o.fs, kind="mfcc", num_ceps=o.num_ceps, cmvn_vars=o.cmvn_vars)
+    return FeatureOptions(
+        fs=o.fs, kind="mfcc", num_ceps=o.num_ceps, cmvn_vars=o.cmvn_vars, channel=o.channel
+    )
 
 
 def read_texts(data: Path, table: str = "text") -> dict[str, list[str]]:

@@ -69,6 +69,12 @@ def save(
     return load(out)
 
 
+def find(folder: Path | str) -> AlignModel:
+    """Open a trained aligner: OUT of ``espnet-ext align train``, or its model folder."""
+    inner = Path(folder) / "model"
+    return load(inner if inner.is_dir() else folder)
+
+
 def load(folder: Path | str) -> AlignModel:
     """Open a trained aligner.
 

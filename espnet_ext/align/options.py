@@ -86,6 +86,7 @@ class AlignOptions:
     sets: list[str] = field(default_factory=list)  # default: training and development set
     passes: list[str] = field(default_factory=lambda: ["mono", "tri", "hybrid"])
     fs: int = 16000
+    channel: str = "auto"  # auto, mix, or a number from 0; auto: mix, one where they cancel
     num_ceps: int = 13
     cmvn_vars: bool = False
     # Kaldi has order 2 and window 2: those see speech up to 40 ms before it begins, and draw the
@@ -182,6 +183,9 @@ def _check_ranges(o: AlignOptions) -> None:
     ):
         if name not in allowed:
             raise UsageError(f"'{name}' is not possible", f"align.{key}", nearest(name, allowed))
+    if o.channel not in ("auto", "mix") and not o.channel.isdecimal():
+        what = f"'{o.channel}' is no channel"
+        raise UsageError(what, "align.channel", "auto, mix, or a number from 0")
 
 
 def from_dict(given: dict[str, Any], cls: type = AlignOptions, where: str = "align") -> Any:
@@ -207,6 +211,8 @@ def from_dict(given: dict[str, Any], cls: type = AlignOptions, where: str = "ali
 
 def _typed(value: Any, now: Any, where: str, annotation: Any) -> Any:
     """Return the value if it has the type of ``now``, after what YAML leaves undone."""
+    if isinstance(now, str) and type(value) is int:
+        value = str(value)  # channel: 0
     if isinstance(now, float) and isinstance(value, int | str) and not isinstance(value, bool):
         with contextlib.suppress(ValueError):
             value = float(value)  # YAML takes 1e-3 for text

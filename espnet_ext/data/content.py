@@ -25,7 +25,7 @@ BROKEN = (NOT_FINITE, CANCEL)  # no model can use it; the others are of no use f
 ALL = (NOT_FINITE, CANCEL, SILENT, FLAT)
 HOW = {
     NOT_FINITE: "make the audio again from its source, or remove the utterance",
-    CANCEL: "choose one channel (format.channel in recipe.yaml, doctor --channel), counted from 0",
+    CANCEL: "choose one channel (format.channel in recipe.yaml, --channel), counted from 0",
     SILENT: "remove the utterance, or correct its times or its file",
     FLAT: "record or convert it again at a lower level, or remove the utterance",
 }

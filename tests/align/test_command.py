@@ -171,7 +171,9 @@ def test_misuse_of_folders(few, spoken, tmp_path, capsys):
     refused(capsys, 2, ["train", data, data / "text", *QUICK], "OUT is a file")
     refused(capsys, 3, ["train", tmp_path / "none", out, *QUICK], "no such folder", "none")
     (tmp_path / "void").mkdir()
-    refused(capsys, 3, ["train", tmp_path / "void", out, *QUICK], "is missing", "void")
+    refused(
+        capsys, 3, ["train", tmp_path / "void", out, *QUICK], "neither a data folder nor", "void"
+    )
     (data / "text").write_text("")
     refused(capsys, 3, ["train", data, out, *QUICK], "no utterance can be aligned", "not in text")
     (data / "wav.scp").write_text("")

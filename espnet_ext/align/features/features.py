@@ -36,6 +36,8 @@ class FeatureOptions:
         dither: Standard deviation of noise added, in 16-bit steps; above 0 features differ from
             run to run.
         cmvn_vars: Speakers' variances are made 1 as well as their means 0 when features are read.
+        channel: Of the audio: ``mix``, a number from 0, or ``auto``: the mix, and one channel where
+            the channels cancel each other.
     """
 
     fs: int = 16000
@@ -46,6 +48,7 @@ class FeatureOptions:
     high_hz: float = 0.0
     dither: float = 0.0
     cmvn_vars: bool = False
+    channel: str = "auto"
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:

@@ -10,11 +10,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from soundfile import SoundFile
 
 from espnet_ext.align.features import features
 from espnet_ext.align.features.features import FeatureOptions, min_samples
 from espnet_ext.data import audio
-from espnet_ext.data.content import CLIPPED_SHARE, Content
+from espnet_ext.data.content import CANCEL, CLIPPED_SHARE, Content
 from espnet_ext.data.pipes import is_pipe
 from espnet_ext.data.tables import iter_table, read_table
 from espnet_ext.errors import DataError
@@ -156,13 +157,29 @@ def _of_recording(path: str, rows: list[Row], pipes: bool, shard: _Shard):
         for row in rows:
             try:
                 first, last = audio.frame_range(about, row[2], row[3], path)
-                wave, found = audio.read_content(f, first, last, path)
+                wave, found, note = _read(f, first, last, path, shard.options.channel)
             except DataError as e:
                 shard.skipped.append([row[0], _reason(e), f"{e.what}: {path}"])
                 continue
+            if note:
+                shard.warnings.append([row[0], "channels cancel", note])
             x = shard.add(row, wave, found, about.rate)
             if x is not None:
                 yield x
+
+
+def _read(
+    f: SoundFile, first: int, last: int, path: str, channel: str
+) -> tuple[np.ndarray, Content, str]:
+    """Return samples ``(N,)`` of the chosen channel, their figures, and what was chosen instead."""
+    if channel.isdecimal():
+        return *audio.read_content(f, first, last, path, int(channel)), ""
+    wave, found = audio.read_content(f, first, last, path)
+    if channel == "mix" or found.fault((CANCEL,)) is None:
+        return wave, found, ""
+    loudest = int(np.argmax(found.levels_db))
+    wave, found = audio.read_content(f, first, last, path, loudest)
+    return wave, found, f"channel {loudest} of {f.channels} is taken, counted from 0"
 
 
 def _reason(error: DataError) -> str:
@@ -172,6 +189,7 @@ def _reason(error: DataError) -> str:
         ("is empty", "empty audio"),
         ("no samples", "empty audio"),
         ("not inside the audio", "segment outside audio"),
+        ("no channel", "no such channel"),
     ):
         if sign in error.what:
             return reason

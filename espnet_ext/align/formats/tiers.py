@@ -58,6 +58,16 @@ class Utterance:
     start_s: float = 0.0
     audio: str = ""
 
+    @property
+    def words(self) -> list[Interval]:
+        """The words, without silence."""
+        return self.tiers.get(WORDS, [])
+
+    @property
+    def phones(self) -> list[Interval]:
+        """The phones, with silence."""
+        return self.tiers.get(PHONES, [])
+
 
 def last_end_s(tiers: Mapping[str, list[Interval]]) -> float:
     """Return where the last interval of all tiers ends."""

@@ -30,7 +30,9 @@ SUSPICIOUS_CHANGE = 0.3  # of phone frames; 1 to 10 % are usual
 
 def fbank_options(o: AlignOptions) -> FeatureOptions:
     """Return the options of the BLSTM's input."""
-    return FeatureOptions(fs=o.fs, kind="fbank", num_mel=o.hybrid.num_mel, cmvn_vars=True)
+    return FeatureOptions(
+        fs=o.fs, kind="fbank", num_mel=o.hybrid.num_mel, cmvn_vars=True, channel=o.channel
+    )
 
 
 def hybrid_pass(s: Session, before: Model, data: Path) -> Model:

@@ -3,6 +3,7 @@
 
 import json
 import os
+from dataclasses import replace
 from itertools import chain
 
 import numpy as np
@@ -98,13 +99,21 @@ def test_content_that_cannot_be_used_is_named(tmp_path):
     store = FeatureStore.build(tmp_path / "f", data, OPTIONS)
     found = {u: (reason, detail) for u, reason, detail in store.skipped}
     assert {u: r for u, (r, _) in found.items()} == {
-        "a": "audio: not finite", "flat": "audio: clipped flat",
-        "opposite": "audio: channels cancel",
+        "a": "audio: not finite", "flat": "audio: clipped flat"
     }  # fmt: skip
     assert "10 of 2000 samples" in found["a"][1] and "first is 700" in found["a"][1]
-    assert store.utts == ["unequal"]
-    assert ("unequal", "unequal channels") in [(u, r) for u, r, _ in store.warnings]
+    assert store.utts == ["opposite", "unequal"]
+    told = {u: (r, d) for u, r, d in store.warnings}
+    assert told["unequal"][0] == "unequal channels"
+    assert told["opposite"] == ("channels cancel", "channel 0 of 2 is taken, counted from 0")
     assert np.isfinite(store.read("unequal")).all()
+    one = FeatureStore.build(tmp_path / "one", data, replace(OPTIONS, channel="1"))
+    np.testing.assert_allclose(
+        one.read("opposite", cmvn=False), store.read("opposite", cmvn=False), atol=1e-3
+    )
+    assert ("flat", "no such channel") in [(u, r) for u, r, _ in one.skipped]
+    mixed = FeatureStore.build(tmp_path / "mix", data, replace(OPTIONS, channel="mix"))
+    assert ("opposite", "audio: channels cancel") in [(u, r) for u, r, _ in mixed.skipped]
 
 
 def test_rates(tmp_path):
