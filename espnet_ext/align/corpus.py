@@ -25,6 +25,7 @@ from espnet_ext.data.tables import iter_table
 from espnet_ext.errors import DataError
 from espnet_ext.files import sha256_json, write_json, write_text
 from espnet_ext.lang.lexicon import Lexicon
+from espnet_ext.lang.long_phones import long_phones
 from espnet_ext.lang.phones import PhoneSet
 from espnet_ext.lang.pronounce import Pronunciations, pronounce
 
@@ -113,10 +114,19 @@ def read_texts(data: Path, table: str = "text") -> dict[str, list[str]]:
 def pronounce_texts(
     texts: dict[str, list[str]], o: AlignOptions, phones: PhoneSet | None = None
 ) -> Pronunciations:
-    """Find pronunciations for all words; ``phones`` limits them to those of a trained model."""
+    """Find pronunciations for all words, in phones as the aligner has them: long ones in halves.
+
+    Args:
+        texts: Words of each utterance.
+        o: Options.
+        phones: Those of a trained model, which limit the words' and say which are long.
+    """
     words = sorted({w for ws in texts.values() for w in ws})
     lexicon = Lexicon.read(Path(o.lexicon), o.lexicon_kind, stress=o.stress) if o.lexicon else None
-    return pronounce(words, lexicon, o.oov, phones=phones)
+    if phones:
+        return pronounce(words, lexicon, o.oov, phones=phones.whole).with_halves(phones)
+    found = pronounce(words, lexicon, o.oov)
+    return found.with_halves(long_phones(o.long_phones, found.phones))
 
 
 def prepare(

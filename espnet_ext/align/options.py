@@ -80,6 +80,9 @@ class AlignOptions:
     lexicon: str = ""  # dictionary file; empty: letters
     lexicon_kind: str = "auto"  # auto, cmudict, kaldi or kaldi_prob
     stress: bool = False  # keep stress marks of phones
+    # Phones of two units of 3 states, merged in all that is written: auto (diphthongs and the like,
+    # espnet_ext/lang/long_phones.py), none, or their names.
+    long_phones: str = "auto"
     oov: str = "auto"  # words the lexicon lacks: see espnet_ext/lang/pronounce.py
     # Alignment directories that exist already, {set: folder}: nothing is trained then.
     alignments: dict[str, str] = field(default_factory=dict)

@@ -97,13 +97,13 @@ def report_extra(session: Session) -> dict[str, Any]:
 
 def _agreement(session: Session) -> dict[str, dict[str, float]]:
     """Return the shares of frames on whose phone and word two passes in a row agree."""
-    out = {}
+    out, names = {}, session.corpus.pronunciations.phone_set()
     for a, b in pairwise(session.options.passes):
         frames = phones = words = 0
         for i in range(session.corpus.shards):
             segs = [segfile.load(session.folder(name) / "segs" / f"{i}.npz") for name in (a, b)]
             for utt in segs[0].keys() & segs[1].keys():
-                one, two = segs[0][utt], segs[1][utt]
+                one, two = (part[utt].whole(names) for part in segs)
                 frames += one.frames
                 phones += int((one.frame_phones() == two.frame_phones()).sum())
                 words += int((one.frame_words() == two.frame_words()).sum())

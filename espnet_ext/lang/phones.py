@@ -4,12 +4,18 @@
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
 
 from espnet_ext.errors import DataError
 
 SILENCE = "SIL"
 SILENCE_ID = 0
 STATES = 3  # emitting HMM states of every phone, left to right, no skips
+HALVES = ("|1", "|2")  # after the name of a long phone: its two units, each with STATES states
+NOISE_PHONES = frozenset(("SIL", "SPN", "NSN", "LAU", "LAUGHTER", "NOISE"))
+LETTER = "letter:"  # before a letter that stands for a phone beside phones
 SPOKEN_NOISE = "SPN"  # a sound of speech that is no known phone
 SILENCE_NAMES = frozenset({"", "sil", "sp", "silence", "<eps>", "<sil>", "pau", "h#", "_"})
 _DISAMBIGUATION = re.compile(r"#\d+")
@@ -48,6 +54,9 @@ def special_phones(pronunciations: Iterable[tuple[str, Iterable[str]]]) -> list[
 class PhoneSet:
     """An ordered set of phone names, silence first.
 
+    The aligner's own set may have halves of long phones (``AY|1``, ``AY|2``), which outputs must
+    not show: :attr:`whole` is the set that they have.
+
     Args:
         names: ``names[i]`` is phone ``i``; ``names[0]`` must be ``SIL``.
     """
@@ -68,6 +77,26 @@ class PhoneSet:
     def __len__(self) -> int:
         return len(self.names)
 
+    @cached_property
+    def whole(self) -> "PhoneSet":
+        """The set with the halves put together."""
+        return PhoneSet(tuple(dict.fromkeys(map(_whole, self.names))))
+
+    @cached_property
+    def whole_ids(self) -> np.ndarray:
+        """``(P,)`` int16 number in :attr:`whole` of each phone."""
+        return np.array([self.whole.id(_whole(n)) for n in self.names], np.int16)
+
+    @cached_property
+    def ends(self) -> np.ndarray:
+        """``(P,)`` whether a phone is the second half of a long one."""
+        return np.array([n.endswith(HALVES[1]) for n in self.names])
+
+    @property
+    def long(self) -> tuple[str, ...]:
+        """Names of the phones that have halves."""
+        return tuple(_whole(n) for n in self.names if n.endswith(HALVES[1]))
+
     def id(self, name: str) -> int:
         """Return the number of a phone.
 
@@ -81,3 +110,9 @@ class PhoneSet:
                 f"the phone '{name}' is not in the model's phone set", "lexicon",
                 "train with this lexicon, or use that of the model",
             ) from None  # fmt: skip
+
+
+def _whole(name: str) -> str:
+    for half in HALVES:
+        name = name.removesuffix(half)
+    return name

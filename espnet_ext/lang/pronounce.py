@@ -32,14 +32,21 @@ from espnet_ext.errors import DataError, SetupError, UsageError, nearest
 from espnet_ext.files import write_text
 from espnet_ext.lang.espeak_words import espeak_solver
 from espnet_ext.lang.lexicon import VOWELS, Lexicon, Variants, spell, without_stress
-from espnet_ext.lang.phones import SILENCE, SPOKEN_NOISE, PhoneSet, special_phones
+from espnet_ext.lang.long_phones import split_phones
+from espnet_ext.lang.phones import (
+    LETTER,
+    NOISE_PHONES,
+    SILENCE,
+    SPOKEN_NOISE,
+    PhoneSet,
+    special_phones,
+)
 
 POLICIES = ("auto", "g2p", "espeak", "grapheme", "spn", "skip")
 CONSONANTS = frozenset((
     "B", "CH", "D", "DH", "F", "G", "HH", "JH", "K", "L", "M", "N", "NG", "P", "R", "S", "SH", "T",
     "TH", "V", "W", "Y", "Z", "ZH",
 ))  # fmt: skip
-NOISE_PHONES = frozenset(("SIL", "SPN", "NSN", "LAU", "LAUGHTER", "NOISE"))
 FOREIGN = "unknown phone"  # in Pronunciations.oov, beside policies and "silence"
 SAID = {
     "skip": "have no pronunciation",
@@ -47,7 +54,6 @@ SAID = {
     FOREIGN: "have phones that the model lacks",
 }
 UNKNOWN = ("<unk>", "<UNK>", "[UNK]", "<spoken_noise>", "<SPOKEN_NOISE>")
-LETTER = "letter:"
 _TAG = re.compile(r"[\[<({].*[\]>)}]|\+\+.*\+\+|\*.*\*")
 _SHOWN = 10
 
@@ -90,10 +96,21 @@ class Pronunciations:
             self._ids[word] = [(tuple(map(self._set.id, names)), logp) for names, logp in found]
         return self._ids[word]
 
+    def with_halves(self, own: PhoneSet | Collection[str]) -> "Pronunciations":
+        """Return the same words in the aligner's own phones: the long ones as two halves.
+
+        Args:
+            own: Phones of a trained model, or the names of the long phones.
+        """
+        long = frozenset(own.long if isinstance(own, PhoneSet) else own)
+        words = {w: [(split_phones(p, long), q) for p, q in vs] for w, vs in self.words.items()}
+        names = own.names if isinstance(own, PhoneSet) else split_phones(self.phones, long)
+        return Pronunciations(words, self.oov, names)
+
     def counts(self) -> dict[str, int]:
         """Return numbers: words, variants, phones (silence not counted), and each of ``oov``."""
         variants = sum(map(len, self.words.values()))
-        own = {"words": len(self.words), "variants": variants, "phones": len(self.phones) - 1}
+        own = {"words": len(self.words), "variants": variants, "phones": len(self._set.whole) - 1}
         return own | dict(sorted(Counter(self.oov.values()).items()))
 
     def summary(self) -> list[str]:

@@ -2,6 +2,7 @@
 """The whole aligner on synthetic speech whose phone times are known; resume and repeatability."""
 
 import itertools
+import json
 import os
 import shutil
 import signal
@@ -12,7 +13,9 @@ import pytest
 from espnet_ext.align import corpus
 from espnet_ext.align.evaluate.compare import compare
 from espnet_ext.align.formats.directory import AlignmentDir
+from espnet_ext.align.model import load
 from espnet_ext.align.options import from_dict
+from espnet_ext.align.passes.shard import load_tree
 from espnet_ext.align.run import (
     apply_aligner,
     report_extra,
@@ -81,6 +84,34 @@ def test_applied_to_its_training_data_the_model_repeats_its_alignment(trained, t
     )
     assert same_labels(a, b)
     assert a.header.num_classes == b.header.num_classes
+
+
+def test_halves_of_long_phones_show_in_labels_alone(trained, tmp_path):
+    a = write_pass(trained.session, "tri", tmp_path / "a", trained.data)
+    own, tree = trained.models["tri"].phones, load_tree(trained.session.models["tri"].tree)
+    assert {"aɪ", "eɪ"} <= set(a.header.long_phones) == set(own.long)
+    assert set(own.whole.names) == set(a.header.phones) and len(own) > len(a.header.phones)
+    used = [{own.whole_ids[phone] for phone, _ in of} for of in tree.pdf_phone_state()]
+    assert len(used) == a.header.num_classes
+    for utt in a.utts[:20]:
+        labels, phones = a.labels(utt), a.frame_phones(utt)
+        assert all(p in used[k] for k, p in zip(labels, phones, strict=True))
+        assert {i.name for i in a.phones[utt]} <= set(a.header.phones)
+        runs = [a.header.phones[p] for p, _ in itertools.groupby(phones)]
+        listed = [n for n, _ in itertools.groupby(i.name for i in a.phones[utt])]
+        assert runs == listed
+
+
+def test_a_model_without_halves_stays_without(trained, spoken, few, tmp_path):
+    o = from_dict({**TINY, "passes": ["mono"], "long_phones": "none",
+                   "lexicon": str(spoken / "lexicon.txt")})  # fmt: skip
+    session = train_aligner(few(40), tmp_path / "w", o, map, quiet)
+    folder = save_model(session, tmp_path / "m", "mono", few(40)).folder
+    about = json.loads((folder / "model.json").read_text())
+    del about["options"]["long_phones"]  # a folder from before there was the option
+    (folder / "model.json").write_text(json.dumps(about))
+    found, _ = apply_aligner(load(folder), few(10), tmp_path / "a", tmp_path / "w2", map, quiet)
+    assert found.utts and found.header.long_phones == ()
 
 
 @pytest.fixture

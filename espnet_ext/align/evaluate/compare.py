@@ -26,7 +26,6 @@ import numpy as np
 from rapidfuzz.distance import Levenshtein
 
 from espnet_ext.align.evaluate.compare_text import WITHIN_MS, table
-from espnet_ext.align.evaluate.manner import manners, plain
 from espnet_ext.align.formats.ctm import frames_of
 from espnet_ext.align.formats.directory import AlignmentDir, Header
 from espnet_ext.align.formats.sources import Source, open_alignment
@@ -34,6 +33,7 @@ from espnet_ext.align.formats.textgrid import NO_WORD
 from espnet_ext.align.formats.tiers import Interval, Tier
 from espnet_ext.errors import DataError, EspnetExtError
 from espnet_ext.files import write_json
+from espnet_ext.lang.manner import manners, plain
 from espnet_ext.lang.phones import is_silence
 from espnet_ext.scoring.significance import bootstrap_interval
 

@@ -44,15 +44,16 @@ def write_alignment(
         silence_ids=tuple(tree.silence_pdfs),
         source=source,
         source_train_data=trained_on,
-        phones=phones.names,
+        phones=phones.whole.names,
+        long_phones=phones.long,
     )
     with AlignmentWriter(out, header, textgrid=textgrid) as writer:
         for utt in sorted(found, key=str.encode):
-            seg = found[utt]
+            labels, seg = found[utt].pdfs(tree.pdf), found[utt].whole(phones)
             writer.add(
                 utt,
-                seg.pdfs(tree.pdf),
-                phone_intervals(seg, phones),
+                labels,
+                phone_intervals(seg, phones.whole),
                 word_intervals(seg, words[utt]),
                 frame_phones=seg.frame_phones().astype(np.int32),
                 frame_words=seg.frame_words().astype(np.int32),

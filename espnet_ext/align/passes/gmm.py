@@ -208,7 +208,7 @@ def finish(s: Session, state: State, tree: Tree, **more: Any) -> Model:
         "name": state.name,
         "iterations": state.iterations,
         "states": tree.num_pdfs,
-        "phones": len(phones),
+        "phones": len(phones.whole),
         "gaussians": state.gmm.num_gauss,
         "loglik_per_frame": sums["loglik"] / sums["frames"],
         "silence_share": sums["silence"] / sums["frames"],

@@ -30,6 +30,7 @@ from espnet_ext.align.search.viterbi import Found, viterbi
 from espnet_ext.align.tree.stats import TriphoneStats
 from espnet_ext.align.tree.tree import Tree
 from espnet_ext.errors import DataError
+from espnet_ext.lang.phones import PhoneSet
 
 BATCH_FRAMES = 20_000  # of one search
 CHUNK_FRAMES = 50_000  # of one accumulation
@@ -181,7 +182,8 @@ def collect(
         "silence": sum(int((s.frame_phones() == 0).sum()) for s in segs.values()),
     }
     if job.get("segs"):
-        result |= _changes(segfile.load(Path(job["segs"]) / f"{job['shard']}.npz"), segs)
+        before = segfile.load(Path(job["segs"]) / f"{job['shard']}.npz")
+        result |= _changes(before, segs, load_pronunciations(job["work"]).phone_set())
     segfile.save(Path(job["segs_out"]) / f"{job['shard']}.npz", segs)
     return {**result, "cpu_s": time.process_time() - start}
 
@@ -193,12 +195,15 @@ def _reason(why: str) -> tuple[str, str]:
     return ("too short" if "needs" in why else "no alignment"), why
 
 
-def _changes(before: dict[str, Segmentation], now: dict[str, Segmentation]) -> dict[str, int]:
+def _changes(
+    before: dict[str, Segmentation], now: dict[str, Segmentation], phones: PhoneSet
+) -> dict[str, int]:
     shared = changed = 0
     for utt, seg in now.items():
         if utt in before and before[utt].frames == seg.frames:
             shared += seg.frames
-            changed += int((seg.frame_phones() != before[utt].frame_phones()).sum())
+            one, two = (s.whole(phones).frame_phones() for s in (seg, before[utt]))
+            changed += int((one != two).sum())
     return {"shared": shared, "changed": changed}
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from espnet_ext.lang.phones import SILENCE_ID, STATES
+from espnet_ext.lang.phones import SILENCE_ID, STATES, PhoneSet
 
 PdfOf = Callable[[int, int, int, int], int]
 """``(left phone, phone, right phone, state) -> pdf``; beyond the ends of an utterance is SIL."""
@@ -48,6 +48,23 @@ class Segmentation:
     def frame_words(self) -> np.ndarray:
         """Return ``(T,)`` word indices, -1 for silence."""
         return np.repeat(self.words, self.durations.sum(1))
+
+    def whole(self, phones: PhoneSet) -> "Segmentation":
+        """Return the same alignment in whole phones: the two halves of a long one are one again.
+
+        Its six states become three, two by two. Tied states come from the halves, not from these.
+
+        Args:
+            phones: The set of these phones, with halves; the result's is ``phones.whole``.
+        """
+        ends, durations = phones.ends[self.phones], self.durations
+        if ends.any():
+            second = np.flatnonzero(ends)
+            six = np.concatenate([durations[second - 1], durations[second]], axis=1)
+            durations = durations.copy()
+            durations[second - 1] = six.reshape(-1, STATES, 2).sum(2)
+        ids = phones.whole_ids[self.phones[~ends]]
+        return Segmentation(ids, self.words[~ends], durations[~ends], self.loglik)
 
     def state_runs(self, pdf_of: PdfOf) -> np.ndarray:
         """Return ``(P, 3)`` tied states."""

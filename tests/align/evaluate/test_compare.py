@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from espnet_ext.align.evaluate.compare import compare, main_compare
-from espnet_ext.align.evaluate.manner import manners, plain
 from espnet_ext.align.formats.ctm import write_ctm
 from espnet_ext.align.formats.directory import AlignmentWriter, Header
 from espnet_ext.align.formats.tiers import Interval
 from espnet_ext.errors import DataError, UsageError
+from espnet_ext.lang.manner import manners, plain
 
 NAMES = ("SIL", "AA", "S", "T", "N")
 # (name, start, end) in frames; utterance 2 has a pause between its words.

@@ -3,7 +3,7 @@
 
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from espnet_ext.lang.phones import is_silence
 
@@ -43,19 +43,31 @@ def plain(name: str) -> str:
 
 
 def manners(names: Iterable[str]) -> dict[str, str]:
-    """Return the class of each phone of an inventory: one of CLASSES, "silence" or "other".
-
-    One letter can mean two phones (``T`` is a stop in ARPAbet, a fricative in X-SAMPA), so the
-    names are read as ARPAbet when some are sure to be, in capitals or small letters.
-    """
+    """Return the class of each phone of an inventory: one of CLASSES, "silence" or "other"."""
     names = set(names)
-    bare = {name: plain(name) for name in names}
+    if case := _arpabet_case(names):
+        return {n: _arpabet(n, case(plain(n))) for n in names}
+    return {n: _sign(n, plain(n)) for n in names}
+
+
+def is_arpabet(names: Iterable[str]) -> bool:
+    """Tell whether the phones of an inventory are ARPAbet's, in capitals or small letters."""
+    return _arpabet_case(set(names)) is not None
+
+
+def _arpabet_case(names: set[str]) -> Callable[[str], str] | None:
+    """Return what makes the names those of ARPAbet; None if they are not.
+
+    One letter can mean two phones (``T`` is a stop in ARPAbet, a fricative in X-SAMPA), so names
+    are read as ARPAbet only when some are sure to be.
+    """
+    bare = [plain(name) for name in names]
     for case in (str, str.upper):
-        sure = sum(case(b) in _SURE for b in bare.values())
-        known = sum(case(b) in _BY_ARPABET for b in bare.values())
+        sure = sum(case(b) in _SURE for b in bare)
+        known = sum(case(b) in _BY_ARPABET for b in bare)
         if sure and 2 * known > len(names):
-            return {n: _arpabet(n, case(b)) for n, b in bare.items()}
-    return {n: _sign(n, b) for n, b in bare.items()}
+            return case
+    return None
 
 
 def _arpabet(name: str, bare: str) -> str:
