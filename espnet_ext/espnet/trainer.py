@@ -31,6 +31,7 @@ from espnet_ext.progress import duration, progress_log
 from espnet_ext.scoring.spent import COUNTS
 
 PHASE_RECORD = "phase.json"
+VALID = ("acc", "cer_ctc")  # of the validation after each epoch, kept for the curves
 
 
 class WaitTimer:
@@ -78,6 +79,12 @@ class RunState:
     spent: dict[str, dict[str, Any]] = field(default_factory=dict)  # by epoch
 
     @property
+    def chosen_by(self) -> str:
+        """Of what models are chosen by, the first that is measured in validation; or empty."""
+        criteria = getattr(self.options, "best_model_criterion", ())
+        return next((name for part, name, *_ in criteria if part == "valid"), "")
+
+    @property
     def spent_path(self) -> Path:
         """The file of what each complete epoch has cost, over all resumed runs."""
         return Path(self.options.output_dir) / "spent.json"
@@ -95,17 +102,23 @@ class RunState:
         counted = [k for k in COUNTS if any(k in epoch for epoch in epochs)]
         sums |= {k: sum(epoch.get(k, 0) for epoch in epochs) for k in counted}
         by_epoch = [self.spent[e] for e in sorted(self.spent, key=int)]
-        curve = [epoch["valid_acc"] for epoch in by_epoch if "valid_acc" in epoch]
-        whole = len(curve) == len(by_epoch)
+        curves = {f"valid_{k}": _each(by_epoch, f"valid_{k}") for k in VALID}
+        whole = any(curves.values())
         return {
             **sums,
             "train_wall_s": round(sums["train_wall_s"], 2),
             "epochs": len(self.spent),
             "devices": [*devices],
-            "valid_acc": curve if whole else [],
+            **curves,
+            "chosen_by": self.chosen_by,
             "valid_updates": _running(by_epoch, "updates") if whole else [],
             "valid_passes": _running(by_epoch, "data_passes") if whole else [],
         }
+
+
+def _each(epochs: list[dict[str, Any]], key: str) -> list[float]:
+    """Return a value of each epoch; empty where an epoch has none."""
+    return [epoch[key] for epoch in epochs] if all(key in epoch for epoch in epochs) else []
 
 
 def _running(epochs: list[dict[str, Any]], key: str) -> list[float]:
@@ -279,8 +292,8 @@ class ExtTrainer(Trainer):
         if cls.state.kept is not None:
             cls.state.kept.limit(coming=1)
         valid = _means(reporter)
-        if (acc := valid.get("acc")) is not None:
-            spent["valid_acc"] = round(acc, 5)
+        told = {k: v for k in VALID if (v := valid.get(k)) is not None and math.isfinite(v)}
+        spent |= {f"valid_{k}": round(v, 5) for k, v in told.items()}
         if not distributed_option.distributed or distributed_option.dist_rank == 0:
             write_json(cls.state.spent_path, cls.state.spent)
             track.log_epoch(reporter.get_epoch(), train=cls.state.train_stats, valid=valid)
@@ -294,7 +307,7 @@ class ExtTrainer(Trainer):
         left = (time.monotonic() - state.start) / done * (options.max_epoch - epoch)
         valid = _means(reporter)
         shown = [f"loss {state.train_stats.get('loss', float('nan')):.3f}"]
-        shown += [f"valid {k} {valid[k]:.3f}" for k in ("loss", "acc", "cer_ctc") if k in valid]
+        shown += [f"valid {k} {valid[k]:.3f}" for k in ("loss", *VALID) if k in valid]
         return (
             f"epoch {epoch}/{options.max_epoch}: {', '.join(shown)}; {duration(state.epoch_s)}, "
             f"{100 * state.wait_share:.0f} % waiting for data; {duration(left)} left"

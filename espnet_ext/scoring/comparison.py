@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """One system against another: compared over paired seeds, and judged in one word.
 
-A gain counts on the same reference, with no larger a budget, over at least three paired seeds, and
-corrected for the number of comparisons. What does not meet this is said.
+A gain counts on the same reference, with no larger a budget, against a system that was trained out,
+over at least three paired seeds, and corrected for the number of comparisons. What does not meet
+this is said.
 """
 
 from collections.abc import Iterable, Sequence
@@ -11,13 +12,14 @@ from typing import Literal
 
 from espnet_ext.files import sha256_json
 from espnet_ext.scoring.budget_ratio import Ratio, budget_ratio
+from espnet_ext.scoring.curve import is_half_trained
 from espnet_ext.scoring.metrics import Metric
 from espnet_ext.scoring.p_values import LEVEL, holm
 from espnet_ext.scoring.record import Record
 from espnet_ext.scoring.scored import Field, Scores, System, reference_of
 from espnet_ext.scoring.significance import MIN_SEEDS, PairedResult, paired
 
-Verdict = Literal["better", "worse", "n.s.", "not comparable"]
+Verdict = Literal["better", "worse", "n.s.", "half-trained", "not comparable"]
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,7 @@ class Comparison:
         score_reference: The same of the reference.
         result: The paired comparison; ``None`` where there is none.
         budget: Budget of the system relative to the reference's; ``None`` where it is not known.
+        half_trained: Those of the two that were still learning at their end.
         remarks: What a reader must know beside the verdict.
         planned: Whether this is the one comparison that was planned beforehand.
         p: The p-value, corrected for the number of comparisons unless ``planned``.
@@ -49,6 +52,7 @@ class Comparison:
     score_reference: float | None = None
     result: PairedResult | None = None
     budget: Ratio | None = None
+    half_trained: tuple[System, ...] = ()
     remarks: tuple[str, ...] = ()
     planned: bool = False
     p: float | None = None
@@ -56,9 +60,22 @@ class Comparison:
 
 
 def compare(
-    scores: Scores, field: Field, system: System, reference: System, planned: bool = False
+    scores: Scores,
+    field: Field,
+    system: System,
+    reference: System,
+    planned: bool = False,
+    labelled: bool = True,
 ) -> Comparison:
     """Compare two systems of a field over the seeds they share.
+
+    Args:
+        scores: Of all runs.
+        field: A set and a metric.
+        system: One system.
+        reference: The other.
+        planned: Whether the comparison was planned beforehand.
+        labelled: Whether labelled batches may be the budget; see :func:`budget_ratio`.
 
     Returns:
         The comparison, not yet judged; without a result where no seed is shared or references
@@ -70,7 +87,7 @@ def compare(
     if not seeds:
         return replace(bare, remarks=("no seed in common",))
     mine, theirs = [runs[s] for s in seeds], [others[s] for s in seeds]
-    bare = replace(bare, seeds=seeds, budget=budget_ratio(theirs, mine))
+    bare = replace(bare, seeds=seeds, budget=budget_ratio(theirs, mine, labelled))
     if differing := _differing_references(bare, mine, theirs):
         return replace(bare, remarks=(differing,))
     a = scores.of(field, theirs, reference.method)
@@ -80,6 +97,9 @@ def compare(
         score=float(b.values.mean()),
         score_reference=float(a.values.mean()),
         result=paired(a, b, field.metric.better),
+        half_trained=tuple(
+            s for s, own in ((system, mine), (reference, theirs)) if is_half_trained(own)
+        ),
         remarks=_remarks(mine, theirs, bare.budget),
     )
 
@@ -95,8 +115,9 @@ def judge(
 
     ``better`` and ``worse`` need both intervals on one side of 0, at least three paired seeds, a
     corrected p of at most ``1 - level``, and a budget that does not favour the winner: a
-    difference for the larger budget, or between unknown ones, is ``not comparable``. All others
-    are ``n.s.``: no difference shown.
+    difference for the larger budget, or between unknown ones, is ``not comparable``. Where the
+    loser was still learning, the difference may be one of speed: ``half-trained``. All others are
+    ``n.s.``: no difference shown.
     """
     tested = [i for i, c in enumerate(comparisons) if _tested(c) and not c.planned]
     corrected = dict(
@@ -121,7 +142,10 @@ def _verdict(c: Comparison, p: float | None, level: float) -> Verdict:
     if p is None or p > 1 - level or direction is None:
         return "n.s."
     favoured = c.budget is None or (c.budget.more if direction == "better" else c.budget.less)
-    return "not comparable" if favoured else direction
+    if favoured:
+        return "not comparable"
+    loser = c.reference if direction == "better" else c.system
+    return "half-trained" if loser in c.half_trained else direction
 
 
 def _differing_references(c: Comparison, mine: list[Record], theirs: list[Record]) -> str | None:

@@ -1,63 +1,31 @@
 # SPDX-License-Identifier: Apache-2.0
 """Learning speed: how much training a system needs to get where its reference ends up.
 
-The measure is the token accuracy on the development set (with the right history, not by free
-decoding), or that of classified utterances, after each epoch of the last training phase, which
-costs nothing to record. Epochs are of any length, so it is told by passes over the labelled data,
-and by updates, which count those on unlabelled data as well.
+The measure is that by which models are chosen where all runs tell it: the character error rate of
+greedy CTC on the development set. Else it is the token accuracy there (with the right history, not
+by free decoding), or that of classified utterances, after each epoch of the last training phase,
+which costs nothing to record. Epochs are of any length, so it is told by passes over the labelled
+data, and by updates, which count those on unlabelled data as well.
 """
 
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+from espnet_ext.scoring.curve import ACCURACY, Measure, curve, measure_of
 from espnet_ext.scoring.markdown import code, table
-from espnet_ext.scoring.page import NONE, TEXT, Page, last_phase, seeds_of
-from espnet_ext.scoring.record import Record
+from espnet_ext.scoring.page import NONE, TEXT, Page, seeds_of
 
 _RULE = (
-    "Accuracy on the development set after each epoch of the last phase (of tokens with the right "
-    "history, or of classified utterances). Passes are those over the labelled training data, "
-    "updates those on any data. To match: what is needed to match the best accuracy of {first} "
-    "(same seed), means over seeds; – where a run does not reach it, or where it was not counted."
+    "{measure} on the development set after each epoch of the last phase{of}. Passes are those "
+    "over the labelled training data, updates those on any data. To match: what is needed to "
+    "match the best {best} of {first} (same seed), means over seeds; – where a run does not reach "
+    "it, or where it was not counted."
 )
 
 
-@dataclass(frozen=True)
-class Curve:
-    """Accuracy after each epoch of the last phase, and what had been done by then.
-
-    Attributes:
-        values: Accuracies, 0 to 1.
-        updates: Of all kinds.
-        passes: Over the labelled training data; None where a record does not tell.
-    """
-
-    values: Sequence[float]
-    updates: Sequence[float]
-    passes: Sequence[float] | None
-
-
-def curve(record: Record) -> Curve | None:
-    """Return the curve of the last phase; None where it was not recorded.
-
-    Records of earlier releases count no updates by epoch: epochs are taken as equally long, and as
-    one pass each where all batches are labelled.
-    """
-    phase = last_phase(record)
-    if phase is None or not phase.valid_acc:
-        return None
-    count = len(phase.valid_acc)
-    updates, passes = phase.valid_updates, phase.valid_passes
-    if len(updates) != count:
-        updates = [phase.updates * i / count for i in range(1, count + 1)]
-        passes = range(1, count + 1) if phase.labelled_batches is None else []
-    return Curve(phase.valid_acc, updates, passes if len(passes) == count else None)
-
-
-def reaches(values: Sequence[float], goal: float) -> int | None:
+def reaches(values: Sequence[float], goal: float, is_error: bool = False) -> int | None:
     """Return the first epoch, counted from 0, at which ``goal`` is reached, or None."""
-    return next((i for i, v in enumerate(values) if v >= goal), None)
+    return next((i for i, v in enumerate(values) if (v <= goal if is_error else v >= goal)), None)
 
 
 def learning_lines(page: Page) -> list[str]:
@@ -69,19 +37,21 @@ def learning_lines(page: Page) -> list[str]:
     if not page.groups:
         return []
     first = next(iter([*planned, *page.groups]))
-    goals = {r.seed: max(c.values) for r in page.groups[first] if (c := curve(r))}
+    measure = measure_of(r for runs in page.groups.values() for r in runs)
+    best = min if measure.is_error else max
+    goals = {r.seed: best(c.values) for r in page.groups[first] if (c := curve(r, measure))}
     rows = []
     for group, runs in page.groups.items():
-        paired = [(r.seed, c) for r in runs if r.seed in goals and (c := curve(r))]
+        paired = [(r.seed, c) for r in runs if r.seed in goals and (c := curve(r, measure))]
         if not paired:
             continue
         curves = [c for _, c in paired]
-        reached = [(c, reaches(c.values, goals[seed])) for seed, c in paired]
+        reached = [(c, reaches(c.values, goals[seed], measure.is_error)) for seed, c in paired]
         rows.append(
             [
                 group,
                 seeds_of(seed for seed, _ in paired),
-                f"{statistics.fmean(max(c.values) for c in curves):.4f}",
+                f"{statistics.fmean(best(c.values) for c in curves):.4f}",
                 _mean([c.passes and c.passes[-1] for c in curves], ".1f"),
                 _mean([c.updates[-1] for c in curves], ",.0f"),
                 _mean([_at(c.passes, i) for c, i in reached], ".1f"),
@@ -90,9 +60,16 @@ def learning_lines(page: Page) -> list[str]:
         )
     if not rows:
         return []
-    header = ["System", "Seeds", "Best accuracy", "Passes", "Updates"]
+    name = "accuracy" if measure == ACCURACY else "error rate"
+    header = ["System", "Seeds", f"Best {name}", "Passes", "Updates"]
     header += ["Passes to match", "Updates to match"]
-    return [_RULE.format(first=code(first)), "", *table(header, rows, TEXT), ""]
+    return [_rule(measure, name, first), "", *table(header, rows, TEXT), ""]
+
+
+def _rule(measure: Measure, name: str, first: str) -> str:
+    of = " (of tokens with the right history, or of classified utterances)"
+    of = of if measure == ACCURACY else ""
+    return _RULE.format(measure=measure.title, of=of, best=name, first=code(first))
 
 
 def _at(counts: Sequence[float] | None, epoch: int | None) -> float | None:

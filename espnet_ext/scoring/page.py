@@ -7,13 +7,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from espnet_ext.scoring.pairs import Compared
-from espnet_ext.scoring.record import Phase, Record
+from espnet_ext.scoring.record import Record
 from espnet_ext.scoring.scored import Field, Scores, System, reference_of
 
 NONE = "–"
-PHASES = ("pretrain", "midtrain", "finetune")  # in the order of the stages
 TEXT = {"System", "Set", "Decoding", "Seeds", "Verdict", "Run", "Phase", "Task",
-        "Against", "Remarks", "Phases", "Source", "Metric"}  # set left  # fmt: skip
+        "Against", "Remarks", "Phases", "Source", "Metric", "Trained out"}  # set left  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -83,12 +82,6 @@ def name_of(system: System, among: Iterable[System]) -> str:
     several = len({s.method for s in among if s.group == system.group}) > 1
     shown = several or system.method != usual
     return f"{system.group} ({system.method})" if shown else system.group
-
-
-def last_phase(record: Record) -> Phase | None:
-    """Return the phase that made the final model; records do not keep the order of phases."""
-    order = [*reversed(PHASES), *record.phases]
-    return next((record.phases[name] for name in order if name in record.phases), None)
 
 
 def folded(summary: str, lines: Sequence[str]) -> list[str]:

@@ -59,6 +59,8 @@ class Compared:
         only: What alone is compared.
         missing: What the planned comparison lacks, or ``None``.
         tests: Number of pairs that p-values are corrected for.
+        at_equal_passes: Where labelled batches are the budget: the systems of the main set, each
+            with the strongest of as many passes.
     """
 
     rows: list[Comparison]
@@ -66,6 +68,7 @@ class Compared:
     only: Compare
     missing: str | None = None
     tests: int = 0
+    at_equal_passes: tuple[Comparison, ...] = ()
 
 
 def compared(
@@ -104,7 +107,29 @@ def compared(
     # The choice of a reference is a choice among all pairs.
     tests = max(len(pairs), sum(not c.planned for c in rows))
     chosen_on = development if on_development else None
-    return Compared(judge(rows, tests), chosen_on, only, missing, tests)
+    rows = judge(rows, tests)
+    second = _at_equal_passes(scores, rows, development, only) if rows else []
+    # These pairs are among those that ``tests`` counts, so that no correction is lacking.
+    return Compared(rows, chosen_on, only, missing, tests, tuple(judge(second, tests)))
+
+
+def _at_equal_passes(
+    scores: Scores, rows: Sequence[Comparison], development: str | None, only: Compare
+) -> list[Comparison]:
+    """Return the comparisons of the first set and metric again, now with passes as the budget."""
+    first = rows[0]
+    if not any(c.budget and c.budget.unit == "labelled_batches" for c in rows):
+        return []
+    field = next(f for f in scores.fields(first.set_name) if f.metric == first.metric)
+    found = []
+    if first.planned:
+        found.append(compare(scores, field, first.system, first.reference, True, labelled=False))
+    for method in dict.fromkeys(s.method for s in field.systems) if only.has(field) else ():
+        mine, pool = _pool(field, method)
+        order = scores.ranked(_judge(scores, field, pool, development) or field, pool)
+        if len(pool) > 1:
+            found += _against_strongest(scores, field, mine, order, labelled=False)
+    return list({_key(c): c for c in reversed(found)}.values())[::-1]
 
 
 def _pool(field: Field, method: str) -> tuple[list[System], list[System]]:
@@ -114,17 +139,21 @@ def _pool(field: Field, method: str) -> tuple[list[System], list[System]]:
 
 
 def _against_strongest(
-    scores: Scores, field: Field, mine: Sequence[System], order: Sequence[System]
+    scores: Scores,
+    field: Field,
+    mine: Sequence[System],
+    order: Sequence[System],
+    labelled: bool = True,
 ) -> list[Comparison]:
     """Return the comparisons of systems, among systems from the strongest to the weakest."""
     rows = []
     for system in (s for s in order if s in mine):
         rivals = order if len(mine) > 1 else [s for s in order if s != system]
-        equal = [s for s in rivals if s == system or _equal_budgets(field, system, s)]
+        equal = [s for s in rivals if s == system or _equal_budgets(field, system, s, labelled)]
         # The strongest of its budget stands against the strongest of all.
         reference = equal[0] if equal and equal[0] != system else rivals[0]
         if reference != system:
-            rows.append(compare(scores, field, system, reference))
+            rows.append(compare(scores, field, system, reference, labelled=labelled))
     return rows
 
 
@@ -164,13 +193,13 @@ def _only_ways(field: Field, system: System) -> list[System]:
     return [same[0] for group, same in ways.items() if group != system.group and len(same) == 1]
 
 
-def _equal_budgets(field: Field, system: System, other: System) -> bool:
+def _equal_budgets(field: Field, system: System, other: System, labelled: bool) -> bool:
     """Whether two systems have equal budgets over the seeds they share."""
     mine, theirs = ({r.seed: r for r in field.systems[s]} for s in (system, other))
     seeds = sorted(mine.keys() & theirs.keys())
     if not seeds:
         return False
-    ratio = budget_ratio([theirs[s] for s in seeds], [mine[s] for s in seeds])
+    ratio = budget_ratio([theirs[s] for s in seeds], [mine[s] for s in seeds], labelled)
     return ratio is not None and not (ratio.more or ratio.less)
 
 

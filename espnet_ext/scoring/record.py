@@ -51,6 +51,8 @@ class Phase(Model):
     )  # of the code that trained, '+' for uncommitted changes
     # Accuracy on the development set after each epoch: of tokens, or of utterances.
     valid_acc: list[Amount] = Field(default_factory=list)
+    valid_cer_ctc: list[Amount] = Field(default_factory=list)  # a share, as accuracy is
+    chosen_by: str = ""  # what models are chosen by: acc, cer_ctc, ...
     # Until then: updates of all kinds, and passes over the labelled training data.
     valid_updates: list[Count] = Field(default_factory=list)
     valid_passes: list[Amount] = Field(default_factory=list)

@@ -125,7 +125,7 @@ def _rendered(
             *comparison_lines(page),
             *overview_lines(page),
             *_not_shown(page, settings),
-            *_picture(pictures, "curves", "Accuracy on the development set after each epoch"),
+            *_picture(pictures, "curves", "Development score after each epoch"),
             *_sweep_pictures(recipe_dir),
             *_published(settings),
             *_details(page),

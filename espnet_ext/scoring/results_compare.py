@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from espnet_ext.scoring.budget_ratio import TOLERANCE_PERCENT
 from espnet_ext.scoring.comparison import Comparison
+from espnet_ext.scoring.curve import FLAT_PERCENT
 from espnet_ext.scoring.markdown import cell, code, table
 from espnet_ext.scoring.page import NONE, TEXT, Page, bounds, folded, name_of, seeds_of, signed
 from espnet_ext.scoring.scored import System
@@ -15,6 +16,9 @@ LEGEND = (
     "seeds, and p ≤ 0.05 after Holm's correction for the number of pairs. Only the planned "
     "comparison (†), named in recipe.yaml beforehand, is not corrected.",
     "- **n.s.**: not significant; no difference shown.",
+    "- **half-trained**: a difference against a system that was still learning: in the last "
+    "quarter of its training its error on the development set fell by more than "
+    f"{FLAT_PERCENT:g} %. It may be one of learning speed.",
     "- **not comparable**: other references, no shared seed, or a difference in favour of the "
     f"system with the larger budget (more than {TOLERANCE_PERCENT} %).",
     "- 95 % interval: bootstrap over seeds and utterances, the same for both systems "
@@ -23,6 +27,20 @@ LEGEND = (
     "- Relative: change of the error rate (of 100 − score where higher is better), with its "
     "bootstrap interval. Budget: that of the system divided by the reference's.",
 )
+
+
+_LABELLED = (
+    "- Budgets are labelled batches here; unlabelled ones come on top, and Passes is the ratio of "
+    "all forward-backward passes."
+)
+_AT_EQUAL_PASSES = (
+    "The same systems by passes: each against the strongest of as many forward-backward passes, "
+    "labelled and unlabelled together. Budget is that of passes, and labelled batches differ."
+)
+
+
+def _by_labels(rows: Sequence[Comparison]) -> bool:
+    return any(c.budget is not None and c.budget.unit == "labelled_batches" for c in rows)
 
 
 def comparison_lines(page: Page) -> list[str]:
@@ -50,7 +68,9 @@ def comparison_lines(page: Page) -> list[str]:
     main = [c for c in rows if c.planned or _is_main(page, c)]
     others = [c for c in rows if c not in main]
     lines += [*_table(page, main), ""] if main else []
-    lines += [*LEGEND, ""]
+    lines += [*LEGEND, *([_LABELLED] if _by_labels(rows) else []), ""]
+    if second := page.compared.at_equal_passes:
+        lines += [_AT_EQUAL_PASSES, "", *_table(page, second), ""]
     lines += folded(
         "Comparisons on other sets and by other metrics",
         [*_table(page, others), ""] if others else [],
@@ -83,11 +103,12 @@ def _is_main(page: Page, c: Comparison) -> bool:
 def _table(page: Page, rows: Sequence[Comparison]) -> list[str]:
     sets = len({c.set_name for c in rows}) > 1
     metric = len({c.metric.name for c in rows}) > 1
-    remarks = any(c.remarks for c in rows)
+    remarks, labels = any(c.remarks for c in rows), _by_labels(rows)
     header = [
         *(["Set"] if sets else []), *(["Metric"] if metric else []),
         *("System", "Against", "Seeds", "Score", "Reference", "Change", "95 % interval"),
-        *("t interval", "Relative", "p", "Budget", "Verdict"), *(["Remarks"] if remarks else []),
+        *("t interval", "Relative", "p", "Budget"), *(["Passes"] if labels else []), "Verdict",
+        *(["Remarks"] if remarks else []),
     ]  # fmt: skip
     body = []
     for c in rows:
@@ -97,10 +118,19 @@ def _table(page: Page, rows: Sequence[Comparison]) -> list[str]:
                 *_names(page, c), seeds_of(c.seeds), *_numbers(c),
                 NONE if c.p is None else f"{c.p:.3f}",
                 NONE if c.budget is None else f"{c.budget.ratio:.2f}x",
+                *([_passes(c)] if labels else []),
                 verdict(c), *(["; ".join(c.remarks)] if remarks else []),
             ]
         )  # fmt: skip
     return table(header, body, TEXT)
+
+
+def _passes(c: Comparison) -> str:
+    """Return the ratio of all passes."""
+    if c.budget is None:
+        return NONE
+    known = c.budget.ratio if c.budget.unit == "passes" else c.budget.passes
+    return NONE if known is None else f"{known:.2f}x"
 
 
 def _names(page: Page, c: Comparison) -> list[str]:

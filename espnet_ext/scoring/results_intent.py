@@ -5,14 +5,13 @@ import statistics
 from collections.abc import Iterable, Sequence
 
 from espnet_ext.progress import duration
+from espnet_ext.scoring.curve import PHASES, last_phase
 from espnet_ext.scoring.markdown import cell, table
 from espnet_ext.scoring.page import (
     NONE,
-    PHASES,
     TEXT,
     Page,
     by_reference,
-    last_phase,
     mean,
     name_of,
     seeds_of,

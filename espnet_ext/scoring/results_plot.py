@@ -6,10 +6,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from espnet_ext.scoring.learning import Curve, curve
+from espnet_ext.scoring.curve import ACCURACY, Curve, Measure, curve, measure_of
 from espnet_ext.scoring.page import Page, by_reference, name_of
 from espnet_ext.scoring.plot import COLORS, STYLES, literal, new_figure, plain_axes, save
-from espnet_ext.scoring.record import Record
 from espnet_ext.scoring.scored import Field
 
 if TYPE_CHECKING:
@@ -32,10 +31,11 @@ def draw(page: Page, folder: Path) -> dict[str, str]:
     if page.main is not None:
         draw_scores(page, page.main, folder / PICTURES["scores"])
         drawn["scores"] = PICTURES["scores"]
-    found = {group: [curve(r) for r in runs] for group, runs in _groups(page)}
+    measure = measure_of(r for runs in page.groups.values() for r in runs)
+    found = {group: [curve(r, measure) for r in runs] for group, runs in page.groups.items()}
     curves = {g: [c for c in seeds if c and len(c.values) > 1] for g, seeds in found.items()}
     if any(curves.values()):
-        draw_curves(curves, folder / PICTURES["curves"])
+        draw_curves(curves, folder / PICTURES["curves"], measure)
         drawn["curves"] = PICTURES["curves"]
     return drawn
 
@@ -69,8 +69,10 @@ def draw_scores(page: Page, field: Field, path: Path | str) -> Path:
     return save(figure, path)
 
 
-def draw_curves(curves: dict[str, list[Curve]], path: Path | str) -> Path:
-    """Draw accuracy by passes over the labelled data, or by updates where one has no passes.
+def draw_curves(
+    curves: dict[str, list[Curve]], path: Path | str, measure: Measure = ACCURACY
+) -> Path:
+    """Draw the development score by passes over the labelled data, or else by updates.
 
     Thick lines are means over seeds, thin ones the seeds.
     """
@@ -94,15 +96,14 @@ def draw_curves(curves: dict[str, list[Curve]], path: Path | str) -> Path:
         axes.plot(x, mean, style, color=color, lw=1.8, label=literal(group), **marker)
     of = "Passes over the labelled data" if by_pass else "Updates"
     axes.set_xlabel(f"{of} in the last training phase")
-    axes.set_ylabel("Accuracy (%) on the development set")
+    gap = "\n" if measure.is_error else " "  # of a long title
+    axes.set_ylabel(f"{measure.title} (%){gap}on the development set")
+    if measure.is_error:
+        axes.set_ylim(0, min(100, axes.get_ylim()[1]))  # an untrained CTC may insert without end
     axes.xaxis.get_major_locator().set_params(integer=True)
     plain_axes(axes)
     figure.legend(loc="outside right upper", frameon=False, fontsize=9)
     return save(figure, path)
-
-
-def _groups(page: Page) -> list[tuple[str, list[Record]]]:
-    return list(page.groups.items())
 
 
 def _legend_of_marks(axes: "Axes") -> None:

@@ -5,6 +5,7 @@ import math
 import statistics
 from collections.abc import Iterable, Sequence
 
+from espnet_ext.scoring.curve import FLAT_PERCENT, MIN_EPOCHS, late_gain_of
 from espnet_ext.scoring.markdown import cell, code, table
 from espnet_ext.scoring.metrics import Metric
 from espnet_ext.scoring.page import (
@@ -22,6 +23,16 @@ from espnet_ext.scoring.record import Decoded, Record
 from espnet_ext.scoring.results_compare import against, verdict
 from espnet_ext.scoring.scored import Field, System
 
+TRAINED_OUT = (
+    "Trained out: by how much the best error on the development set fell in the last quarter of "
+    f"the last phase, mean over seeds; yes up to {FLAT_PERCENT:g} %, – where no curve of at least "
+    f"{MIN_EPOCHS} epochs was recorded."
+)
+UNKNOWN = (
+    "Whether the systems were trained out is not known: no curve of the development set of at "
+    f"least {MIN_EPOCHS} epochs was recorded."
+)
+
 
 def main_lines(page: Page) -> list[str]:
     """Return the first table: each system's scores on the main set and its verdict."""
@@ -30,8 +41,11 @@ def main_lines(page: Page) -> list[str]:
         return []
     others = _other_metrics(page, field)
     judged = any(against(page, system) for system in field.systems)
+    gains = {s: late_gain_of(runs) for s, runs in field.systems.items()}
+    shown = any(gain is not None for gain in gains.values())
     header = [
         *("System", "Seeds", field.metric.title, "95 % interval", *(m.title for m in others)),
+        *(["Trained out"] if shown else []),
         *(("Against", "Change", "Verdict") if judged else ()),
     ]
     rows = []
@@ -46,14 +60,22 @@ def main_lines(page: Page) -> list[str]:
                     mean(d.value(field.metric) for d in scored),
                     f"{low:.2f} to {high:.2f}",
                     *(_value(scored, m) for m in others),
+                    *([_trained_out(gains[system])] if shown else []),
                     *(_judged(page, system) if judged else ()),
                 ]
             )
     return [
         f"## {cell(field.metric.title)} on {cell(field.set_name)}", "",
         f"{_about(field)} ± is the sample standard deviation over seeds; the interval resamples "
-        "seeds and utterances.", "", *table(header, rows, TEXT), "",
+        "seeds and utterances.", "",
+        *table(header, rows, TEXT), "", TRAINED_OUT if shown else UNKNOWN, "",
     ]  # fmt: skip
+
+
+def _trained_out(gain: float | None) -> str:
+    if gain is None:
+        return NONE
+    return f"{'yes' if gain <= FLAT_PERCENT else 'no'} ({signed(-gain, 1)} %)"
 
 
 def rule_lines(page: Page) -> list[str]:

@@ -119,6 +119,8 @@ def test_an_epoch_explores_then_descends_jointly(whole, tiny_data, unlabelled_di
     assert counts(out) == (10, 14, 24)
     phase = read(out)
     assert (phase["valid_updates"], phase["valid_passes"]) == ([9, 18, 20], [1.0, 2.0, 2.5])
+    assert phase["chosen_by"] == "acc" and len(phase["valid_acc"]) == 3
+    assert len(phase["valid_cer_ctc"]) == (3 if "valid cer_ctc" in "".join(lines) else 0)
     told = [x for x in lines if x.startswith("epoch ")]
     assert len(told) == 3 and "5 explore + 4 joint, gamma 0.25: f " in told[1]
     assert "10 labelled and 14 unlabelled updates, 24 forward-backward passes" in "".join(lines)

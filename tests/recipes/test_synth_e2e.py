@@ -49,6 +49,9 @@ def test_all_stages_run_and_say_what_they_made(whole):
     assert "Speech2Text.from_pretrained" in out
     page = (recipe.path / "RESULTS.md").read_text()
     assert "| base |" in page and "./run.sh" in page
+    phase = json.loads((recipe.path / "results/base.json").read_text())["phases"]["finetune"]
+    assert phase["chosen_by"] == "cer_ctc"
+    assert len(phase["valid_cer_ctc"]) == len(phase["valid_updates"]) == phase["epochs"]
 
 
 def test_a_model_that_recognises_nothing_is_said_and_packed_by_force_only(whole):

@@ -100,12 +100,39 @@ def test_a_training_that_went_on_elsewhere_tells_both_devices():
     assert state.total_spent()["devices"] == ["1 x A100", "1 x H100"]
 
 
-def test_equal_passes_are_compared_whatever_the_batches_and_updates(recipe_dir, counted):
+def test_labelled_batches_are_the_budget_and_a_second_table_is_at_equal_passes(recipe_dir, counted):
+    """`long` has the passes of `new`, `base` its labelled batches: each its own reference."""
+    records = [counted("base", s, BASE[s], 2275, 0) for s in range(3)]
+    records += [counted("long", s, BASE[s], 6300, 0, updates=6300) for s in range(3)]
+    records += [counted("new", s, BETTER[s], 2275, 4025, updates=4025) for s in range(3)]
+    text = page(recipe_dir, records)
+    first, second = section(text, "Comparisons")[:2]
+    columns = ("System", "Against", "Budget", "Passes", "Verdict")
+    assert [tuple(r[c] for c in columns) for r in first] == [
+        ("new", "base", "1.00x", "2.77x", "better †"),
+        ("long", "new", "2.77x", "1.00x", "worse"),
+        ("long", "base", "2.77x", "2.77x", "n.s."),
+    ]
+    assert [(r["System"], r["Against"], r["Budget"], r["Verdict"]) for r in second] == [
+        ("new", "base", "2.77x", "not comparable †"),
+        ("long", "new", "1.00x", "worse"),
+    ]
+    assert "Budgets are labelled batches here" in text and "The same systems by passes" in text
+
+
+def test_more_labelled_batches_are_a_larger_budget_at_equal_passes(recipe_dir, counted):
+    base = [counted("base", s, BASE[s], 2275, 4025) for s in range(3)]
+    new = [counted("new", s, BETTER[s], 6300, 0) for s in range(3)]
+    first, second = section(page(recipe_dir, base + new), "Comparisons")[:2]
+    assert [r["Verdict"] for r in (*first, *second)] == ["not comparable †", "better †"]
+
+
+def test_equal_passes_are_told_whatever_the_batches_and_updates(recipe_dir, counted):
     base = [counted("base", s, BASE[s], 6300, 0, updates=6300) for s in range(3)]
     joint = [counted("new", s, BETTER[s], 2275, 4025, updates=4025) for s in range(3)]
     text = page(recipe_dir, base + joint)
     (row,) = comparisons(text)
-    assert (row["Budget"], row["Verdict"]) == ("1.00x", "better †")
+    assert (row["Budget"], row["Passes"], row["Verdict"]) == ("0.36x", "1.00x", "better †")
     budgets = {r["System"]: r for r in rows_of(text, "Budgets")}
     columns = ("Updates", "Labelled batches", "Unlabelled batches", "Passes", "Training time")
     assert [budgets["base"][c] for c in columns] == ["6,300", "6,300", "0", "6,300", "1 min 00 s"]
@@ -120,7 +147,7 @@ def test_one_percent_is_the_tolerance_in_both_directions(recipe_dir, counted, pa
     pairs = [(10_000, passes), (passes, 10_000)]
     for of_base, of_new in pairs:
         records = [counted("base", s, BASE[s], of_base, 0) for s in range(3)]
-        records += [counted("new", s, BETTER[s], 100, of_new - 100) for s in range(3)]
+        records += [counted("new", s, BETTER[s], of_new, 0) for s in range(3)]
         row = compared(recipe_dir, records)
         # A gain in spite of a smaller budget is one; a gain with a larger budget is none.
         favoured = not equal and of_new > of_base
@@ -131,8 +158,9 @@ def test_one_percent_is_the_tolerance_in_both_directions(recipe_dir, counted, pa
 @pytest.mark.parametrize(
     ("base", "new", "ratio", "verdict"),
     [
-        ((2300, 4000), (2300, 1900), "0.67x", "better †"),  # better with less
-        ((2300, 1900), (2300, 4000), "1.50x", "not comparable †"),
+        ((2300, 4000), (1900, 4400), "0.83x", "better †"),  # better with less
+        ((1900, 4400), (2300, 4000), "1.21x", "not comparable †"),
+        ((2300, 1900), (2300, 4000), "1.00x", "better †"),  # unlabelled batches come on top
     ],
 )
 def test_a_gain_of_the_larger_budget_is_none(recipe_dir, counted, base, new, ratio, verdict):
