@@ -10,13 +10,14 @@
   import-ctm CTM OUT       phones in a CTM file
   import-textgrid DIR OUT  TextGrids, e.g. of the Montreal Forced Aligner
 
-'espnet-ext align COMMAND --help' lists the options. OUT gets alignment/, model/ and work/.
+'espnet-ext align COMMAND --help' lists the options. OUT gets alignment/, model/ and work/;
+with --set keep=[mono] also OUT/mono with the alignment and the model of that pass.
 """
 
 import argparse
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +66,7 @@ def _parse(p: argparse.ArgumentParser, argv: list[str]) -> argparse.Namespace:
     return args
 
 
-def _check_out(out: Path, data: Path, training: bool) -> None:
+def _check_out(out: Path, data: Path, training: bool, kept: Sequence[str] = ()) -> None:
     """Refuse to replace what is not of the aligner, or of another of its commands.
 
     Raises:
@@ -76,7 +77,8 @@ def _check_out(out: Path, data: Path, training: bool) -> None:
         raise UsageError("OUT is a file", out, other)
     if out.resolve() == data.resolve():
         raise UsageError("OUT is the data folder itself", out, other)
-    for name, signs in SIGNS.items():
+    of_kept = dict.fromkeys(kept, ("model/model.json",))
+    for name, signs in (SIGNS | of_kept).items():
         folder = out / name
         if folder.exists() and not any((folder / sign).is_file() for sign in signs):
             if folder.is_dir() and not any(folder.iterdir()):
@@ -107,12 +109,14 @@ def train(argv: list[str]) -> int:
     from espnet_ext.recipe.lock import hold
 
     o, work = _options(args), args.out / "work"
-    _check_out(args.out, args.data, training=True)
+    kept = [name for name in o.keep if name != o.passes[-1]]
+    _check_out(args.out, args.data, training=True, kept=kept)
     with hold(work / "lock", print), _executor(args) as executor:
         session = train_aligner(data_folder(args.data, work, print), work, o, executor.map, print)
-        final = o.passes[-1]
-        save_model(session, args.out / "model", final, args.data)
-        write_pass(session, final, args.out / "alignment", args.data)
+        for name in (*kept, o.passes[-1]):
+            folder = args.out / name if name in kept else args.out
+            save_model(session, folder / "model", name, args.data)
+            write_pass(session, name, folder / "alignment", args.data)
         _show(
             write_report(
                 args.out / "alignment", passes=session.reports, extra=report_extra(session)
@@ -187,6 +191,7 @@ def _import(name: str) -> Callable[[list[str]], Any]:
 
 
 DATA = "folder with wav.scp, text, utt2spk (segments), or of pairs x.wav, x.txt|.lab"
+OF_RECIPES = ("run", "alignments", "sets")
 SIGNS = {
     "alignment": ("header.json",),
     "model": ("model.json",),
@@ -230,6 +235,12 @@ def _options(args: argparse.Namespace) -> AlignOptions:
     if args.channel:
         given["channel"] = args.channel
     o = from_dict(given)
+    for key in OF_RECIPES:
+        if getattr(o, key):
+            raise UsageError(f"'{key}' is an option of a recipe's stage 3", f"align.{key}")
+    if foreign := [name for name in o.keep if name not in o.passes]:
+        what = f"'{foreign[0]}' is to be kept, and is not among the passes"
+        raise UsageError(what, "align.keep", f"the passes are {', '.join(o.passes)}")
     if o.lexicon and not Path(o.lexicon).is_file():
         raise DataError("there is no such lexicon", o.lexicon, "give the path of a dictionary")
     return o

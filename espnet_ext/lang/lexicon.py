@@ -12,8 +12,9 @@ Formats (``kind``):
 
 ``auto`` decides so: cmudict if there is a ``;;;`` line or a word with a number in brackets, else
 kaldi; and lines may begin with probabilities, or have none (1), if the file is named lexiconp.txt,
-if any line has a number with a point or an exponent before its phones, or if all whole numbers
-before phones are 1 and none stands among the phones (they may be phones: X-SAMPA has 2 and 9).
+if any line has a number with a point or an exponent before its phones, first or after whole ones,
+or if all whole numbers before phones are 1 and none stands among the phones (they may be phones:
+X-SAMPA has 2 and 9).
 """
 
 import math
@@ -200,7 +201,7 @@ def _rows(lines: list[str], kind: str, path: Path) -> Iterator[Row]:
 def _has_probabilities(rows: list[Row]) -> bool:
     """Tell whether lines begin with probabilities, by the rule of this module."""
     first = [fields[0] for _, _, fields in rows]
-    if any(map(_DECIMAL.fullmatch, first)):
+    if any(map(_DECIMAL.fullmatch, (f for _, _, fs in rows for f in fs[: _numbers(fs)]))):
         return True
     whole = {f for f in first if _WHOLE.fullmatch(f)}
     inside = any(_WHOLE.fullmatch(f) for _, _, fields in rows for f in fields[1:])

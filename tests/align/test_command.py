@@ -145,6 +145,9 @@ def test_misuse_of_options(few, spoken, tmp_path, capsys):
         (2, ["--set", "fs=8050"], "8050", "multiple of 100"),
         (2, ["--set", "oov=guess"], "align.oov", "valid: auto, espeak, g2p, grapheme, skip"),
         (2, ["--set", "oov=skip"], "without a lexicon all words are skipped"),
+        (2, ["--set", "keep=[tri]"], "'tri' is to be kept", "the passes are mono"),
+        (2, ["--set", "sets=[dev]"], "'sets' is an option of a recipe's stage 3"),
+        (2, ["--channel", "left"], "'left' is no channel", "auto, mix"),
         (2, ["--nj", "-1"], "--nj"),
         (2, ["--executor", "slurm"], "there is no executor 'slurm'"),
         (2, ["--config", tmp_path / "no.yaml"], "no.yaml"),
@@ -156,6 +159,24 @@ def test_misuse_of_options(few, spoken, tmp_path, capsys):
     refused(capsys, 2, ["train", data], "usage:")
     assert align() == 2 and align("--help") == 0
     assert not (out / "model").exists()
+
+
+def test_a_pass_that_is_kept_is_an_aligner_of_its_own(few, spoken, tmp_path, capsys):
+    data, out = few(6), tmp_path / "out"
+    more = ["--set", "passes=[mono,tri]", "--set", "keep=[mono]", "--set", "tri.iterations=1"]
+    more += ["--set", "tri.realign=[]", "--set", "tri.leaves=140"]
+    (out / "mono").mkdir(parents=True)
+    (out / "mono/thesis.tex").write_text("precious")
+    job = ["train", data, out, "--lexicon", spoken / "lexicon.txt", *QUICK, *more]
+    refused(capsys, 2, job, "OUT has a 'mono' that is not of the aligner")
+    (out / "mono/thesis.tex").unlink()
+    assert align(*job) == align(*job) == 0
+    assert AlignmentDir(out / "alignment").header.source.endswith("pass tri")
+    kept = AlignmentDir(out / "mono/alignment")
+    assert kept.header.source.endswith("pass mono") and len(kept.utts) == 6
+    assert align("apply", out / "mono", data, tmp_path / "again", "--nj", "1") == 0
+    assert align("compare", out / "mono", tmp_path / "again") == 0
+    assert "100.0%" in capsys.readouterr().out
 
 
 def test_misuse_of_folders(few, spoken, tmp_path, capsys):

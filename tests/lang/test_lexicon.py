@@ -118,6 +118,7 @@ NUMBERS = {
     "mixed counts": "a x\nb 0.5 x y\nb 1 0.5 0.2 z\n",
     "after many without": "a x\n" * 30 + "b 0.5 x y\nb 1.0 z\n",
     "integers": "a 1 x\nb 1 x y\nb 1 z\n",
+    "whole first": "a 1 0.5 1.0 1.0 x\nb 1 0.2 1 1 x y\nb 1 0 1 1 z\n",
     "cmudict": ";;; c\na  x\nb  0.5 x y\nb(2)  1.0 z\n",
 }
 
@@ -125,7 +126,7 @@ NUMBERS = {
 @pytest.mark.parametrize("name", NUMBERS)
 def test_numbers_before_the_phones_are_probabilities(write, name):
     lexicon = Lexicon.read(write(NUMBERS[name]))
-    first = 0.0 if name == "integers" else math.log(0.5)
+    first = 0.0 if name in ("integers", "whole first") else math.log(0.5)
     assert lexicon.words == {"a": [(("x",), 0.0)], "b": [(("x", "y"), first), (("z",), 0.0)]}
 
 
