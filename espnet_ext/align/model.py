@@ -3,6 +3,7 @@
 
 model.json      format, options, phone names, which files there are
 gmm.npz tree.json [transform.npz]      of the last GMM pass
+times_gmm.npz times_tree.json          of the pass whose times are written, if it is another
 si_gmm.npz si_tree.json                with sat: the speaker-independent pass before it
 blstm.npz                              with hybrid
 lexicon/                               a copy of the lexicon, so that the folder can move
@@ -32,6 +33,7 @@ class AlignModel:
     phones: PhoneSet
     final: str  # name of the pass that aligns
     trained_on: str
+    times: str  # name of the pass whose times are written
 
     def file(self, name: str) -> str:
         path = self.folder / name
@@ -48,6 +50,9 @@ def save(
         shutil.copy(gmm.tree, tmp / "tree.json")
         if gmm.transform:
             shutil.copy(gmm.transform, tmp / "transform.npz")
+        if (times := o.times_of(list(models)[-1])) != list(models)[-1]:
+            shutil.copy(models[times].gmm, tmp / "times_gmm.npz")
+            shutil.copy(models[times].tree, tmp / "times_tree.json")
         if gmm.before:
             shutil.copy(Path(gmm.before) / "gmm.npz", tmp / "si_gmm.npz")
             shutil.copy(Path(gmm.before) / "tree.json", tmp / "si_tree.json")
@@ -60,6 +65,7 @@ def save(
         about = {
             "format": FORMAT,
             "final": list(models)[-1],
+            "times": times,
             "trained_on": trained_on,
             "phones": list(phones.names),
             "files": files,
@@ -95,8 +101,9 @@ def load(folder: Path | str) -> AlignModel:
         if options.lexicon and own.is_file():
             options = replace(options, lexicon=str(own))
         return AlignModel(
-            folder, options, PhoneSet(tuple(about["phones"])), about["final"], about["trained_on"]
-        )
+            folder, options, PhoneSet(tuple(about["phones"])), about["final"], about["trained_on"],
+            about.get("times", about["final"]),  # earlier versions had the last pass's times
+        )  # fmt: skip
     except FileNotFoundError:
         raise DataError("there is no aligner", path, "espnet-ext align train makes one") from None
     except (ValueError, KeyError, TypeError) as e:

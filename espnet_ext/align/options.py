@@ -92,6 +92,8 @@ class AlignOptions:
     channel: str = "auto"  # auto, mix, or a number from 0; auto: mix, one where they cancel
     num_ceps: int = 13
     cmvn_vars: bool = False
+    # Pass whose times are written, for the phones of the last: auto (mono), mono, tri, or last.
+    times: str = "auto"
     # Kaldi has order 2 and window 2: those see speech up to 40 ms before it begins, and draw the
     # boundaries of silence there; benchmarks/align_boundaries.py has the figures.
     delta_order: int = 1
@@ -125,7 +127,15 @@ class AlignOptions:
             )
         if "sat" in self.passes and "lda_mllt" not in self.passes:
             raise UsageError("sat needs the features of lda_mllt", "align.passes", "add lda_mllt")
+        if self.times in GMM_PASSES and self.times not in self.passes:
+            where, how = "align.times", f"add {self.times} to align.passes, or use auto"
+            raise UsageError(f"there is no pass '{self.times}' to take times from", where, how)
         _check_ranges(self)
+
+    def times_of(self, name: str) -> str:
+        """Return the pass whose times are written with the labels of a pass."""
+        chosen = {"auto": "mono", "last": name}.get(self.times, self.times)
+        return chosen if PASSES.index(chosen) < PASSES.index(name) else name
 
 
 KINDS = {
@@ -182,6 +192,7 @@ def _check_ranges(o: AlignOptions) -> None:
         ("device", o.device, ("cpu", "cuda")),
         ("hybrid.device", o.hybrid.device, ("auto", "cpu", "cuda")),
         ("oov", o.oov, POLICIES),
+        ("times", o.times, ("auto", "last", "mono", "tri")),
         ("lexicon_kind", o.lexicon_kind, ("auto", "cmudict", "kaldi", "kaldi_prob")),
     ):
         if name not in allowed:

@@ -64,11 +64,12 @@ def save_model(session: Session, out: Path, upto: str, data: Path) -> AlignModel
 
 def write_pass(session: Session, name: str, out: Path, data: Path) -> AlignmentDir:
     """Write the alignment of the training data by one pass."""
-    model = session.models[name]
+    model, segs = session.models[name], session.folder(name) / "segs"
+    timer = session.models[times := session.options.times_of(name)]
     report = next(r for r in session.reports if r["name"] == name)
     return write_alignment(
         session.corpus,
-        session.folder(name) / "segs",
+        segs,
         load_tree(model.tree),
         session.corpus.pronunciations.phone_set(),
         out,
@@ -76,7 +77,16 @@ def write_pass(session: Session, name: str, out: Path, data: Path) -> AlignmentD
         trained_on=str(data),
         failures=report["failures"],
         textgrid=session.options.textgrid,
+        times=(times, _retime(session, segs, timer.gmm, timer.tree) if times != name else None),
     )
+
+
+def _retime(s: Session, segs: Path, gmm: str, tree: str) -> Path:
+    """Time the phones of an alignment by another pass; return the folder of the result."""
+    out = segs.with_name("times")
+    shutil.rmtree(out, ignore_errors=True)
+    s.run(align_shard, gmm=gmm, tree=tree, fixed=str(segs), segs_out=str(out))
+    return out
 
 
 def report_extra(session: Session) -> dict[str, Any]:
@@ -139,10 +149,13 @@ def apply_aligner(
         say(f"  {line}")
     if not sums["aligned"]:
         raise DataError("no utterance could be aligned", data, f"first: {sums['failed'][:1]}")
+    timer = [model.file(f) for f in ("times_gmm.npz", "times_tree.json")]
+    times = _retime(s, work / "segs", *timer) if model.times != model.final else None
     alignment = write_alignment(
         corpus, work / "segs", load_tree(model.file("tree.json")), model.phones, out,
         source=f"espnet_ext align, {model.final} of {model.folder}",
         trained_on=model.trained_on, failures=sums["failed"], textgrid=o.textgrid,
+        times=(model.times, times),
     )  # fmt: skip
     row = {
         "name": model.final,

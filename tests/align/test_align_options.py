@@ -42,6 +42,8 @@ def test_numbers_as_yaml_reads_them():
         ({"hybrid": {"held_out": 1.0}}, ("align.hybrid.held_out", "use 1e-09 to 0.999")),
         ({"hybrid": {"layers": 0}}, ("0 is out of range",)),
         ({"power": float("nan")}, ("nan is out of range",)),
+        ({"times": "tri", "passes": ["mono"]}, ("no pass 'tri'", "align.times")),
+        ({"times": "sat"}, ("no pass 'sat'",)),
         ({"lexicon_kind": "kaldy"}, ("did you mean 'kaldi'?",)),
     ],
 )

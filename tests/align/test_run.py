@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -84,6 +85,24 @@ def test_applied_to_its_training_data_the_model_repeats_its_alignment(trained, t
     )
     assert same_labels(a, b)
     assert a.header.num_classes == b.header.num_classes
+    assert a.header.times == b.header.times == "mono"
+    assert (a.path / "phones.ctm").read_bytes() == (b.path / "phones.ctm").read_bytes()
+
+
+def test_times_are_of_one_pass_and_frames_of_another(trained, tmp_path):
+    made = {}
+    for times in ("last", "auto"):
+        s = replace(trained.session, options=replace(trained.options, times=times))
+        made[times] = write_pass(s, "tri", tmp_path / times, trained.data)
+    last, auto = made["last"], made["auto"]
+    assert same_labels(last, auto) and (last.header.times, auto.header.times) == ("tri", "mono")
+    moved = 0
+    for utt in auto.utts:
+        for a, b in ((last.phones[utt], auto.phones[utt]), (last.words[utt], auto.words[utt])):
+            assert [i.name for i in a] == [i.name for i in b]
+            moved += a != b
+    assert moved > len(auto.utts) // 2
+    assert np.array_equal(last.frame_phones(utt), auto.frame_phones(utt))
 
 
 def test_halves_of_long_phones_show_in_labels_alone(trained, tmp_path):

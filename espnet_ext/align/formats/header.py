@@ -27,6 +27,8 @@ class Header:
         source: What made the alignment.
         source_train_data: What its model was trained on.
         phones: Names; the index is the phone id, silence first.
+        times: The pass of the aligner that the times in files are of; classes, phones and words of
+            frames are of the last one (see ``source``).
         long_phones: Those whose labels come from two units of three states each.
     """
 
@@ -39,6 +41,7 @@ class Header:
     source_train_data: str = ""
     phones: tuple[str, ...] = ()
     long_phones: tuple[str, ...] = ()
+    times: str = ""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "silence_ids", tuple(int(i) for i in self.silence_ids))

@@ -28,14 +28,31 @@ def write_alignment(
     trained_on: str,
     failures: Iterable[tuple[str, str, str]] = (),
     textgrid: bool = True,
+    times: tuple[str, Path | None] = ("", None),
 ) -> AlignmentDir:
-    """Write the alignments of all shards, in byte order of the utterances."""
+    """Write the alignments of all shards, in byte order of the utterances.
+
+    Args:
+        corpus: Their words, and what was skipped.
+        segs: Folder of the alignments that the frames are of.
+        tree: Their decision tree.
+        phones: Their phones.
+        out: Alignment directory to write.
+        source: What made them.
+        trained_on: What its model was trained on.
+        failures: Utterances without an alignment: name, reason, detail.
+        textgrid: Write TextGrids as well.
+        times: Name of the pass that the times are of, and the folder of its alignments of the
+            same phones; None if that is ``segs``.
+    """
     found: dict[str, Segmentation] = {}
+    timed: dict[str, Segmentation] = {}
     words: dict[str, list[str]] = {}
     for i in range(corpus.shards):
         shard = corpus.shard(i)
         words |= dict(zip(shard["utts"], shard["words"], strict=True))
         found |= segfile.load(segs / f"{i}.npz")
+        timed |= segfile.load((times[1] or segs) / f"{i}.npz")
     header = Header(
         unit="senone" if tree.context else "phone_state",
         num_classes=tree.num_pdfs,
@@ -46,15 +63,17 @@ def write_alignment(
         source_train_data=trained_on,
         phones=phones.whole.names,
         long_phones=phones.long,
+        times=times[0],
     )
     with AlignmentWriter(out, header, textgrid=textgrid) as writer:
         for utt in sorted(found, key=str.encode):
             labels, seg = found[utt].pdfs(tree.pdf), found[utt].whole(phones)
+            exact = timed.get(utt, found[utt]).whole(phones)
             writer.add(
                 utt,
                 labels,
-                phone_intervals(seg, phones.whole),
-                word_intervals(seg, words[utt]),
+                phone_intervals(exact, phones.whole),
+                word_intervals(exact, words[utt]),
                 frame_phones=seg.frame_phones().astype(np.int32),
                 frame_words=seg.frame_words().astype(np.int32),
                 score=seg.loglik / seg.frames,

@@ -2,8 +2,9 @@
 """The work of one shard: aligning, and collecting statistics. Functions of plain data.
 
 A job names files: ``work`` (see corpus.py), ``shard``, ``gmm``, ``tree``, ``transform``, and
-``segs`` (folder of alignments, ``N.npz`` per shard). Features are read utterance by utterance and
-handled in batches, so memory does not grow with the corpus.
+``segs`` (folder of alignments, ``N.npz`` per shard); ``fixed`` is such a folder whose phones are
+taken as they are, so that a search finds their times alone. Features are read utterance by
+utterance and handled in batches, so memory does not grow with the corpus.
 """
 
 import json
@@ -23,7 +24,13 @@ from espnet_ext.align.gmm.stats import GmmStats, accumulate
 from espnet_ext.align.options import pick_device
 from espnet_ext.align.search import segfile
 from espnet_ext.align.search.flat import flat_start
-from espnet_ext.align.search.graph import Graph, make_graph, make_lattice, to_segmentation
+from espnet_ext.align.search.graph import (
+    Graph,
+    chain,
+    make_graph,
+    make_lattice,
+    to_segmentation,
+)
 from espnet_ext.align.search.long import Emit, long_bytes, viterbi_long
 from espnet_ext.align.search.segmentation import Segmentation
 from espnet_ext.align.search.viterbi import Found, viterbi
@@ -37,6 +44,7 @@ CHUNK_FRAMES = 50_000  # of one accumulation
 LONG_BYTES = 1 << 29  # of one utterance; longer ones are searched in blocks
 SEARCH_BYTES = 1 << 31  # of an utterance in blocks: many hours
 TOO_LONG = "too long"
+Spoken = list[str] | Segmentation  # words, or phones that are known
 Score = Callable[[list[str], list[Graph]], list[torch.Tensor]]
 
 
@@ -61,8 +69,11 @@ def load_tree(path: str) -> Tree:
     return _tree(path, Path(path).stat().st_mtime_ns)
 
 
-def utterances(job: dict[str, Any]) -> Iterator[tuple[str, list[str]]]:
-    """Yield ``(utterance, words)`` of the shard, up to ``max_frames`` long if that is given."""
+def utterances(job: dict[str, Any]) -> Iterator[tuple[str, Spoken]]:
+    """Yield ``(utterance, what is spoken)`` of the shard, up to ``max_frames`` long if given."""
+    if job.get("fixed"):
+        yield from segfile.load(Path(job["fixed"]) / f"{job['shard']}.npz").items()
+        return
     shard, limit = load_shard(Path(job["work"]), job["shard"]), job.get("max_frames")
     store = frontend(job).store
     for utt, words in zip(shard["utts"], shard["words"], strict=True):
@@ -70,18 +81,18 @@ def utterances(job: dict[str, Any]) -> Iterator[tuple[str, list[str]]]:
             yield utt, words
 
 
-def graph_of(words: list[str], job: dict[str, Any], tree: Tree) -> Graph:
-    """Compile the state graph of a transcript."""
-    pron = load_pronunciations(job["work"])
-    lattice = make_lattice(
-        [pron.ids(w) for w in words],
-        sil_prob=job["sil_prob"],
-    )
+def graph_of(spoken: Spoken, job: dict[str, Any], tree: Tree) -> Graph:
+    """Compile the state graph of a transcript, or of the phones of an alignment."""
+    if isinstance(spoken, Segmentation):
+        lattice = chain(spoken.phones, spoken.words)
+    else:
+        pron = load_pronunciations(job["work"])
+        lattice = make_lattice([pron.ids(w) for w in spoken], sil_prob=job["sil_prob"])
     return make_graph(lattice, tree.pdf, context=tree.context)
 
 
 def align_batches(
-    items: Iterable[tuple[str, list[str]]],
+    items: Iterable[tuple[str, Spoken]],
     job: dict[str, Any],
     tree: Tree,
     score: Score,
@@ -91,7 +102,7 @@ def align_batches(
     """Yield ``(utterance, alignment or None, why not)``.
 
     Args:
-        items: Utterances and their words, similar lengths near each other.
+        items: Utterances and what is spoken, similar lengths near each other.
         job: See above.
         tree: Maps triphone states to tied states.
         score: ``score(utts, graphs) -> [(T, U) emissions]``.
@@ -100,8 +111,8 @@ def align_batches(
     """
     batch: list[tuple[str, Graph]] = []
     frames = 0
-    for utt, words in items:
-        graph, t = graph_of(words, job, tree), frames_of(utt)
+    for utt, spoken in items:
+        graph, t = graph_of(spoken, job, tree), frames_of(utt)
         if t < graph.min_frames:
             yield utt, None, f"{t} frames, its shortest pronunciation needs {graph.min_frames}"
             continue

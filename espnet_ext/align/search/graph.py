@@ -126,6 +126,20 @@ def make_lattice(prons: Prons, *, sil_prob: float = 0.5, force_silence: bool = F
     return lattice
 
 
+def chain(phones: Sequence[int], words: Sequence[int]) -> Lattice:
+    """Lay out phones that are known to follow one another, silences among them.
+
+    Args:
+        phones: ``(P,)`` phone ids, at least one.
+        words: ``(P,)`` index of the word in the transcript, -1 for silence.
+    """
+    lattice, frontier = Lattice([], [], [], [], [], len(phones)), [(-1, 0.0)]
+    for phone, word in zip(phones, words, strict=True):
+        frontier = [(lattice.add(frontier, int(phone), int(word)), 0.0)]
+    lattice.final.extend(frontier)
+    return lattice
+
+
 def _possible(
     variants: Sequence[tuple[tuple[int, ...], float]], w: int
 ) -> list[tuple[tuple[int, ...], float]]:
