@@ -45,26 +45,10 @@ def write_alignment(
         times: Name of the pass that the times are of, and the folder of its alignments of the
             same phones; None if that is ``segs``.
     """
-    found: dict[str, Segmentation] = {}
-    timed: dict[str, Segmentation] = {}
-    words: dict[str, list[str]] = {}
-    for i in range(corpus.shards):
-        shard = corpus.shard(i)
-        words |= dict(zip(shard["utts"], shard["words"], strict=True))
-        found |= segfile.load(segs / f"{i}.npz")
-        timed |= segfile.load((times[1] or segs) / f"{i}.npz")
-    header = Header(
-        unit="senone" if tree.context else "phone_state",
-        num_classes=tree.num_pdfs,
-        frame_shift_s=FRAME_S,
-        first_frame_centre_s=FRAME_S / 2,
-        silence_ids=tuple(tree.silence_pdfs),
-        source=source,
-        source_train_data=trained_on,
-        phones=phones.whole.names,
-        long_phones=phones.long,
-        times=times[0],
-    )
+    found, timed = (_all_of(corpus, folder) for folder in (segs, times[1] or segs))
+    shards = (corpus.shard(i) for i in range(corpus.shards))
+    words = {u: w for s in shards for u, w in zip(s["utts"], s["words"], strict=True)}
+    header = _header(tree, phones, source=source, source_train_data=trained_on, times=times[0])
     with AlignmentWriter(out, header, textgrid=textgrid) as writer:
         for utt in sorted(found, key=str.encode):
             labels, seg = found[utt].pdfs(tree.pdf), found[utt].whole(phones)
@@ -81,6 +65,24 @@ def write_alignment(
         for utt, reason, detail in [*corpus.skipped, *failures]:
             writer.skip(utt, reason, detail)
     return AlignmentDir(out)
+
+
+def _header(tree: Tree, phones: PhoneSet, **about: str) -> Header:
+    return Header(
+        unit="senone" if tree.context else "phone_state",
+        num_classes=tree.num_pdfs,
+        frame_shift_s=FRAME_S,
+        first_frame_centre_s=FRAME_S / 2,
+        silence_ids=tuple(tree.silence_pdfs),
+        phones=phones.whole.names,
+        long_phones=phones.long,
+        **about,
+    )
+
+
+def _all_of(corpus: Corpus, segs: Path) -> dict[str, Segmentation]:
+    parts = (segfile.load(segs / f"{i}.npz") for i in range(corpus.shards))
+    return {utt: seg for part in parts for utt, seg in part.items()}
 
 
 def phone_intervals(seg: Segmentation, phones: PhoneSet) -> list[Interval]:
