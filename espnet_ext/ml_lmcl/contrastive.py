@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from espnet_ext.ml_lmcl.attention import fit_attention
-from espnet_ext.ml_lmcl.frozen import FrozenLayers, WithFrozenLayers, check_count
+from espnet_ext.ml_lmcl.frozen import FrozenLayers, WithFrozenLayers
 from espnet_ext.ml_lmcl.network import Texts, redraw_token_types
 from espnet_ext.ml_lmcl.nt_xent_loss import nt_xent_loss
-from espnet_ext.ml_lmcl.options import MlLmclConf
+from espnet_ext.ml_lmcl.options import MlLmclConf, check_frozen
 from espnet_ext.ml_lmcl.polarization_loss import polarization_loss
 from espnet_ext.ml_lmcl.token_masking import mask_tokens
 from espnet_ext.text.encoder import autocast, build_masked_lm, encode, join, text_mask
@@ -54,7 +54,8 @@ class ContrastiveNetwork(WithFrozenLayers):
             redraw_token_types(self.encoder)
         # Masked-LM training alone is for random weights: nothing is frozen yet, but it is told here
         # what the stages after it cannot do.
-        check_count(conf.freeze_layers, self.encoder, stage1=conf.stage1 != "none")
+        layers = self.encoder.config.num_hidden_layers
+        check_frozen(conf.freeze_layers, layers, stage1=conf.stage1 != "none")
         if conf.freeze_layers and contrastive:
             limit = conf.frozen_cache_mb
             self.frozen = FrozenLayers(self.encoder, conf.freeze_layers, about.pad_id, limit)

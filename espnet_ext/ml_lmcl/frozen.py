@@ -14,30 +14,11 @@ from torch import Tensor, nn
 
 from espnet_ext.errors import UsageError
 from espnet_ext.ml_lmcl.first_token import agree, first_token, has_form
+from espnet_ext.ml_lmcl.options import check_frozen
 from espnet_ext.text.encoder import encode
 
 WHERE = "ml_lmcl.freeze_layers"
 MB = 1e6
-
-
-def check_count(count: int, encoder: nn.Module, stage1: bool) -> None:
-    """Check a number of frozen layers.
-
-    Args:
-        count: Lowest layers of ``encoder`` to be frozen.
-        encoder: Of transformers.
-        stage1: Whether stage 1 is to train the rest.
-
-    Raises:
-        UsageError: It has fewer layers, or stage 1 has nothing left to train.
-    """
-    layers = encoder.config.num_hidden_layers
-    if count > layers:
-        what = f"{count} layers of an encoder that has {layers}"
-        raise UsageError(what, WHERE, f"give {layers} (all) or fewer")
-    if stage1 and count == layers:
-        what = f"all {layers} layers are frozen: stage 1 has nothing to train"
-        raise UsageError(what, WHERE, "freeze fewer, or set ml_lmcl.stage1=none")
 
 
 class FrozenLayers:
@@ -57,7 +38,7 @@ class FrozenLayers:
     """
 
     def __init__(self, encoder: nn.Module, count: int, pad_id: int, limit_mb: float = 1000.0):
-        check_count(count, encoder, stage1=False)
+        check_frozen(count, encoder.config.num_hidden_layers, stage1=False)
         self.encoder, self.count, self.pad_id = encoder, count, pad_id
         self.limit, self.used, self.full = limit_mb * MB, 0, False
         self.known: dict[bytes, Tensor] = {}

@@ -267,6 +267,26 @@ def _check_together(conf: MlLmclConf) -> None:
         raise UsageError("mutual learning needs two classifiers", "ml_lmcl.alpha", "alpha: 0")
 
 
+def check_frozen(count: int, layers: int, stage1: bool) -> None:
+    """Check a number of frozen layers.
+
+    Args:
+        count: Lowest layers of an encoder to be frozen.
+        layers: Those that it has.
+        stage1: Whether stage 1 is to train the rest.
+
+    Raises:
+        UsageError: It has fewer layers, or stage 1 has nothing left to train.
+    """
+    where = "ml_lmcl.freeze_layers"
+    if count > layers:
+        what = f"{count} layers of an encoder that has {layers}"
+        raise UsageError(what, where, f"give {layers} (all) or fewer")
+    if stage1 and count == layers:
+        what = f"all {layers} layers are frozen: stage 1 has nothing to train"
+        raise UsageError(what, where, "freeze fewer, or set ml_lmcl.stage1=none")
+
+
 def resolve_trained(section: dict[str, Any] | None) -> MlLmclConf:
     """Return the configuration that a model was trained with: presets may have their old names.
 

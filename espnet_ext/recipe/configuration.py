@@ -72,7 +72,7 @@ def check_points(points: list[tuple[str, Recipe]], options: Options) -> None:
         seen.add(key)
         ctx = Context(recipe, options)
         try:
-            of_models = [s for s in stages.STAGES if s.name in (*PHASES, "decode")]
+            of_models = [s for s in stages.STAGES if s.name in ("tokens", *PHASES, "decode")]
             plans = [(s, p) for s in of_models if not (p := stages.plan(ctx, s)).off]
             for _, problem in problems(ctx, plans):
                 if problem is not None:

@@ -249,3 +249,38 @@ def test_unset_means_the_same_as_before_and_none_goes_back(recipe, folder, monke
     assert "of our own" in recipe("none") and "source" in recipe.why
     recipe()
     assert recipe.why == "" and encoder_source() == ""
+
+
+@pytest.mark.parametrize(
+    ("given", "args", "freeze", "stage1", "words"),
+    [
+        (False, {"layers": 2}, 3, "none", "3 layers of an encoder that has 2"),
+        (True, {}, 4, "none", "4 layers of an encoder that has 3"),
+        (True, {"keep_layers": 2}, 3, "none", "3 layers of an encoder that has 2"),
+        (True, {}, 3, "contrastive", "all 3 layers are frozen: stage 1 has nothing to train"),
+        (True, {}, 3, "none", ""),
+        (True, {}, 2, "contrastive", ""),
+    ],
+)
+def test_too_many_frozen_layers_are_told_by_the_plan(
+    recipe, folder, monkeypatch, given, args, freeze, stage1, words
+):
+    """Before any stage has run: the encoder of stage 4 is not there yet."""
+    recipe()
+    monkeypatch.setenv("TEXT_ENCODER", str(folder) if given else "none")
+    raw = yaml.safe_load(Path("recipe.yaml").read_text())
+    raw["args"] = {"ml_lmcl": {"freeze_layers": freeze}}
+    if stage1 == "none":
+        raw["args"]["ml_lmcl"] |= {"stage1": "none"}
+    raw["tokens"]["args"] |= args
+    Path("empty.yaml").write_text("max_epoch: 1\n")
+    for phase, task in (("midtrain", "ContrastiveTask"), ("finetune", "ClassifyTask")):
+        raw[phase] = {"task": f"espnet_ext.ml_lmcl.task:{task}", "config": "empty.yaml"}
+    Path("recipe.yaml").write_text(yaml.safe_dump(raw))
+    ctx = Context(config.load(Path("recipe.yaml")), options.parse([], set()))
+    if not words:
+        stage.plan(ctx)
+        return
+    with pytest.raises(UsageError, match=words) as e:
+        stage.plan(ctx)
+    assert e.value.where == "ml_lmcl.freeze_layers"

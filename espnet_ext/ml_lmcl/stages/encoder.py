@@ -6,14 +6,17 @@ name on the hub where there is a network), maybe with its lowest layers only; or
 small RoBERTa with random weights and a byte-level BPE learnt from the training text.
 """
 
+import json
 import os
 from dataclasses import asdict
 from pathlib import Path
 
 from espnet_ext.data.tables import iter_table
 from espnet_ext.errors import UsageError
+from espnet_ext.ml_lmcl.options import check_frozen, resolve
 from espnet_ext.recipe.console import say
 from espnet_ext.recipe.stages import Context, Plan
+from espnet_ext.recipe.steps import train
 from espnet_ext.recipe.steps.format import DUMP
 from espnet_ext.settings import build
 from espnet_ext.text.folder import EncoderArgs, pretrained, random_encoder, write_encoder
@@ -43,6 +46,7 @@ def plan(ctx: Context) -> Plan:
     """See :class:`Plan`."""
     args = encoder_args(ctx)
     source = encoder_source()
+    _check_frozen(ctx, _layers(source, args))
     texts = [DUMP / ctx.recipe.data.train / f"text_{kind}" for kind in ("manual", "asr")]
     inputs = [] if source else texts
     if Path(source).is_absolute():
@@ -54,6 +58,29 @@ def plan(ctx: Context) -> Plan:
         settings={"source": source, **asdict(args)},
         disk_mb=500 if source else 10,
     )
+
+
+def _layers(source: str, args: EncoderArgs) -> int | None:
+    """Return how many layers the encoder will have; None where only its download tells."""
+    if not source:
+        return args.layers
+    try:
+        text = (Path(source) / "config.json").read_text(encoding="utf-8")
+        layers = json.loads(text)["num_hidden_layers"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None  # told when it is loaded
+    return min(layers, args.keep_layers or layers) if isinstance(layers, int) else None
+
+
+def _check_frozen(ctx: Context, layers: int | None) -> None:
+    """Tell of more frozen layers than the encoder will have before any stage has run."""
+    for name, phase in ctx.recipe.phases.items() if layers is not None else ():
+        try:
+            conf = resolve(train.config_of(ctx, name).get("ml_lmcl"))
+        except UsageError:
+            continue  # told by the phase's own plan
+        stage1 = phase.task.endswith(":ContrastiveTask") and conf.stage1 != "none"
+        check_frozen(conf.freeze_layers, layers, stage1)
 
 
 def run(ctx: Context, plan: Plan) -> None:
