@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """espnet-ext simulate-asr: what it writes and says, and misuse."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,25 @@ def test_estimate_and_confuse(data, capfd):
     assert f"WER {n['rate']:.2f} % (S {n['sub']}, D {n['del']}, I {n['ins']} of 540 words)" in said
     assert run("confuse", "m.json", "manual", "again", "--wer", "8", "--seed", "3") == 0
     assert read_table("again") == texts
+
+
+def test_real_and_simulated_text_are_compared_at_the_same_rate(data, capfd):
+    run("estimate", "manual", "asr", "m.json", "--lexicon", "lexicon.txt")
+    found = json.loads(Path("m.json").read_text())["realism"]
+    real = measure(data, read_table("asr"))
+    exact = 100 * float((real.errors == 0).mean())
+    assert found["wer"] == pytest.approx([real.rate, real.rate], abs=0.3)
+    assert found["exact"][0] == pytest.approx(exact, abs=0.01) and 0 < found["exact"][1] < 100
+    line = f"{exact:.1f} against {found['exact'][1]:.1f} % of the sentences without error"
+    assert line in capfd.readouterr().out
+    run("confuse", "m.json", "manual", "out", "--wer", "8")
+    assert line in capfd.readouterr().out
+    old = json.loads(Path("m.json").read_text())
+    del old["realism"]  # as earlier releases wrote it
+    Path("old.json").write_text(json.dumps(old))
+    assert run("confuse", "old.json", "manual", "again", "--wer", "8") == 0
+    assert "against" not in capfd.readouterr().out
+    assert read_table("again") == read_table("out")
 
 
 def test_normalised_text(data, capfd):

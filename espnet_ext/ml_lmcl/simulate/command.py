@@ -75,18 +75,21 @@ def estimate(argv: list[str]) -> None:
     _normalize_option(p)
     args = _parse(p, argv)
     from espnet_ext.ml_lmcl.simulate import estimate as work
+    from espnet_ext.ml_lmcl.simulate import realism
     from espnet_ext.ml_lmcl.simulate.generate import measure
     from espnet_ext.ml_lmcl.simulate.phones import converter
 
     manual, asr = _read(args.manual), _read(args.asr)
     phones = converter(args.lexicon, args.voice)
     model = work.estimate(manual, asr, phones, args.normalize)
+    model.realism = realism.compare(model, manual, asr)
     model.save(args.out)
     low = [{u: normalize(t, args.normalize) for u, t in x.items()} for x in (manual, asr)]
     print(f"{args.out}: from {_said(manual, low[0])}")
     print(f"  phones: {phones[0]}; {len(model.table.phones)} words have some")
     print(f"  {len(model.words)} words, {len(model.vocabulary)} words and runs of words instead")
     _tell("pairs", measure(*low), low[1])
+    _tell_realism(model.realism)
 
 
 def confuse(argv: list[str]) -> None:
@@ -115,6 +118,7 @@ def confuse(argv: list[str]) -> None:
     print(f"  {len(simulator.unseen)} words are not in the model, {spelt} of them without phones")
     print(f"  target WER {args.wer:g} %")
     _tell("reached", found.score, found.texts)
+    _tell_realism(model.realism)
 
 
 def speak(argv: list[str]) -> None:
@@ -192,6 +196,13 @@ def _tell(name: str, score: Score, texts: Mapping[str, str]) -> None:
         f"  {name}: WER {n['rate']:.2f} % (S {n['sub']}, D {n['del']}, I {n['ins']} of {n['ref']}"
         f" words), {same:.1f} % of the sentences without error, {empty} empty"
     )
+
+
+def _tell_realism(found: Mapping[str, list[float]]) -> None:
+    from espnet_ext.ml_lmcl.simulate.realism import told
+
+    if text := told(found):
+        print(f"  {text}")
 
 
 def _progress(done: int, total: int) -> None:

@@ -55,6 +55,8 @@ class ConfusionModel:
             several words.
         bigrams: Word -> next word -> count, in the ASR text.
         fluency: Weight of how well a word fits between its neighbours, see fluency.py.
+        realism: Real and simulated text at the same word error rate, see realism.py; empty where
+            an earlier release made the model.
     """
 
     normalize: str
@@ -71,6 +73,7 @@ class ConfusionModel:
     sound: dict[str, list[float]] = field(default_factory=lambda: dict.fromkeys(KINDS, SOUND))
     bigrams: Counts = field(default_factory=dict)
     fluency: float = 0.0
+    realism: dict[str, list[float]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.set_rates()
@@ -181,6 +184,7 @@ def _from_plain(got: dict) -> ConfusionModel:
         bigrams={w: _counter(row) for w, row in got["bigrams"].items()},
         fluency=float(got["fluency"]),
         sound={kind: _weights(got["sound"][kind]) for kind in KINDS},
+        realism={k: [float(x) for x in row] for k, row in got.get("realism", {}).items()},
     )
     if not all(0 < x < np.inf for x in vars(model.clustering).values()):
         raise ValueError("clustering must be positive")
