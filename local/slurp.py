@@ -25,8 +25,8 @@ from pathlib import Path
 
 import slurp_text
 from paired_text import Pair, Pairs, confusion_model, error_rate, tell, write_pairs
-from slurp_asr import write_decoded
-from slurp_table import read_hypotheses, tell_missing, with_hypotheses
+from slurp_asr import model_files, write_decoded
+from slurp_table import read_hypotheses, tell_heard, tell_missing, with_hypotheses
 from slurp_text import SPLITS, Sentence
 
 from espnet_ext.data.labelled import split_labelled
@@ -69,6 +69,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--train-extra", metavar="HWU64")
     p.add_argument("--devel-only", action="store_true")
     p.add_argument("--download", action="store_true")
+    p.add_argument("--check", action="store_true", help="read all that is needed, write nothing")
     p.add_argument("--downloads", type=Path, default=Path("downloads/slurp"))
     p.add_argument("--sha256", nargs="*", default=[], metavar="SPLIT=HEX")
     return p
@@ -183,6 +184,14 @@ def main() -> None:
     missing: dict[str, list[str]] = {}
     model = ConfusionModel.load(given(args.confusion)) if args.confusion else None
     rate = args.wer or RATE
+    if args.check and args.download and not os.environ.get("SLURP"):
+        print("the text will be downloaded")
+        return
+    if args.check and args.asr == "espnet":
+        model_files(args, given)
+        told = ", ".join(f"{n}: {len(rows):,} sentences" for n, rows in official(args).items())
+        print(f"{told}; the recordings are looked for when they are decoded")
+        return
     if args.asr == "released":
         sets, groups = released(args)
     elif args.asr == "espnet":
@@ -192,6 +201,8 @@ def main() -> None:
     elif args.asr == TABLE:
         heard = read_hypotheses(given(table))
         sets, missing = with_hypotheses(official(args), heard, args.recordings, NAMES)
+        for name, pairs in sets.items():
+            tell_heard(name, pairs, missing[name])
     else:
         sets = from_text(official(args))
         sets = {n: with_asr(model, p, rate, args.seed) if p else p for n, p in sets.items()}
@@ -201,10 +212,11 @@ def main() -> None:
             rate = args.wer or error_rate(sets["train"].values(), "words")
         added = with_asr(model or confusion_model(sets["train"]), added, rate, args.seed)
         sets["train"] = {**sets["train"], **added}
-    for name, pairs in sets.items():
+    for name, pairs in sets.items() if not args.check else ():
         write_pairs(args.out / name, pairs)
         tell_missing(args.out / name, name, missing.get(name, []))
-    slurp_text.write_groups(args.out / "test", groups)
+    if not args.check:
+        slurp_text.write_groups(args.out / "test", groups)
     tell(sets)
 
 

@@ -41,6 +41,20 @@ def find_audio(names: list[str]) -> dict[str, Path]:
     return paths
 
 
+def model_files(args: argparse.Namespace, given: Callable[[str], Path]) -> tuple[Path, Path | None]:
+    """Return the configuration, or archive, and the checkpoint of the ASR model.
+
+    Raises:
+        DataError: One of them does not exist.
+    """
+    config = given(args.asr_config)
+    model = given(args.asr_model) if args.asr_model else None
+    for path in filter(None, (config, model)):
+        if not path.is_file():
+            raise DataError("there is no such file", path, "give the files of a trained ASR model")
+    return config, model
+
+
 def write_decoded(
     args: argparse.Namespace,
     sentences: dict[str, list[Sentence]],
@@ -51,11 +65,7 @@ def write_decoded(
     What is decoded stays in a folder of ``args.work`` named after the model and its options, so
     nothing is decoded twice.
     """
-    config = given(args.asr_config)
-    model = given(args.asr_model) if args.asr_model else None
-    for path in filter(None, (config, model)):
-        if not path.is_file():
-            raise DataError("there is no such file", path, "give the files of a trained ASR model")
+    config, model = model_files(args, given)
     options = {"beam_size": args.beam} if args.beam else None
     identity = [sha256_file(p) for p in (config, model) if p], options, args.recordings
     work = args.work / sha256_json(identity)[:12]

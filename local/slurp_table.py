@@ -24,6 +24,7 @@ from espnet_ext.errors import DataError
 SUFFIXES = (".txt", ".tsv", ".jsonl")
 ID_KEYS, TEXT_KEYS = ("id", "file", "utt", "slurp_id"), ("text", "hyp", "asr")
 FORM = 'id<TAB>text, or {"id": ..., "text": ...}'
+MANY_EMPTY = 0.2  # of a set: more than a recogniser usually leaves empty
 SKIPPED = "without_asr.tsv"
 MAX_MISSING = 0.05  # of a set; more look like the hypotheses of something else
 
@@ -127,6 +128,16 @@ def _wanted(rows: list[Sentence], by_id: bool, which: str) -> list[tuple[str, st
     if by_id:
         return [(f"slurp-{int(s.slurp_id):06d}", s.slurp_id, s) for s in rows]
     return [(Path(f).stem, Path(f).stem, s) for s in rows for f in chosen(s.files, which)]
+
+
+def tell_heard(name: str, pairs: Pairs, missing: list[str]) -> None:
+    """Print how many hypotheses a set has, and how many of them are empty."""
+    empty = sum(not p.asr for p in pairs.values())
+    print(f"{name}: {len(pairs):,} utterances with a hypothesis, {empty:,} of them empty; "
+          f"{len(missing):,} without one")  # fmt: skip
+    if empty > MANY_EMPTY * len(pairs):
+        print(f"WARNING: {name}: {100 * empty / len(pairs):.0f} % of the hypotheses are empty; "
+              "are they complete?")  # fmt: skip
 
 
 def tell_missing(folder: Path, name: str, missing: list[str]) -> None:

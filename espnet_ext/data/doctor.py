@@ -9,6 +9,9 @@
 --stream FILE=TYPE  a further stream, e.g. lips.scp=video; video.scp is known, and in a recipe's
                     folder so are the streams of recipe.yaml
 --allow-pipes       accept commands in wav.scp
+
+A folder without audio that has text_manual, text_asr and label, as the text recipes make it, is
+checked for missing, double and empty lines; --fix does not touch it.
 """
 
 from collections.abc import Callable, Mapping
@@ -17,7 +20,8 @@ from pathlib import Path
 from espnet_ext.data.check import check_dir, report
 from espnet_ext.data.fix import fix_dir
 from espnet_ext.data.overlap import overlaps
-from espnet_ext.data.streams import USUAL
+from espnet_ext.data.streams import AUDIO, USUAL
+from espnet_ext.data.text_set import USUAL_TEXTS, check_texts
 from espnet_ext.errors import UsageError
 
 OFTEN = {"video.scp": "video"}  # checked where it is, without being asked for
@@ -63,6 +67,10 @@ def main(argv: list[str], known: Callable[[Path], Mapping[str, str]] | None = No
 
 
 def _one(folder: Path, streams: dict[str, str], channel: int | None, flags: set[str]) -> bool:
+    if files := _texts(folder, streams):
+        findings = check_texts(folder, files)
+        print(report(findings))
+        return any(f.level == "error" for f in findings)
     pipes = "--allow-pipes" in flags
     if "--fix" in flags:
         for line in fix_dir(folder, allow_pipes=pipes, streams=streams):
@@ -77,6 +85,14 @@ def _one(folder: Path, streams: dict[str, str], channel: int | None, flags: set[
     )
     print(report(findings))
     return any(f.level == "error" for f in findings)
+
+
+def _texts(folder: Path, streams: dict[str, str]) -> list[str]:
+    """Return the tables of a set that has texts and no audio; none for any other set."""
+    if AUDIO not in streams:  # as recipe.yaml says
+        return [f for f, kind in streams.items() if kind == "text" and f not in USUAL]
+    usual = [f for f in (AUDIO, "segments", "text", *USUAL_TEXTS[:2]) if (folder / f).exists()]
+    return [*USUAL_TEXTS] if usual and usual[0] in USUAL_TEXTS else []
 
 
 def _parse(argv: list[str]) -> tuple[dict[str, list[str]], set[str]]:

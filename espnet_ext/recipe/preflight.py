@@ -2,6 +2,7 @@
 """What can be known to fail before time is spent: configuration, corpus, disk, machine, audio."""
 
 import contextlib
+import dataclasses
 import itertools
 import os
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ from espnet_ext.recipe.console import say
 from espnet_ext.recipe.environment import check_environment, require_environment
 from espnet_ext.recipe.executor import dask_settings
 from espnet_ext.recipe.stages import PHASES, Context, Plan, Stage, find
-from espnet_ext.recipe.steps import launch
+from espnet_ext.recipe.steps import launch, prepare
 from espnet_ext.recipe.steps.format import warn_of_sets
 from espnet_ext.recipe.steps.prepare import sets
 from espnet_ext.recipe.steps.streams import DATA, DUMP, streams_of
@@ -51,6 +52,12 @@ def doctor(ctx: Context, chosen: tuple[Stage, ...]) -> int:
     for name, problem in _problems(ctx, plans):
         say(f"{'FAIL' if problem else 'ok  '}  {name}" + (f": {problem}" if problem else ""))
         code = code or (problem.exit_code if problem else 0)
+    for stage, plan in plans:
+        if stage.name == "prepare" and ctx.recipe.prepare.check and code == 0:
+            problem = caught(prepare.check, dataclasses.replace(ctx, stage=stage), plan)
+            say(f"{'FAIL' if problem else 'ok  '}  files of the preparation"
+                + (f": {problem}" if problem else ""))  # fmt: skip
+            code = problem.exit_code if problem else 0
     if stages.formats_audio(ctx.recipe):
         warn_of_sets(ctx)
     say("ready" if code == 0 else "not ready")

@@ -66,6 +66,8 @@ class Prepare:
     extras: Annotated[list[str], "Extras of this package that the script needs, e.g. video"] = (
         field(default_factory=list)
     )
+    check: Annotated[bool, "run.sh --doctor runs the script with --check: it reads, and writes "
+                           "nothing"] = False  # fmt: skip
 
 
 @dataclass

@@ -177,3 +177,26 @@ def test_an_edited_list_is_kept_and_a_torn_one_made_again(prepare):
     Path("data/train/text").write_text("a hello\nb he")
     assert "(data/train/text has 1 lines, 2 were made)" in prepare()[1]
     assert Path("data/train/text").read_text() == "a hello\nb hello\n"
+
+
+def test_the_doctor_lets_the_script_check_where_it_can(folder, capfd):
+    """With ``prepare.check``; what the script says of wrong data is what the doctor says."""
+    script = """for last; do :; done
+    [ "$last" = --check ] || exit 9
+    echo "$# arguments, 3 of 4 hypotheses"
+    [ "$2" = good ] && exit 0
+    printf 'error: an id twice\\n  where: h.txt:3\\n  fix:   drop it\\n' >&2
+    exit 3
+    """
+    folder.write("local/data.sh", script)
+    for args, check, code, words in (
+        (["good"], True, 0, "3 arguments, 3 of 4 hypotheses"),
+        (["bad"], True, 3, "FAIL  files of the preparation: local/data.sh: an id twice"),
+        (["bad"], False, 0, "ready"),
+    ):
+        section = {"args": args, "check": check}
+        data = {"train": "train", "valid": "train", "test": []}
+        folder.recipe(data=data, prepare=section)
+        assert runner.main(["--stage", "1", "--stop-stage", "1", "--doctor"]) == code
+        out = capfd.readouterr().out
+        assert words in out and not Path("data").exists()

@@ -68,6 +68,19 @@ def test_own_hypotheses_by_sentence_out_of_a_folder(tmp_path, prepare, official)
     }
 
 
+def test_a_check_reads_and_tells_and_writes_nothing(tmp_path, prepare, official, heard):
+    (tmp_path / "hyp.txt").write_text("".join(f"{u}\t{t}\n" for u, t in heard.items()))
+    argv = ("--asr", "table:hyp.txt", "--check")
+    out = prepare(*argv, SLURP=official)
+    assert "valid: 8 utterances with a hypothesis, 1 of them empty; 0 without one" in out
+    assert "exact match" in out and "WARNING" not in out and not (tmp_path / "data").exists()
+    silent = "".join(f"{u}\t\n" if "devel" in u else f"{u}\t{t}\n" for u, t in heard.items())
+    (tmp_path / "hyp.txt").write_text(silent)
+    assert "WARNING: valid: 100 % of the hypotheses are empty" in prepare(*argv, SLURP=official)
+    (tmp_path / "hyp.txt").write_text("train0\tone\ntrain0\ttwo\n")
+    assert "'train0' stands twice" in prepare(*argv, code=3, SLURP=official)
+
+
 def test_few_missing_hypotheses_are_listed_and_many_refused(tmp_path, prepare, official, heard):
     Sentence = script.slurp_text.Sentence
     rows = [Sentence(str(i), "play", "music", "play", (f"r{i}.flac",)) for i in range(40)]

@@ -124,6 +124,17 @@ def run(ctx: Context, plan: Plan) -> None:
     shutil.rmtree(BEFORE, ignore_errors=True)
 
 
+def check(ctx: Context, plan: Plan) -> None:
+    """Let the script tell what it finds, where it can do so without writing (``prepare.check``).
+
+    Raises:
+        EspnetExtError: It cannot prepare the data.
+    """
+    section = ctx.recipe.prepare
+    argv = [section.script, str(DATA), *section.args, "--check"]
+    _script(ctx, argv, _remembered(ctx, plan), log=False)
+
+
 def _own_error(last: list[str]) -> tuple[str, str | None, str | None] | None:
     """Return what, where and how to fix of the error that the script ended with, as it said it."""
     starts = [i for i, line in enumerate(last) if line.startswith("error: ")]
@@ -143,14 +154,15 @@ def _remembered(ctx: Context, plan: Plan) -> dict[str, str]:
     return {name: path for name, path in given.items() if name and path}
 
 
-def _script(ctx: Context, argv: list[str], corpora: dict[str, str]) -> None:
+def _script(ctx: Context, argv: list[str], corpora: dict[str, str], log: bool = True) -> None:
     # A script whose corpus names its sets can tell which one it lacks before it reads audio.
     own = {"PYTHON": sys.executable, "LC_ALL": "C.UTF-8", NEEDED: " ".join(sets(ctx))}
     env = {**os.environ, **corpora, **own}
     last: deque[str] = deque(maxlen=5)
 
     def told(line: str) -> None:
-        print(line, end="")  # to the log
+        if log:
+            print(line, end="")
         say("  " + line.rstrip())
         last.append(line.strip())
 
