@@ -85,12 +85,12 @@ def write_corpus(folder: Path, labelled: int, unlabelled: int) -> None:
             (audio / file).write_text("".join(lines), encoding="utf-8")
 
 
-def parsed(folder: Path, loss: str, workers: int) -> argparse.Namespace:
-    """Return the training options of AN4's recipe, with this corpus and gamma constant."""
+def parsed(folder: Path, loss: str, workers: int, config: Path = AN4) -> argparse.Namespace:
+    """Return the training options of a recipe, with this corpus and gamma constant."""
     from espnet_ext.bl_just.task import BLJustTask
     from espnet_ext.espnet.train import parse
 
-    conf = yaml.safe_load(AN4.read_text(encoding="utf-8"))
+    conf = yaml.safe_load(config.read_text(encoding="utf-8"))
     conf["bl_just"] |= {"unsup_loss": loss, "epochs": 1, "gamma_ramp": "constant"}
     conf["bl_just"]["gamma_max"] = GAMMA
     (folder / "train.yaml").write_text(yaml.safe_dump(conf), encoding="utf-8")
@@ -111,7 +111,7 @@ def parsed(folder: Path, loss: str, workers: int) -> argparse.Namespace:
     return parse(BLJustTask, argv)
 
 
-def set_up(folder: Path, loss: str, workers: int) -> Setup:
+def set_up(folder: Path, loss: str, workers: int, config: Path = AN4) -> Setup:
     """Return what ``BLJustTask.main_worker`` makes before training."""
     from espnet2.train.distributed_utils import DistributedOption
 
@@ -119,7 +119,7 @@ def set_up(folder: Path, loss: str, workers: int) -> Setup:
     from espnet_ext.bl_just.task import BLJustTask, lay_out, prepare
     from espnet_ext.bl_just.unsup_conf import unsup_conf
 
-    args = parsed(folder, loss, workers)
+    args = parsed(folder, loss, workers, config)
     torch.manual_seed(1)
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         conf = prepare(args)

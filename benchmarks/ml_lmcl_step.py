@@ -44,7 +44,7 @@ from espnet_ext.text.tokenizer import TextTokenizer, read_about
 
 # Layers, width, attention heads, rows of the embedding (0: as many as the tokenizer learns).
 SIZES = {"small": (2, 128, 2, 0), "mini": (4, 256, 4, 30522), "minilm": (6, 384, 12, 30522),
-         "tiny": (1, 16, 2, 0)}  # fmt: skip
+         "tiny": (1, 16, 2, 0), "synth": (2, 64, 2, 0)}  # fmt: skip
 CLASSES = {"atis": {"intent": 8}, "slurp": {"scenario": 18, "action": 46}}
 CE = {"alpha": 0.0, "beta": 0.0, "gamma_mode": "zero"}
 TERMS = {"mutual": {"alpha": 1.0}, "contrastive": {"beta": 0.1}, "distillation": {},
