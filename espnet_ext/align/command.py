@@ -4,6 +4,7 @@
   train DATA OUT           train an aligner on a data folder, or a folder of pairs, and align it
   apply MODEL DATA OUT     align such a folder, or one recording, with a trained aligner
   compare A B              agreement of two alignments, or errors against known times
+  plot ALIGNMENT OUT       pictures of utterances: spectrogram, words, phones, confidence
   export ALIGNMENT OUT     CTM, TextGrid, ELAN, JSON lines, Audacity labels, lhotse (--format)
   import SOURCE OUT        phones and words in one of these formats
   import-kaldi ALI OUT     alignments of a Kaldi experiment, without Kaldi
@@ -44,6 +45,9 @@ def _parser(name: str, about: str) -> argparse.ArgumentParser:
     p.add_argument("--nj", type=int, default=0, help="processes (default: all cores)")
     p.add_argument("--executor", default="local", help="local, dask, or a YAML file of dask")
     p.add_argument("--no-textgrid", action="store_true", help="write CTM only")
+    p.add_argument(
+        "--plot", action="store_true", help="draw the utterances that most need a look: pictures/"
+    )
     p.add_argument(
         "--channel", help="auto, mix, or a number from 0; auto: mix, one channel where they cancel"
     )
@@ -105,23 +109,33 @@ def train(argv: list[str]) -> int:
     args = _parse(p, argv)
     from espnet_ext.align.evaluate.report import write_report
     from espnet_ext.align.inputs import data_folder
-    from espnet_ext.align.run import report_extra, save_model, train_aligner, write_pass
+    from espnet_ext.align.run import (
+        learn_confidence,
+        report_extra,
+        save_model,
+        train_aligner,
+        write_pass,
+    )
     from espnet_ext.recipe.lock import hold
 
     o, work = _options(args), args.out / "work"
     kept = [name for name in o.keep if name != o.passes[-1]]
     _check_out(args.out, args.data, training=True, kept=kept)
     with hold(work / "lock", print), _executor(args) as executor:
-        session = train_aligner(data_folder(args.data, work, print), work, o, executor.map, print)
-        for name in (*kept, o.passes[-1]):
-            folder = args.out / name if name in kept else args.out
-            save_model(session, folder / "model", name, args.data)
-            write_pass(session, name, folder / "alignment", args.data)
+        data = data_folder(args.data, work, print)
+        session = train_aligner(data, work, o, executor.map, print)
+        for name in kept:
+            save_model(session, args.out / name / "model", name, args.data)
+            write_pass(session, name, args.out / name / "alignment", args.data)
+        model = save_model(session, args.out / "model", o.passes[-1], args.data)
+        learn_confidence(session, model, data)
+        write_pass(session, o.passes[-1], args.out / "alignment", args.data, model)
         _show(
             write_report(
                 args.out / "alignment", passes=session.reports, extra=report_extra(session)
             )
         )
+        _draw(args, data)
     return 0
 
 
@@ -160,6 +174,7 @@ def apply(argv: list[str]) -> int:
         )
         extra = {"audio_warnings": FeatureStore.open(work / "feats").warnings}
         _show(write_report(args.out / "alignment", passes=rows, extra=extra))
+        _draw(args, data)
     return 0
 
 
@@ -173,6 +188,12 @@ def _alignment(path: str) -> str:
     """Let OUT of train or apply stand for its alignment."""
     inner = Path(path) / "alignment"
     return str(inner) if (inner / "header.json").is_file() else path
+
+
+def _plot(argv: list[str]) -> int:
+    from espnet_ext.align.evaluate.picture import main_plot
+
+    return main_plot(argv)
 
 
 def _export(argv: list[str]) -> int:
@@ -201,6 +222,7 @@ COMMANDS: dict[str, Callable[[list[str]], Any]] = {
     "train": train,
     "apply": apply,
     "compare": _compare,
+    "plot": _plot,
     "export": _export,
     "import": _import(""),
     "import-kaldi": _import("_kaldi"),
@@ -251,6 +273,14 @@ def _executor(args: argparse.Namespace) -> Any:
     from espnet_ext.recipe.options import Options
 
     return make_executor(Options(nj=args.nj, executor=args.executor))
+
+
+def _draw(args: argparse.Namespace, data: Path) -> None:
+    """Draw pictures if they are asked for."""
+    if args.plot:
+        from espnet_ext.align.evaluate.picture import main_plot
+
+        main_plot([str(args.out), str(args.out / "pictures"), "--data", str(data)])
 
 
 def _show(report: Path) -> None:

@@ -3,12 +3,15 @@
 
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from espnet_ext.align import confidence
 from espnet_ext.align import model as model_files
 from espnet_ext.align.corpus import MapFn, prepare, skip_lines
 from espnet_ext.align.features.store import FeatureStore
@@ -17,14 +20,17 @@ from espnet_ext.align.formats.write import FRAME_S, write_alignment
 from espnet_ext.align.model import AlignModel
 from espnet_ext.align.options import AlignOptions
 from espnet_ext.align.passes.adapt import estimate_speakers, lda_mllt_pass, sat_pass
+from espnet_ext.align.passes.confidence import evidence_shard
 from espnet_ext.align.passes.gmm import mono_pass, tri_pass
 from espnet_ext.align.passes.hybrid import fbank_options, hybrid_pass, hybrid_shard
 from espnet_ext.align.passes.shard import align_shard, load_tree
 from espnet_ext.align.search import segfile
+from espnet_ext.align.search.segmentation import Segmentation
 from espnet_ext.align.session import Model, Session, count, totals
 from espnet_ext.errors import DataError
 
 Say = Callable[[str], None]
+Rows = Iterator[tuple[str, Segmentation, np.ndarray]]
 
 
 def train_aligner(data: Path, work: Path, o: AlignOptions, map_fn: MapFn, say: Say) -> Session:
@@ -54,6 +60,57 @@ def train_aligner(data: Path, work: Path, o: AlignOptions, map_fn: MapFn, say: S
     return session
 
 
+def learn_confidence(session: Session, model: AlignModel, data: Path) -> None:
+    """Learn how probable it is that a word was spoken, and write that to the model.
+
+    Args:
+        session: The training; its last pass is that of ``model``.
+        model: What :func:`save_model` wrote.
+        data: The data it was trained on.
+    """
+    start = time.perf_counter()
+    found = _evidence(session, model, session.folder(model.final) / "segs", session.work)
+    mean, spread = confidence.spreads((row[1:] for row in found), len(model.phones))
+    work = session.work / "spoilt"
+    places = confidence.spoil(session.corpus, work, session.options.seed)
+    corpus = replace(session.corpus, work=work)
+    spoilt = replace(session, work=work, corpus=corpus, reports=[], say=lambda line: None)
+    _align_all(spoilt, model, data, work)
+    rows = _evidence(spoilt, model, work / "segs", work)
+    known = confidence.learn(places, rows, mean, spread)
+    if known is None:
+        session.say("  too few utterances to learn which words are doubtful")
+        return
+    known.save(model.folder)
+    wall_s = time.perf_counter() - start
+    session.say(f"  confidence of words: learnt from {len(places):,} wrong ones ({wall_s:.0f} s)")
+
+
+def _evidence(s: Session, model: AlignModel, segs: Path, work: Path) -> Rows:
+    """Compute the evidence of all phones; see :mod:`espnet_ext.align.passes.confidence`."""
+    out = work / "evidence"
+    shutil.rmtree(out, ignore_errors=True)
+    s.run(
+        evidence_shard, gmm=model.file("gmm.npz"), tree=model.file("tree.json"),
+        transform=model.file("transform.npz"), fmllr=_fmllr(s, model, work),
+        segs=str(segs), evidence_out=str(out),
+    )  # fmt: skip
+    return confidence.pairs(segs, out, s.corpus.shards)
+
+
+def _word_scores(s: Session, model: AlignModel, segs: Path) -> dict[str, np.ndarray]:
+    """Return the probabilities of each utterance's words; empty if the model does not know."""
+    if (known := confidence.Confidence.load(model.folder)) is None:
+        return {}
+    rows = _evidence(s, model, segs, s.work)
+    return {utt: known.words(seg, evidence) for utt, seg, evidence in rows}
+
+
+def _fmllr(s: Session, model: AlignModel, work: Path) -> str:
+    """Return the folder of the speakers' transforms; empty if the model has none."""
+    return estimate_speakers(s, model, work) if model.file("si_gmm.npz") else ""
+
+
 def save_model(session: Session, out: Path, upto: str, data: Path) -> AlignModel:
     """Write the model of a pass, with those before it that it needs."""
     names = session.options.passes
@@ -62,10 +119,21 @@ def save_model(session: Session, out: Path, upto: str, data: Path) -> AlignModel
     return model_files.save(out, chosen, session.options, phones, str(data))
 
 
-def write_pass(session: Session, name: str, out: Path, data: Path) -> AlignmentDir:
-    """Write the alignment of the training data by one pass."""
+def write_pass(
+    session: Session, name: str, out: Path, data: Path, saved: AlignModel | None = None
+) -> AlignmentDir:
+    """Write the alignment of the training data by one pass.
+
+    Args:
+        session: The training.
+        name: Of the pass.
+        out: Alignment directory to write.
+        data: The data it was trained on.
+        saved: The model of this pass, for the confidence in words.
+    """
     model, segs = session.models[name], session.folder(name) / "segs"
     timer = session.models[times := session.options.times_of(name)]
+    scores = _word_scores(session, saved, segs) if saved else {}
     report = next(r for r in session.reports if r["name"] == name)
     return write_alignment(
         session.corpus,
@@ -78,6 +146,7 @@ def write_pass(session: Session, name: str, out: Path, data: Path) -> AlignmentD
         failures=report["failures"],
         textgrid=session.options.textgrid,
         times=(times, _retime(session, segs, timer.gmm, timer.tree) if times != name else None),
+        word_scores=scores,
     )
 
 
@@ -156,6 +225,7 @@ def apply_aligner(
         source=f"espnet_ext align, {model.final} of {model.folder}",
         trained_on=model.trained_on, failures=sums["failed"], textgrid=o.textgrid,
         times=(model.times, times),
+        word_scores=_word_scores(s, model, work / "segs"),
     )  # fmt: skip
     row = {
         "name": model.final,
@@ -182,10 +252,9 @@ def _align_all(s: Session, model: AlignModel, data: Path, work: Path) -> list[di
             prior_scale=o.hybrid.prior_scale, device=o.hybrid.device,
         )  # fmt: skip
     else:
-        fmllr = estimate_speakers(s, model, work) if model.file("si_gmm.npz") else ""
         results, _ = s.run(
             align_shard, **common, gmm=model.file("gmm.npz"),
-            transform=model.file("transform.npz"), fmllr=fmllr,
+            transform=model.file("transform.npz"), fmllr=_fmllr(s, model, work),
         )  # fmt: skip
     return results
 

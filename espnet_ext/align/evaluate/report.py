@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from espnet_ext.align.evaluate.check import check_line, write_check
 from espnet_ext.align.evaluate.plot import draw
 from espnet_ext.align.formats.directory import AlignmentDir, Score
 from espnet_ext.align.formats.tiers import Interval
@@ -57,6 +58,7 @@ def write_report(
     except SetupError as e:
         (a.path / FIGURE).unlink(missing_ok=True)  # it would show an older alignment
         report["figure"] = f"not drawn: {e.what}"
+    report["check"] = write_check(a)
     write_json(a.path / REPORT, report)
     return a.path / REPORT
 
@@ -261,6 +263,8 @@ def _warning_lines(report: Mapping) -> Iterator[str]:
             f"{scores['outliers']:,} utterances score far below the others, perhaps wrong "
             f"transcripts: {', '.join(bad[:5])}" + (", ..." if scores["outliers"] > 5 else "")
         )
+    if report.get("check") is not None:
+        yield check_line(report["check"])
     figure = report.get("figure", "")
     if figure.startswith("not drawn"):
         yield f"figure {figure}"

@@ -7,6 +7,7 @@
     frame_words.{ark,scp}             int32 (T,) index of the word, -1 outside words
     phones.ctm words.ctm              times in seconds; words without silence
     textgrid/UTT.TextGrid             the same for Praat (may be left out)
+    words.tsv                         each word: times, confidence if known, phones it was spoken as
     scores.tsv                        utterance, frames, log-likelihood per frame
     skipped.tsv                       utterance, reason, detail
 
@@ -15,7 +16,8 @@ Archives are binary Kaldi tables, so ``labels.scp,align,kaldi_ark`` is an input 
 
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from bisect import bisect_left
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from functools import cached_property
 from pathlib import Path
@@ -30,12 +32,13 @@ from espnet_ext.align.formats.textgrid import SUFFIX, write_textgrid
 from espnet_ext.align.formats.tiers import Interval, file_name, write_name
 from espnet_ext.errors import DataError
 from espnet_ext.files import atomic_dir, write_json
-from espnet_ext.lang.phones import SILENCE_ID
+from espnet_ext.lang.phones import SILENCE, SILENCE_ID
 
 ARCHIVES = ("labels", "frame_phones", "frame_words")
 TABLES = {
     "scores": "utt\tframes\tloglik_per_frame\n",
     "skipped": "utt\treason\tdetail\n",
+    "words": "utt\tstart_s\tend_s\tword\tconfidence\tphones\n",
 }
 
 
@@ -118,6 +121,7 @@ class AlignmentWriter:
         for name, lines in text.items():
             self._files[name].write(lines)
         self._files["scores.tsv"].write(f"{utt}\t{len(labels)}\t{float(score):.6g}\n")
+        self._files["words.tsv"].write("".join(_word_rows(utt, words, phones)))
         self._seen.add(utt)  # only now: after an error the caller may skip the utterance
 
     def skip(self, utt: str, reason: str, detail: str = "") -> None:
@@ -167,6 +171,17 @@ class AlignmentWriter:
         # The archive's final place: the temporary one is gone when somebody reads this.
         path = os.path.join(self.out, f"{name}.ark")
         self._files[f"{name}.scp"].write(f"{utt} {path}:{offset}\n")
+
+
+def _word_rows(utt: str, words: Sequence[Interval], phones: Sequence[Interval]) -> Iterator[str]:
+    """Yield the lines of words.tsv; a phone belongs to the word that its middle lies in."""
+    spoken = [p for p in phones if p.name != SILENCE]
+    middles = [(p.start_s + p.end_s) / 2 for p in spoken]
+    for w in words:
+        own = spoken[bisect_left(middles, w.start_s) : bisect_left(middles, w.end_s)]
+        score = "" if w.score is None else f"{w.score:.4f}"
+        names = " ".join(p.name for p in own)
+        yield f"{utt}\t{w.start_s:.3f}\t{w.end_s:.3f}\t{w.name}\t{score}\t{names}\n"
 
 
 class Score(NamedTuple):

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """From segmentations to an alignment directory, and to the labels that training reads."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,7 @@ from espnet_ext.align.tree.tree import Tree
 from espnet_ext.lang.phones import PhoneSet
 
 FRAME_S = 0.01
+DIGITS = 4  # of a probability
 
 
 def write_alignment(
@@ -29,6 +30,7 @@ def write_alignment(
     failures: Iterable[tuple[str, str, str]] = (),
     textgrid: bool = True,
     times: tuple[str, Path | None] = ("", None),
+    word_scores: Mapping[str, np.ndarray] | None = None,
 ) -> AlignmentDir:
     """Write the alignments of all shards, in byte order of the utterances.
 
@@ -44,6 +46,7 @@ def write_alignment(
         textgrid: Write TextGrids as well.
         times: Name of the pass that the times are of, and the folder of its alignments of the
             same phones; None if that is ``segs``.
+        word_scores: Confidence in each word of an utterance, where it is known.
     """
     found, timed = (_all_of(corpus, folder) for folder in (segs, times[1] or segs))
     shards = (corpus.shard(i) for i in range(corpus.shards))
@@ -57,7 +60,7 @@ def write_alignment(
                 utt,
                 labels,
                 phone_intervals(exact, phones.whole),
-                word_intervals(exact, words[utt]),
+                word_intervals(exact, words[utt], (word_scores or {}).get(utt)),
                 frame_phones=seg.frame_phones().astype(np.int32),
                 frame_words=seg.frame_words().astype(np.int32),
                 score=seg.loglik / seg.frames,
@@ -93,10 +96,13 @@ def phone_intervals(seg: Segmentation, phones: PhoneSet) -> list[Interval]:
     ]
 
 
-def word_intervals(seg: Segmentation, words: list[str]) -> list[Interval]:
-    """Return the words in time."""
+def word_intervals(
+    seg: Segmentation, words: list[str], scores: np.ndarray | None = None
+) -> list[Interval]:
+    """Return the words in time, with the confidence in them if it is known."""
     b, out = seg.boundaries() * FRAME_S, []
     for w in range(len(words)):
         own = np.flatnonzero(seg.words == w)
-        out.append(Interval(float(b[own[0]]), float(b[own[-1] + 1]), words[w]))
+        score = None if scores is None else round(float(scores[w]), DIGITS)
+        out.append(Interval(float(b[own[0]]), float(b[own[-1] + 1]), words[w], score))
     return out
