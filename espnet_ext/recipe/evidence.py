@@ -205,6 +205,7 @@ def _add_with_those_before(
         raise UsageError(f"'{name}' starts from itself", f"{path}: after")
     text = as_text({**evidence.base, **evidence.systems[name]})
     named = re.findall(r"\bexp/([^/\s'\"]+)_s\{seed\}/", text)
+    named = [other for other in named if other != name]  # a phase of its own
     for other in dict.fromkeys([evidence.after.get(name), *named]):
         if other in evidence.systems:
             _add_with_those_before(other, evidence, path, ordered, (*chain, name))

@@ -125,7 +125,7 @@ def missing_start(
     for run, recipe in zip(runs, recipes, strict=True):
         for path in starts_from(recipe):
             name = _experiment_of(path)
-            if name and name not in made and not path.exists():
+            if name not in ("", run.name, *made) and not path.exists():
                 return run, path, name
         made.add(run.name)
     return None

@@ -91,6 +91,8 @@ def test_what_a_value_names_is_run_before_it(run):
     done, _ = run()
     assert done[:2] == ["scratch_s1 finetune", "scratch_s1 score"]  # the rest of seed 1 is done
     assert done.index("full_s2 pretrain") < done.index("part_s2 finetune")
+    own = {"own": {"finetune.init": ["exp/own_s{seed}/pretrain/m.pth"]}}  # a phase of its own
+    assert run("--seeds", "1", systems=own)[0] == [f"own_s1 {s}" for s in STAGES]
 
 
 def test_a_changed_system_and_those_that_start_from_it_are_not_done(run):
