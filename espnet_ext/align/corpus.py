@@ -122,11 +122,23 @@ def pronounce_texts(
         phones: Those of a trained model, which limit the words' and say which are long.
     """
     words = sorted({w for ws in texts.values() for w in ws})
-    lexicon = Lexicon.read(Path(o.lexicon), o.lexicon_kind, stress=o.stress) if o.lexicon else None
+    lexicon = _lexicon(o) if o.lexicon else None
     if phones:
         return pronounce(words, lexicon, o.oov, phones=phones.whole).with_halves(phones)
     found = pronounce(words, lexicon, o.oov)
     return found.with_halves(long_phones(o.long_phones, found.phones))
+
+
+def _lexicon(o: AlignOptions) -> Lexicon:
+    """Read the lexicon of the options, once per process and version of the file."""
+    path = Path(o.lexicon)
+    version = path.stat().st_mtime_ns if path.is_file() else 0  # reading tells of a missing one
+    return _read_lexicon(path, o.lexicon_kind, o.stress, version)
+
+
+@lru_cache(maxsize=1)
+def _read_lexicon(path: Path, kind: str, stress: bool, version: int) -> Lexicon:
+    return Lexicon.read(path, kind, stress=stress)
 
 
 def prepare(

@@ -120,6 +120,8 @@ def test_wrong_transcripts_are_on_the_list(spoken, tmp_path, capsys):
     assert (tmp_path / f"p/{first}.png").read_bytes().startswith(b"\x89PNG")
     listed = (a.path / "check.tsv").read_text().splitlines()
     assert len(listed) == 1 + len(found) and f"utterances to check: {len(found)}" in said
+    sure = dict(line.split("\t") for line in (a.path / "confidence.tsv").read_text().splitlines())
+    assert sure.keys() == {"utt", *a.utts} and all(float(sure[u]) < 0.5 for u in found)
     rows = [line.split("\t") for line in (a.path / "words.tsv").read_text().splitlines()]
     lexicon = read_table_of_variants(spoken / "lexicon.txt")
     assert rows[0] == ["utt", "start_s", "end_s", "word", "confidence", "phones"]

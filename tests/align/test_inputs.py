@@ -60,6 +60,10 @@ def test_a_folder_of_pairs(model, utterance, tmp_path, capsys):
     for part in ("audio without .lab or .txt: 1", "text without audio: 1", "README.txt",
                  "not UTF-8: 1", "take 3.txt", "channels cancel", "44100 to 16000"):  # fmt: skip
         assert part in said
+    out = str(tmp_path / "s.jsonl")
+    assert main(["align", "export", str(tmp_path / "out"), out, "--format", "lhotse"]) == 0
+    assert '"speaker": "anna"' in (tmp_path / "s.jsonl").read_text()
+    assert "2 utterances have no alignment" in capsys.readouterr().out
     a = AlignmentDir(tmp_path / "out/alignment")
     assert a.utts == ["anna-2", "anna_1"]
     assert {u: r for u, (r, _) in a.skipped.items()} == {

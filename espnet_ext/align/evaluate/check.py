@@ -1,18 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The utterances that a person should listen to: check.tsv of an alignment directory.
+"""The utterances that a person should listen to, by the confidence in their words.
 
-An utterance is listed if a word of it was less probably spoken than not, the least probable one
-first. Confidences are those of :mod:`espnet_ext.align.confidence`; without any there is no list.
+    check.tsv        utterances with a word that was less probably spoken than not, worst first
+    confidence.tsv   every utterance: the probability that all of its words were spoken
+
+Confidences are those of :mod:`espnet_ext.align.confidence`; without any there are no such files.
 """
 
-from pathlib import Path
+import math
 from typing import Any
 
 from espnet_ext.align.formats.directory import AlignmentDir
 from espnet_ext.align.formats.tiers import Interval
 from espnet_ext.files import write_text
 
-CHECK = "check.tsv"
+CHECK, ALL = "check.tsv", "confidence.tsv"
 DOUBTFUL = 0.5
 HEAD = "utt\tconfidence\twords\n"
 SHOWN = 5
@@ -30,15 +32,19 @@ def doubtful(a: AlignmentDir) -> dict[str, list[Interval]] | None:
 
 
 def write_check(a: AlignmentDir) -> dict[str, Any] | None:
-    """Write the list; return its counts and first rows for the report, None without confidences."""
+    """Write both; return counts and first rows of the list, None without confidences."""
     if (found := doubtful(a)) is None:
-        Path(a.path / CHECK).unlink(missing_ok=True)
+        for name in (CHECK, ALL):
+            (a.path / name).unlink(missing_ok=True)
         return None
     rows = [
         f"{utt}\t{words[0].score:.4f}\t" + "; ".join(_told(w) for w in words) + "\n"
         for utt, words in found.items()
     ]
     write_text(a.path / CHECK, HEAD + "".join(rows))
+    scores = {u: [w.score for w in a.words[u] if w.score is not None] for u in a.utts}
+    lines = [f"{u}\t{math.prod(x):.4f}\n" for u, x in scores.items()]
+    write_text(a.path / ALL, "utt\tconfidence\n" + "".join(lines))
     first = [[u, words[0].name, words[0].score] for u, words in list(found.items())[:SHOWN]]
     return {"utterances": len(found), "words": sum(map(len, found.values())), "first": first}
 

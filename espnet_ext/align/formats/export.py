@@ -197,11 +197,17 @@ def main_export(argv: list[str]) -> int:
     )  # fmt: skip
     p.add_argument("out", type=Path, help="file or folder to write")
     p.add_argument("--format", choices=WRITTEN, required=True)
-    p.add_argument("--data", type=Path, help="data folder: speakers, recordings, audio files")
+    p.add_argument(
+        "--data", type=Path, help="data folder: speakers, recordings, audio files (default: what "
+        "'align' made of a folder of pairs)",
+    )  # fmt: skip
     a = p.parse_args(argv)
     inner = a.alignment / "alignment"
     source = open_alignment(inner if (inner / "header.json").is_file() else a.alignment)
-    done = export(source, a.out, a.format, a.data)
+    made = a.alignment / "work/data"
+    done = export(source, a.out, a.format, a.data or (made if made.is_dir() else None))
     print("\n".join(done.lines()))
+    if source.directory and (lost := len(source.directory.skipped)):
+        print(f"{lost:,} utterances have no alignment: {source.directory.path}/skipped.tsv")
     print(a.out)
     return 0

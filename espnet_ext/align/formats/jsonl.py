@@ -73,8 +73,10 @@ def render_lhotse(u: Utterance, losses: Losses) -> dict[str, str]:
 
 
 def _line(row: dict[str, Any]) -> dict[str, str]:
-    # Escapes keep a line whole: U+2028 ends one for some readers.
-    return {"": json.dumps(row) + "\n"}
+    line = json.dumps(row, ensure_ascii=False)
+    for end in ("\x85", "\u2028", "\u2029"):  # of a line, for some readers
+        line = line.replace(end, f"\\u{ord(end):04x}")
+    return {"": line + "\n"}
 
 
 def is_lhotse(path: Path) -> bool:
