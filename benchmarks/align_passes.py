@@ -81,7 +81,8 @@ class Case:
     def state(self, name: str) -> passes.State:
         """Return a pass in which one more iteration can be made."""
         model, folder = self.models[name], self.corpus.work / name
-        job = {"gmm": model.gmm, "tree": model.tree, "segs": str(folder / "segs")}
+        job = {"gmm": model.gmm, "tree": model.tree, "segs": str(folder / "segs"),
+               "deltas": self.options.deltas(name)}  # fmt: skip
         return passes.State(name, folder, Gmm.load(model.gmm), job)
 
 
@@ -129,7 +130,11 @@ def make_cases(data: Path, root: Path, o: AlignOptions, scales: list[int]) -> li
         for name in ("mono", "tri"):
             model = trained[name]
             case.session().run(
-                align_shard, gmm=model.gmm, tree=model.tree, segs_out=str(work / name / "segs")
+                align_shard,
+                gmm=model.gmm,
+                tree=model.tree,
+                deltas=o.deltas(name),
+                segs_out=str(work / name / "segs"),
             )
         cases.append(case)
     states = Gmm.load(trained["tri"].gmm)

@@ -30,6 +30,8 @@ def _tri_realign() -> list[int]:
 class Mono:
     """Monophone pass."""
 
+    # Deltas see speech 10 ms before it begins, and this pass draws the boundaries.
+    delta_order: int = 0
     iterations: int = 40
     realign: list[int] = field(default_factory=_mono_realign)
     gaussians: int = 1000
@@ -94,6 +96,8 @@ class AlignOptions:
     cmvn_vars: bool = False
     # Pass whose times are written, for the phones of the last: auto (mono), mono, tri, or last.
     times: str = "auto"
+    # Times beside silence move inward by what a frame sees of its neighbours' time.
+    edges: bool = True
     # Kaldi has order 2 and window 2: those see speech up to 40 ms before it begins, and draw the
     # boundaries of silence there; benchmarks/align_boundaries.py has the figures.
     delta_order: int = 1
@@ -132,6 +136,10 @@ class AlignOptions:
             raise UsageError(f"there is no pass '{self.times}' to take times from", where, how)
         _check_ranges(self)
 
+    def deltas(self, name: str) -> tuple[int, int]:
+        """Return order and window of the deltas of a pass."""
+        return self.mono.delta_order if name == "mono" else self.delta_order, self.delta_window
+
     def times_of(self, name: str) -> str:
         """Return the pass whose times are written with the labels of a pass."""
         chosen = {"auto": "mono", "last": name}.get(self.times, self.times)
@@ -146,7 +154,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "fs": (4000, 192000), "num_ceps": (1, 23), "delta_order": (0, 2), "delta_window": (1, 10),
     "sil_prob": (0.001, 0.999), "power": (0, 1), "tolerance": (0, 1e9), "seed": (0, 2**31),
     "mono.iterations": (1, 1000), "mono.gaussians": (1, 10**7), "mono.max_utterances": (1, 10**9),
-    "mono.increase_until": (0, 1000),
+    "mono.increase_until": (0, 1000), "mono.delta_order": (0, 2),
     **{
         f"{name}.{key}": bounds
         for name in ("tri", "lda_mllt", "sat")

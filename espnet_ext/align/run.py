@@ -14,9 +14,10 @@ import numpy as np
 from espnet_ext.align import confidence
 from espnet_ext.align import model as model_files
 from espnet_ext.align.corpus import MapFn, prepare, skip_lines
+from espnet_ext.align.features.features import reach_s
 from espnet_ext.align.features.store import FeatureStore
 from espnet_ext.align.formats.directory import AlignmentDir
-from espnet_ext.align.formats.write import FRAME_S, write_alignment
+from espnet_ext.align.formats.write import FRAME_S, Times, write_alignment
 from espnet_ext.align.model import AlignModel
 from espnet_ext.align.options import AlignOptions
 from espnet_ext.align.passes.adapt import estimate_speakers, lda_mllt_pass, sat_pass
@@ -132,7 +133,8 @@ def write_pass(
         saved: The model of this pass, for the confidence in words.
     """
     model, segs = session.models[name], session.folder(name) / "segs"
-    timer = session.models[times := session.options.times_of(name)]
+    times = session.options.times_of(name)
+    timer = session.models[times].gmm, session.models[times].tree
     scores = _word_scores(session, saved, segs) if saved else {}
     report = next(r for r in session.reports if r["name"] == name)
     return write_alignment(
@@ -145,17 +147,29 @@ def write_pass(
         trained_on=str(data),
         failures=report["failures"],
         textgrid=session.options.textgrid,
-        times=(times, _retime(session, segs, timer.gmm, timer.tree) if times != name else None),
+        times=_times(session, times, segs, timer if times != name else None),
         word_scores=scores,
     )
 
 
-def _retime(s: Session, segs: Path, gmm: str, tree: str) -> Path:
-    """Time the phones of an alignment by another pass; return the folder of the result."""
-    out = segs.with_name("times")
-    shutil.rmtree(out, ignore_errors=True)
-    s.run(align_shard, gmm=gmm, tree=tree, fixed=str(segs), segs_out=str(out))
-    return out
+def _times(s: Session, name: str, segs: Path, timer: tuple[str, str] | None) -> Times:
+    """Return the times to write: those of ``segs``, or of its phones by another pass.
+
+    Args:
+        s: The session.
+        name: The pass.
+        segs: Folder of alignments.
+        timer: Files of the other pass: GMM and tree.
+    """
+    deltas, folder = s.options.deltas(name), segs
+    if timer:
+        folder = segs.with_name("times")
+        shutil.rmtree(folder, ignore_errors=True)
+        job = {"gmm": timer[0], "tree": timer[1], "deltas": deltas, "fixed": str(segs)}
+        s.run(align_shard, **job, segs_out=str(folder))
+    plain = name in ("mono", "tri")  # what the others see is not as sharp as a window
+    reach = reach_s(*(deltas if plain else ())) if s.options.edges else 0.0
+    return Times(name, folder, reach)
 
 
 def report_extra(session: Session) -> dict[str, Any]:
@@ -218,13 +232,13 @@ def apply_aligner(
         say(f"  {line}")
     if not sums["aligned"]:
         raise DataError("no utterance could be aligned", data, f"first: {sums['failed'][:1]}")
-    timer = [model.file(f) for f in ("times_gmm.npz", "times_tree.json")]
-    times = _retime(s, work / "segs", *timer) if model.times != model.final else None
+    timer = model.file("times_gmm.npz"), model.file("times_tree.json")
+    times = _times(s, model.times, work / "segs", timer if model.times != model.final else None)
     alignment = write_alignment(
         corpus, work / "segs", load_tree(model.file("tree.json")), model.phones, out,
         source=f"espnet_ext align, {model.final} of {model.folder}",
         trained_on=model.trained_on, failures=sums["failed"], textgrid=o.textgrid,
-        times=(model.times, times),
+        times=times,
         word_scores=_word_scores(s, model, work / "segs"),
     )  # fmt: skip
     row = {
@@ -253,7 +267,7 @@ def _align_all(s: Session, model: AlignModel, data: Path, work: Path) -> list[di
         )  # fmt: skip
     else:
         results, _ = s.run(
-            align_shard, **common, gmm=model.file("gmm.npz"),
+            align_shard, **common, gmm=model.file("gmm.npz"), deltas=o.deltas(model.final),
             transform=model.file("transform.npz"), fmllr=_fmllr(s, model, work),
         )  # fmt: skip
     return results

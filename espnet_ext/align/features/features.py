@@ -97,6 +97,16 @@ def min_samples(fs: int) -> int:
     return int(fs * WINDOW_S)
 
 
+def reach_s(order: int = 0, window: int = 1) -> float:
+    """Return how far beyond its own time, on each side, the features of a frame see.
+
+    Args:
+        order: Derivatives.
+        window: Frames on each side of a derivative.
+    """
+    return (WINDOW_S - SHIFT_S) / 2 + order * window * SHIFT_S
+
+
 def compute(wave: np.ndarray, options: FeatureOptions) -> np.ndarray:
     """Compute the features of an utterance.
 

@@ -2,6 +2,8 @@
 """From segmentations to an alignment directory, and to the labels that training reads."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +14,25 @@ from espnet_ext.align.formats.tiers import Interval
 from espnet_ext.align.search import segfile
 from espnet_ext.align.search.segmentation import Segmentation
 from espnet_ext.align.tree.tree import Tree
-from espnet_ext.lang.phones import PhoneSet
+from espnet_ext.lang.phones import SILENCE_ID, PhoneSet
 
 FRAME_S = 0.01
 DIGITS = 4  # of a probability
+
+
+@dataclass(frozen=True)
+class Times:
+    """Where the times in files come from.
+
+    Args:
+        name: Pass of the aligner.
+        segs: Folder of its alignments, of the same phones as those of the frames.
+        reach_s: How far beyond its own time a frame sees, see :func:`boundaries_s`.
+    """
+
+    name: str
+    segs: Path
+    reach_s: float = 0.0
 
 
 def write_alignment(
@@ -29,7 +46,7 @@ def write_alignment(
     trained_on: str,
     failures: Iterable[tuple[str, str, str]] = (),
     textgrid: bool = True,
-    times: tuple[str, Path | None] = ("", None),
+    times: Times | None = None,
     word_scores: Mapping[str, np.ndarray] | None = None,
 ) -> AlignmentDir:
     """Write the alignments of all shards, in byte order of the utterances.
@@ -44,23 +61,24 @@ def write_alignment(
         trained_on: What its model was trained on.
         failures: Utterances without an alignment: name, reason, detail.
         textgrid: Write TextGrids as well.
-        times: Name of the pass that the times are of, and the folder of its alignments of the
-            same phones; None if that is ``segs``.
+        times: What the times in files are; default: those of ``segs``.
         word_scores: Confidence in each word of an utterance, where it is known.
     """
-    found, timed = (_all_of(corpus, folder) for folder in (segs, times[1] or segs))
+    times = times or Times("", segs)
+    found, timed = (_all_of(corpus, folder) for folder in (segs, times.segs))
     shards = (corpus.shard(i) for i in range(corpus.shards))
     words = {u: w for s in shards for u, w in zip(s["utts"], s["words"], strict=True)}
-    header = _header(tree, phones, source=source, source_train_data=trained_on, times=times[0])
+    header = _header(tree, phones, source=source, source_train_data=trained_on, times=times.name)
     with AlignmentWriter(out, header, textgrid=textgrid) as writer:
         for utt in sorted(found, key=str.encode):
             labels, seg = found[utt].pdfs(tree.pdf), found[utt].whole(phones)
             exact = timed.get(utt, found[utt]).whole(phones)
+            cuts = boundaries_s(exact, times.reach_s)
             writer.add(
                 utt,
                 labels,
-                phone_intervals(exact, phones.whole),
-                word_intervals(exact, words[utt], (word_scores or {}).get(utt)),
+                phone_intervals(exact, cuts, phones.whole),
+                word_intervals(exact, cuts, words[utt], (word_scores or {}).get(utt)),
                 frame_phones=seg.frame_phones().astype(np.int32),
                 frame_words=seg.frame_words().astype(np.int32),
                 score=seg.loglik / seg.frames,
@@ -88,21 +106,38 @@ def _all_of(corpus: Corpus, segs: Path) -> dict[str, Segmentation]:
     return {utt: seg for part in parts for utt, seg in part.items()}
 
 
-def phone_intervals(seg: Segmentation, phones: PhoneSet) -> list[Interval]:
-    """Return the phones in time, silence as SIL."""
-    b = seg.boundaries() * FRAME_S
-    return [
-        Interval(float(b[i]), float(b[i + 1]), phones.names[p]) for i, p in enumerate(seg.phones)
-    ]
+def boundaries_s(seg: Segmentation, reach_s: float = 0.0) -> np.ndarray:
+    """Return ``(P + 1,)`` times of the boundaries in seconds.
+
+    A frame beside silence is taken for speech as soon as its window, or that of its deltas,
+    touches speech, so silence seems to end early and to begin late by as much as a frame sees of
+    its neighbours' time. Boundaries of silence move inward by that, at most by a third of the
+    phone; the ends of the audio stay.
+
+    Args:
+        seg: The alignment.
+        reach_s: What a frame sees beyond its own time on each side, in seconds.
+    """
+    b, silent = seg.boundaries() * FRAME_S, seg.phones == SILENCE_ID
+    move = np.minimum(reach_s, np.diff(b) / 3)
+    b[1:-1] += np.where(silent[:-1] & ~silent[1:], move[1:], 0.0)
+    b[1:-1] -= np.where(~silent[:-1] & silent[1:], move[:-1], 0.0)
+    return b
+
+
+def phone_intervals(seg: Segmentation, cuts_s: np.ndarray, phones: PhoneSet) -> list[Interval]:
+    """Return the phones in time, silence as SIL; ``cuts_s`` ``(P + 1,)`` are their boundaries."""
+    names = (phones.names[p] for p in seg.phones)
+    return [Interval(a, b, n) for (a, b), n in zip(pairwise(cuts_s.tolist()), names, strict=True)]
 
 
 def word_intervals(
-    seg: Segmentation, words: list[str], scores: np.ndarray | None = None
+    seg: Segmentation, cuts_s: np.ndarray, words: list[str], scores: np.ndarray | None = None
 ) -> list[Interval]:
     """Return the words in time, with the confidence in them if it is known."""
-    b, out = seg.boundaries() * FRAME_S, []
-    for w in range(len(words)):
+    out = []
+    for w, name in enumerate(words):
         own = np.flatnonzero(seg.words == w)
         score = None if scores is None else round(float(scores[w]), DIGITS)
-        out.append(Interval(float(b[own[0]]), float(b[own[-1] + 1]), words[w], score))
+        out.append(Interval(float(cuts_s[own[0]]), float(cuts_s[own[-1] + 1]), name, score))
     return out
