@@ -96,7 +96,7 @@ class AlignOptions:
     cmvn_vars: bool = False
     # Pass whose times are written, for the phones of the last: auto (mono), mono, tri, or last.
     times: str = "auto"
-    # Times beside silence move inward by what a frame sees of its neighbours' time.
+    # Times beside silence move inward by what a window sees of its neighbours' time (7.5 ms).
     edges: bool = True
     # Kaldi has order 2 and window 2: those see speech up to 40 ms before it begins, and draw the
     # boundaries of silence there; benchmarks/align_boundaries.py has the figures.

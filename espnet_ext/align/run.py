@@ -14,7 +14,7 @@ import numpy as np
 from espnet_ext.align import confidence
 from espnet_ext.align import model as model_files
 from espnet_ext.align.corpus import MapFn, prepare, skip_lines
-from espnet_ext.align.features.features import reach_s
+from espnet_ext.align.features.features import REACH_S
 from espnet_ext.align.features.store import FeatureStore
 from espnet_ext.align.formats.directory import AlignmentDir
 from espnet_ext.align.formats.write import FRAME_S, Times, write_alignment
@@ -161,15 +161,13 @@ def _times(s: Session, name: str, segs: Path, timer: tuple[str, str] | None) -> 
         segs: Folder of alignments.
         timer: Files of the other pass: GMM and tree.
     """
-    deltas, folder = s.options.deltas(name), segs
+    folder = segs
     if timer:
         folder = segs.with_name("times")
         shutil.rmtree(folder, ignore_errors=True)
-        job = {"gmm": timer[0], "tree": timer[1], "deltas": deltas, "fixed": str(segs)}
-        s.run(align_shard, **job, segs_out=str(folder))
-    plain = name in ("mono", "tri")  # what the others see is not as sharp as a window
-    reach = reach_s(*(deltas if plain else ())) if s.options.edges else 0.0
-    return Times(name, folder, reach)
+        job = {"gmm": timer[0], "tree": timer[1], "fixed": str(segs)}
+        s.run(align_shard, **job, deltas=s.options.deltas(name), segs_out=str(folder))
+    return Times(name, folder, REACH_S if s.options.edges else 0.0)
 
 
 def report_extra(session: Session) -> dict[str, Any]:

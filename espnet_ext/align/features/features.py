@@ -17,6 +17,7 @@ from espnet_ext.errors import UsageError, nearest
 
 SHIFT_S = 0.01
 WINDOW_S = 0.025
+REACH_S = (WINDOW_S - SHIFT_S) / 2  # what a frame's window has of the time on each side of it
 INT16 = 32768.0  # Kaldi's samples are 16-bit integers
 BLOCK_FRAMES = 3000  # bounds the memory that a very long utterance takes
 KINDS = {"mfcc": 23, "fbank": 40}  # mel filters unless told otherwise
@@ -95,16 +96,6 @@ def samples_to_frames(samples: int, fs: int) -> int:
 def min_samples(fs: int) -> int:
     """Return the length of one window, the shortest audio that has features."""
     return int(fs * WINDOW_S)
-
-
-def reach_s(order: int = 0, window: int = 1) -> float:
-    """Return how far beyond its own time, on each side, the features of a frame see.
-
-    Args:
-        order: Derivatives.
-        window: Frames on each side of a derivative.
-    """
-    return (WINDOW_S - SHIFT_S) / 2 + order * window * SHIFT_S
 
 
 def compute(wave: np.ndarray, options: FeatureOptions) -> np.ndarray:

@@ -109,10 +109,10 @@ def _all_of(corpus: Corpus, segs: Path) -> dict[str, Segmentation]:
 def boundaries_s(seg: Segmentation, reach_s: float = 0.0) -> np.ndarray:
     """Return ``(P + 1,)`` times of the boundaries in seconds.
 
-    A frame beside silence is taken for speech as soon as its window, or that of its deltas,
-    touches speech, so silence seems to end early and to begin late by as much as a frame sees of
-    its neighbours' time. Boundaries of silence move inward by that, at most by a third of the
-    phone; the ends of the audio stay.
+    A frame beside silence is taken for speech as soon as its window touches speech, so silence
+    seems to end early and to begin late by as much as a frame sees of its neighbours' time.
+    Boundaries of silence move inward by that, at most by a third of the phone; the ends of the
+    audio stay.
 
     Args:
         seg: The alignment.
