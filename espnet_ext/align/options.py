@@ -137,8 +137,10 @@ class AlignOptions:
         _check_ranges(self)
 
     def deltas(self, name: str) -> tuple[int, int]:
-        """Return order and window of the deltas of a pass."""
-        return self.mono.delta_order if name == "mono" else self.delta_order, self.delta_window
+        """Return order and window of the deltas of a pass; of the hybrid, those of its GMMs."""
+        gmms = [p for p in self.passes[: self.passes.index(name) + 1] if p in GMM_PASSES]
+        order = self.mono.delta_order if gmms[-1] == "mono" else self.delta_order
+        return order, self.delta_window
 
     def times_of(self, name: str) -> str:
         """Return the pass whose times are written with the labels of a pass."""

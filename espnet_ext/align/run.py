@@ -94,7 +94,7 @@ def _evidence(s: Session, model: AlignModel, segs: Path, work: Path) -> Rows:
     s.run(
         evidence_shard, gmm=model.file("gmm.npz"), tree=model.file("tree.json"),
         transform=model.file("transform.npz"), fmllr=_fmllr(s, model, work),
-        segs=str(segs), evidence_out=str(out),
+        deltas=s.options.deltas(model.final), segs=str(segs), evidence_out=str(out),
     )  # fmt: skip
     return confidence.pairs(segs, out, s.corpus.shards)
 

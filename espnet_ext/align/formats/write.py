@@ -44,9 +44,9 @@ def write_alignment(
     *,
     source: str,
     trained_on: str,
+    times: Times,
     failures: Iterable[tuple[str, str, str]] = (),
     textgrid: bool = True,
-    times: Times | None = None,
     word_scores: Mapping[str, np.ndarray] | None = None,
 ) -> AlignmentDir:
     """Write the alignments of all shards, in byte order of the utterances.
@@ -59,12 +59,11 @@ def write_alignment(
         out: Alignment directory to write.
         source: What made them.
         trained_on: What its model was trained on.
+        times: What the times in files are.
         failures: Utterances without an alignment: name, reason, detail.
         textgrid: Write TextGrids as well.
-        times: What the times in files are; default: those of ``segs``.
         word_scores: Confidence in each word of an utterance, where it is known.
     """
-    times = times or Times("", segs)
     found, timed = (_all_of(corpus, folder) for folder in (segs, times.segs))
     shards = (corpus.shard(i) for i in range(corpus.shards))
     words = {u: w for s in shards for u, w in zip(s["utts"], s["words"], strict=True)}
