@@ -30,23 +30,21 @@ from espnet_ext.data.synth.corpus import make_corpus
 
 SHORT = ["mono", "tri"]
 RAW = {"times": "last", "edges": False}
-BEFORE = {"passes": SHORT, "long_phones": "none", "mono": {"delta_order": 1}}
-LONG = {**BEFORE, "long_phones": "auto"}
+BEFORE = {"passes": SHORT, "long_phones": "none"}
 NOW = {"passes": SHORT}
 # Name, options of the training, options of what is written.
 STEPS = {
     "as before": (BEFORE, RAW),
-    "+ long phones": (LONG, RAW),
-    "+ times of mono": (LONG, {"times": "auto", "edges": False}),
-    "+ mono without deltas": (NOW, {"times": "auto", "edges": False}),
+    "+ long phones": (NOW, RAW),
+    "+ times of mono": (NOW, {"times": "auto", "edges": False}),
     "+ edges of silence": (NOW, {}),
 }
 VARIANTS = {
     "labels by the hybrid": ({}, {}),
     "mono": ({"passes": ["mono"]}, {}),
     "times of tri": (NOW, {"times": "last"}),
-    "Kaldi's deltas": ({**BEFORE, "mono": {"delta_order": 2}, "delta_order": 2, "delta_window": 2},
-                       RAW),
+    "no deltas": ({**NOW, "delta_order": 0}, {}),
+    "Kaldi's deltas": ({**NOW, "delta_order": 2, "delta_window": 2}, {}),
     "LDA+MLLT": ({"passes": [*SHORT, "lda_mllt"]}, {"times": "last"}),
     "LDA+MLLT, SAT": ({"passes": [*SHORT, "lda_mllt", "sat"]}, {"times": "last"}),
     "hybrid, its own times": ({}, {"times": "last"}),

@@ -81,8 +81,7 @@ class Case:
     def state(self, name: str) -> passes.State:
         """Return a pass in which one more iteration can be made."""
         model, folder = self.models[name], self.corpus.work / name
-        job = {"gmm": model.gmm, "tree": model.tree, "segs": str(folder / "segs"),
-               "deltas": self.options.deltas(name)}  # fmt: skip
+        job = {"gmm": model.gmm, "tree": model.tree, "segs": str(folder / "segs")}
         return passes.State(name, folder, Gmm.load(model.gmm), job)
 
 
@@ -133,7 +132,6 @@ def make_cases(data: Path, root: Path, o: AlignOptions, scales: list[int]) -> li
                 align_shard,
                 gmm=model.gmm,
                 tree=model.tree,
-                deltas=o.deltas(name),
                 segs_out=str(work / name / "segs"),
             )
         cases.append(case)

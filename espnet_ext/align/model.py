@@ -96,10 +96,6 @@ def load(folder: Path | str) -> AlignModel:
         lost = [n for n in about.get("files", FILES) if not (folder / n).is_file()]
         if lost:
             raise DataError(f"the aligner lacks {', '.join(lost)}", folder, "copy all of it")
-        # Of models that do not tell: all passes had the same deltas.
-        about["options"].get("mono", {}).setdefault(
-            "delta_order", about["options"].get("delta_order", AlignOptions.delta_order)
-        )
         options = from_dict(about["options"])
         own = folder / "lexicon" / Path(options.lexicon).name
         if options.lexicon and own.is_file():

@@ -30,8 +30,6 @@ def _tri_realign() -> list[int]:
 class Mono:
     """Monophone pass."""
 
-    # Deltas see speech 10 ms before it begins, and this pass draws the boundaries.
-    delta_order: int = 0
     iterations: int = 40
     realign: list[int] = field(default_factory=_mono_realign)
     gaussians: int = 1000
@@ -96,7 +94,7 @@ class AlignOptions:
     cmvn_vars: bool = False
     # Pass whose times are written, for the phones of the last: auto (mono), mono, tri, or last.
     times: str = "auto"
-    # Times beside silence move inward by what a window sees of its neighbours' time (7.5 ms).
+    # Times beside silence move inward by what features see of their neighbours' time.
     edges: bool = True
     # Kaldi has order 2 and window 2: those see speech up to 40 ms before it begins, and draw the
     # boundaries of silence there; benchmarks/align_boundaries.py has the figures.
@@ -136,12 +134,6 @@ class AlignOptions:
             raise UsageError(f"there is no pass '{self.times}' to take times from", where, how)
         _check_ranges(self)
 
-    def deltas(self, name: str) -> tuple[int, int]:
-        """Return order and window of the deltas of a pass; of the hybrid, those of its GMMs."""
-        gmms = [p for p in self.passes[: self.passes.index(name) + 1] if p in GMM_PASSES]
-        order = self.mono.delta_order if gmms[-1] == "mono" else self.delta_order
-        return order, self.delta_window
-
     def times_of(self, name: str) -> str:
         """Return the pass whose times are written with the labels of a pass."""
         chosen = {"auto": "mono", "last": name}.get(self.times, self.times)
@@ -156,7 +148,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "fs": (4000, 192000), "num_ceps": (1, 23), "delta_order": (0, 2), "delta_window": (1, 10),
     "sil_prob": (0.001, 0.999), "power": (0, 1), "tolerance": (0, 1e9), "seed": (0, 2**31),
     "mono.iterations": (1, 1000), "mono.gaussians": (1, 10**7), "mono.max_utterances": (1, 10**9),
-    "mono.increase_until": (0, 1000), "mono.delta_order": (0, 2),
+    "mono.increase_until": (0, 1000),
     **{
         f"{name}.{key}": bounds
         for name in ("tri", "lda_mllt", "sat")

@@ -94,7 +94,7 @@ def _evidence(s: Session, model: AlignModel, segs: Path, work: Path) -> Rows:
     s.run(
         evidence_shard, gmm=model.file("gmm.npz"), tree=model.file("tree.json"),
         transform=model.file("transform.npz"), fmllr=_fmllr(s, model, work),
-        deltas=s.options.deltas(model.final), segs=str(segs), evidence_out=str(out),
+        segs=str(segs), evidence_out=str(out),
     )  # fmt: skip
     return confidence.pairs(segs, out, s.corpus.shards)
 
@@ -166,8 +166,9 @@ def _times(s: Session, name: str, segs: Path, timer: tuple[str, str] | None) -> 
         folder = segs.with_name("times")
         shutil.rmtree(folder, ignore_errors=True)
         job = {"gmm": timer[0], "tree": timer[1], "fixed": str(segs)}
-        s.run(align_shard, **job, deltas=s.options.deltas(name), segs_out=str(folder))
-    return Times(name, folder, REACH_S if s.options.edges else 0.0)
+        s.run(align_shard, **job, segs_out=str(folder))
+    deltas = s.options.delta_order * s.options.delta_window * FRAME_S
+    return Times(name, folder, *((REACH_S + deltas, REACH_S) if s.options.edges else ()))
 
 
 def report_extra(session: Session) -> dict[str, Any]:
@@ -265,7 +266,7 @@ def _align_all(s: Session, model: AlignModel, data: Path, work: Path) -> list[di
         )  # fmt: skip
     else:
         results, _ = s.run(
-            align_shard, **common, gmm=model.file("gmm.npz"), deltas=o.deltas(model.final),
+            align_shard, **common, gmm=model.file("gmm.npz"),
             transform=model.file("transform.npz"), fmllr=_fmllr(s, model, work),
         )  # fmt: skip
     return results

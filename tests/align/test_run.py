@@ -123,14 +123,13 @@ def test_halves_of_long_phones_show_in_labels_alone(trained, tmp_path):
 
 def test_a_model_without_halves_stays_without(trained, spoken, few, tmp_path):
     o = from_dict({**TINY, "passes": ["mono"], "long_phones": "none",
-                   "mono": {**TINY["mono"], "delta_order": 1},
                    "lexicon": str(spoken / "lexicon.txt")})  # fmt: skip
     session = train_aligner(few(40), tmp_path / "w", o, map, quiet)
     folder = save_model(session, tmp_path / "m", "mono", few(40)).folder
     about = json.loads((folder / "model.json").read_text())
     for key in ("long_phones", "times"):  # a folder from before there were these options
         del about["options"][key]
-    del about["options"]["mono"]["delta_order"], about["times"]
+    del about["times"]
     (folder / "model.json").write_text(json.dumps(about))
     found, _ = apply_aligner(load(folder), few(10), tmp_path / "a", tmp_path / "w2", map, quiet)
     assert found.utts and found.header.long_phones == ()

@@ -27,12 +27,14 @@ class Times:
     Args:
         name: Pass of the aligner.
         segs: Folder of its alignments, of the same phones as those of the frames.
-        reach_s: How far beyond its own time a frame sees, see :func:`boundaries_s`.
+        early_s: How much too early silence seems to end, see :func:`boundaries_s`.
+        late_s: How much too late it seems to begin.
     """
 
     name: str
     segs: Path
-    reach_s: float = 0.0
+    early_s: float = 0.0
+    late_s: float = 0.0
 
 
 def write_alignment(
@@ -72,7 +74,7 @@ def write_alignment(
         for utt in sorted(found, key=str.encode):
             labels, seg = found[utt].pdfs(tree.pdf), found[utt].whole(phones)
             exact = timed.get(utt, found[utt]).whole(phones)
-            cuts = boundaries_s(exact, times.reach_s)
+            cuts = boundaries_s(exact, times.early_s, times.late_s)
             writer.add(
                 utt,
                 labels,
@@ -105,22 +107,23 @@ def _all_of(corpus: Corpus, segs: Path) -> dict[str, Segmentation]:
     return {utt: seg for part in parts for utt, seg in part.items()}
 
 
-def boundaries_s(seg: Segmentation, reach_s: float = 0.0) -> np.ndarray:
+def boundaries_s(seg: Segmentation, early_s: float = 0.0, late_s: float = 0.0) -> np.ndarray:
     """Return ``(P + 1,)`` times of the boundaries in seconds.
 
-    A frame beside silence is taken for speech as soon as its window touches speech, so silence
-    seems to end early and to begin late by as much as a frame sees of its neighbours' time.
-    Boundaries of silence move inward by that, at most by a third of the phone; the ends of the
-    audio stay.
+    A frame beside silence is taken for speech as soon as its window touches speech, and before
+    speech also when its deltas do, which jump there. So silence seems to end early and to begin
+    late by as much as a frame sees of its neighbours' time. Its boundaries move inward by that, at
+    most by a third of the phone; the ends of the audio stay.
 
     Args:
         seg: The alignment.
-        reach_s: What a frame sees beyond its own time on each side, in seconds.
+        early_s: Silence ends so much later than its last frame.
+        late_s: Silence begins so much earlier than its first frame.
     """
     b, silent = seg.boundaries() * FRAME_S, seg.phones == SILENCE_ID
-    move = np.minimum(reach_s, np.diff(b) / 3)
-    b[1:-1] += np.where(silent[:-1] & ~silent[1:], move[1:], 0.0)
-    b[1:-1] -= np.where(~silent[:-1] & silent[1:], move[:-1], 0.0)
+    third = np.diff(b) / 3
+    b[1:-1] += np.where(silent[:-1] & ~silent[1:], np.minimum(early_s, third[1:]), 0.0)
+    b[1:-1] -= np.where(~silent[:-1] & silent[1:], np.minimum(late_s, third[:-1]), 0.0)
     return b
 
 

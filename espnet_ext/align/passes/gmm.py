@@ -62,8 +62,7 @@ def mono_pass(s: Session, before: None, data: Path) -> Model:
     phones = s.corpus.pronunciations.phone_set()
     tree = Tree.monophone(len(phones))
     limit = s.corpus.start_frames(o.max_utterances)
-    own = {"max_frames": limit, "deltas": s.options.deltas("mono")}
-    job = _files(folder, tree) | own
+    job = _files(folder, tree) | {"max_frames": limit}
     results, _ = s.run(flat_shard, **job, segs_out=str(folder / "segs"))
     job["segs"] = str(folder / "segs")
     failed = totals(results)["failed"]

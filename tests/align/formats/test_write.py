@@ -12,16 +12,17 @@ from espnet_ext.align.search.segmentation import Segmentation
 @given(
     st.lists(st.tuples(st.integers(0, 2), st.integers(3, 20)), min_size=1, max_size=8),
     st.floats(0, 0.1),
+    st.floats(0, 0.1),
 )
-def test_only_edges_of_silence_move_inward_and_order_stays(phones, reach_s):
+def test_only_edges_of_silence_move_inward_and_order_stays(phones, early_s, late_s):
     ids = np.array([p for p, _ in phones], np.int16)
     durations = np.array([[1, 1, n - 2] for _, n in phones], np.int32)
     seg = Segmentation(ids, np.where(ids, 0, -1), durations)
-    plain, got = seg.boundaries() * FRAME_S, boundaries_s(seg, reach_s)
+    plain, got = seg.boundaries() * FRAME_S, boundaries_s(seg, early_s, late_s)
     assert np.array_equal(boundaries_s(seg), plain)
     assert (np.diff(got) > 0).all() and (got[0], got[-1]) == (plain[0], plain[-1])
     for i in range(1, len(ids)):
         a, b = ids[i - 1], ids[i]
-        side = 1 if b and not a else -1 if a and not b else 0
-        third = (plain[i + 1] - plain[i] if side > 0 else plain[i] - plain[i - 1]) / 3
-        assert np.isclose(got[i] - plain[i], side * min(reach_s, third))
+        before, after = (plain[i] - plain[i - 1]) / 3, (plain[i + 1] - plain[i]) / 3
+        want = min(early_s, after) if b and not a else -min(late_s, before) if a and not b else 0
+        assert np.isclose(got[i] - plain[i], want)
