@@ -8,7 +8,7 @@ Frame t covers ``[t, t + 1) * frame_shift_s`` and has the phone at its centre.
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -94,7 +94,7 @@ class _Source:
         """Return words without silence."""
         rows = self.words[utt] if self.words is not None and utt in self.words else []
         rows = [r for r in rows if r.name.lower() not in NO_WORD and r.start_s < end_s]
-        return [Interval(r.start_s, min(r.end_s, end_s), _one_token(r.name)) for r in rows]
+        return [replace(r, end_s=min(r.end_s, end_s), name=_one_token(r.name)) for r in rows]
 
 
 def import_times(

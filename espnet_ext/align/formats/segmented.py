@@ -3,6 +3,7 @@
 
 import math
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from espnet_ext.align.formats.tiers import Interval, Tier
@@ -53,7 +54,8 @@ class Segmented(Mapping[str, list[Interval]]):
             self._held = recording, self.tier[recording]
         rows = [i for i in self._held[1] if start <= (i.start_s + i.end_s) / 2 < end]
         return [
-            Interval(max(0.0, i.start_s - start), min(i.end_s, end) - start, i.name) for i in rows
+            replace(i, start_s=max(0.0, i.start_s - start), end_s=min(i.end_s, end) - start)
+            for i in rows
         ]
 
     def __iter__(self) -> Iterator[str]:
