@@ -80,9 +80,7 @@ class AlignOptions:
     lexicon: str = ""  # dictionary file; empty: letters
     lexicon_kind: str = "auto"  # auto, cmudict, kaldi or kaldi_prob
     stress: bool = False  # keep stress marks of phones
-    # Phones of two units of 3 states, merged in all that is written: auto (diphthongs and the like,
-    # espnet_ext/lang/long_phones.py), none, or their names.
-    long_phones: str = "auto"
+    long_phones: str = "auto"  # of two 3-state units: auto (diphthongs, vowel + r), none, or names
     oov: str = "auto"  # words the lexicon lacks: see espnet_ext/lang/pronounce.py
     # Alignment directories that exist already, {set: folder}: nothing is trained then.
     alignments: dict[str, str] = field(default_factory=dict)
@@ -92,10 +90,8 @@ class AlignOptions:
     channel: str = "auto"  # auto, mix, or a number from 0; auto: mix, one where they cancel
     num_ceps: int = 13
     cmvn_vars: bool = False
-    # Pass whose times are written, for the phones of the last: auto (mono), mono, tri, or last.
-    times: str = "auto"
-    # Times beside silence move inward by what features see of their neighbours' time.
-    edges: bool = True
+    times: str = "auto"  # written for the last pass's phones: those of auto (mono), tri or last
+    edges: bool = True  # times beside silence move inward by what features see beyond them
     # Kaldi has order 2 and window 2: those see speech up to 40 ms before it begins, and draw the
     # boundaries of silence there; benchmarks/align_boundaries.py has the figures.
     delta_order: int = 1

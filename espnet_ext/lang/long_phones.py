@@ -4,6 +4,9 @@
 Three states cannot follow a diphthong or a vowel that ends in r: the next phone takes over its
 second half. Such a phone is split where the pronunciations enter the aligner (``AY`` becomes
 ``AY|1 AY|2``) and put together where an alignment leaves it (:class:`~.phones.PhoneSet`).
+
+``ER``, ``ɚ`` and ``ɜː`` have the r from the beginning and stay whole: split, they made boundaries
+worse (synthetic speech: median 7.8 ms against 7.4, within 50 ms 97.1 % against 97.8).
 """
 
 import re
@@ -38,9 +41,14 @@ def long_phones(setting: str, names: Iterable[str]) -> tuple[str, ...]:
         UsageError: A phone that is asked for does not exist, or a name is kept for halves.
     """
     names = sorted(n for n in set(names) if not is_silence(n))
+    if taken := [n for n in names if n.endswith(HALVES)]:
+        raise UsageError(
+            f"the phone '{taken[0]}' has the name of half a phone", "lexicon", "rename it"
+        )
     if setting == NONE or (setting == AUTO and _spelling(names)):
         return ()
-    chosen = [n for n in names if _moves(n, is_arpabet(names))]
+    arpabet = is_arpabet(names)
+    chosen = [n for n in names if _moves(n, arpabet)]
     if setting != AUTO:
         chosen = sorted(set(setting.replace(",", " ").split()))
         if lost := [n for n in chosen if n not in names]:
@@ -48,11 +56,6 @@ def long_phones(setting: str, names: Iterable[str]) -> tuple[str, ...]:
                 f"there is no phone '{lost[0]}' to split", "align.long_phones",
                 f"auto, none, or some of: {' '.join(names)}",
             )  # fmt: skip
-    if taken := [n for n in names if chosen and n.endswith(HALVES)]:
-        raise UsageError(
-            f"the phone '{taken[0]}' has the name of half a phone", "align.long_phones",
-            "rename it, or use long_phones: none",
-        )  # fmt: skip
     return tuple(chosen)
 
 

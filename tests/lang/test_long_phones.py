@@ -36,8 +36,9 @@ def test_names_asked_for_must_exist_and_halves_are_no_names():
     assert long_phones("ER,AY", CMU.split()) == ("AY", "ER")
     with pytest.raises(UsageError, match=r"no phone .XY."):
         long_phones("AY XY", CMU.split())
-    with pytest.raises(UsageError, match="name of half a phone"):
-        long_phones("auto", ["AY", "AY|2", "T", "SH"])
+    for setting in ("auto", "none"):
+        with pytest.raises(UsageError, match="name of half a phone"):
+            long_phones(setting, ["AY", "AY|2", "T", "SH"])
 
 
 def test_a_model_says_which_phones_have_halves():
