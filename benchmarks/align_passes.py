@@ -22,11 +22,17 @@ from espnet_ext.align.features.store import FeatureStore
 from espnet_ext.align.gmm.model import Gmm
 from espnet_ext.align.gmm.stats import accumulate
 from espnet_ext.align.gmm.train import pdf_occ, split, update
+from espnet_ext.align.hybrid.files import NETWORKS
 from espnet_ext.align.hybrid.train import train
 from espnet_ext.align.options import AlignOptions
 from espnet_ext.align.passes import gmm as passes
 from espnet_ext.align.passes.adapt import fmllr_shard, lda_shard, mllt_shard
-from espnet_ext.align.passes.hybrid import fbank_options, hybrid_shard
+from espnet_ext.align.passes.hybrid import (
+    fbank_options,
+    hybrid_shard,
+    label_shard,
+    labelled_frames,
+)
 from espnet_ext.align.passes.shard import (
     BATCH_FRAMES,
     align_shard,
@@ -230,20 +236,19 @@ def time_statistics(c: Case, watch: Watch) -> None:
 
 
 def time_hybrid(c: Case, watch: Watch, device: str = "cpu") -> None:
-    """Time one epoch of the BLSTM (held-out frames included) and a realignment by it."""
-    work, tree = c.corpus.work, load_tree(c.models["tri"].tree)
-    segs = {}
-    for i in range(c.corpus.shards):
-        segs |= load_segs(work / "tri/segs" / f"{i}.npz")
-    store, o = FeatureStore.open(work / "fbank"), replace(c.options.hybrid, epochs=1, device=device)
-    with watch("BLSTM epoch"):
-        blstm, _ = train(
-            {u: seg.frames for u, seg in segs.items()}, lambda u: torch.as_tensor(store.read(u)),
-            lambda u: torch.from_numpy(segs[u].pdfs(tree.pdf)), tree.num_pdfs, o, 1, lambda x: None,
-        )  # fmt: skip
-    blstm.save(work / "blstm.npz")
-    with watch("BLSTM realignment"):
-        c.session().run(
-            hybrid_shard, blstm=str(work / "blstm.npz"), tree=c.models["tri"].tree,
-            segs_out=str(work / "hybrid"), prior_scale=o.prior_scale, device=device,
-        )  # fmt: skip
+    """Time one epoch of each network (held-out frames included) and a realignment by it."""
+    work, tree, s = c.corpus.work, c.models["tri"].tree, c.session()
+    store, labels = FeatureStore.open(work / "fbank"), work / "labels"
+    with watch("labels of the networks"):
+        shards, _ = s.run(label_shard, segs=str(work / "tri/segs"), tree=tree, labels=str(labels))
+    data = labelled_frames(store, labels, shards)
+    for name in NETWORKS:
+        o = replace(c.options.hybrid, network=name, epochs=1, epoch_frames=0, device=device)
+        with watch(f"{name} epoch"):
+            network, _ = train(data, o, 1, lambda line: None)
+        network.save(work / "hybrid.npz")
+        with watch(f"{name} realignment"):
+            s.run(
+                hybrid_shard, network=str(work / "hybrid.npz"), tree=tree,
+                segs_out=str(work / "hybrid"), prior_scale=o.prior_scale, device=device,
+            )  # fmt: skip

@@ -171,15 +171,16 @@ def training_seconds(rows: dict[str, Any], frames: float, per_utt: float) -> dic
         last = predict(final[0], frames) - predict(final[1], frames)
         return (schedule.iterations - searches) * plain + searches * both + last
 
-    hybrid = o.hybrid.rounds * (
-        o.hybrid.epochs * predict(rows["BLSTM epoch"], frames)
-        + predict(rows["BLSTM realignment"], frames)
-    )
+    network, epochs = o.hybrid.network, o.hybrid.rounds * o.hybrid.filled().epochs
+    learnt = min(frames, o.hybrid.epoch_frames or frames)
+    search = predict(rows["labels of the networks"], frames)
+    search += predict(rows[f"{network} realignment"], frames)
     return {
-        "features (MFCC; again for the BLSTM)": 2 * predict(rows["features (MFCC)"], frames),
+        "features (MFCC; again for the network)": 2 * predict(rows["features (MFCC)"], frames),
         "mono": em("mono", o.mono, few),
         "tri, with its tree": em("tri", o.tri, frames) + predict(rows["tree"], frames),
-        f"BLSTM, {o.hybrid.layers} x {o.hybrid.units}, {o.hybrid.epochs} epochs": hybrid,
+        f"{network}, {epochs} epochs": epochs * predict(rows[f"{network} epoch"], learnt),
+        f"alignment by the {network}": o.hybrid.rounds * search,
     }
 
 
@@ -224,8 +225,8 @@ def report(rows: dict[str, Any], cases: list[Case], cores: int) -> dict[str, Any
           f"utterance, {work.COMPONENTS} Gaussians a state)")  # fmt: skip
     for hours in HOURS:
         parts = training_seconds(rows, hours * FRAMES_PER_HOUR, per_utt)
-        # The BLSTM is trained by one process.
-        share = {k: v / 3600 / (1 if k.startswith("BLSTM") else cores) for k, v in parts.items()}
+        # The network is trained by one process.
+        share = {k: v / 3600 / (1 if k.endswith(" epochs") else cores) for k, v in parts.items()}
         found["training"][hours] = share
         total = ", ".join(f"{k} {v:.2f}" for k, v in share.items())
         print(f"  {hours} h of speech: {sum(share.values()):.2f} ({total})")

@@ -5,7 +5,7 @@ model.json      format, options, phone names, which files there are
 gmm.npz tree.json [transform.npz]      of the last GMM pass
 times_gmm.npz times_tree.json          of the pass whose times are written, if it is another
 si_gmm.npz si_tree.json                with sat: the speaker-independent pass before it
-blstm.npz                              with hybrid
+hybrid.npz                             with hybrid; blstm.npz in models of earlier versions
 lexicon/                               a copy of the lexicon, so that the folder can move
 """
 
@@ -39,6 +39,10 @@ class AlignModel:
         path = self.folder / name
         return str(path) if path.exists() else ""
 
+    def network_file(self) -> str:
+        """Return the file of the hybrid."""
+        return self.file("hybrid.npz") or self.file("blstm.npz")
+
 
 def save(
     out: Path, models: dict[str, Model], o: AlignOptions, phones: PhoneSet, trained_on: str
@@ -57,7 +61,7 @@ def save(
             shutil.copy(Path(gmm.before) / "gmm.npz", tmp / "si_gmm.npz")
             shutil.copy(Path(gmm.before) / "tree.json", tmp / "si_tree.json")
         if "hybrid" in models:
-            shutil.copy(models["hybrid"].gmm, tmp / "blstm.npz")
+            shutil.copy(models["hybrid"].gmm, tmp / "hybrid.npz")
         files = sorted(p.name for p in tmp.iterdir())
         if o.lexicon:  # under its name: that tells the format
             (tmp / "lexicon").mkdir()
@@ -96,6 +100,8 @@ def load(folder: Path | str) -> AlignModel:
         lost = [n for n in about.get("files", FILES) if not (folder / n).is_file()]
         if lost:
             raise DataError(f"the aligner lacks {', '.join(lost)}", folder, "copy all of it")
+        # Of models that do not name their network: there was no other.
+        about["options"].get("hybrid", {}).setdefault("network", "blstm")
         options = from_dict(about["options"])
         own = folder / "lexicon" / Path(options.lexicon).name
         if options.lexicon and own.is_file():

@@ -18,6 +18,12 @@ GMM_PASSES = ("mono", "tri", "lda_mllt", "sat")
 PASSES = (*GMM_PASSES, "hybrid")
 
 
+USUAL = {
+    "tdnn": {"layers": 4, "units": 128, "epochs": 6, "batch_frames": 2000},
+    "blstm": {"layers": 2, "units": 96, "epochs": 8, "batch_frames": 8000},
+}
+
+
 def _mono_realign() -> list[int]:
     return [*range(1, 11), *range(12, 39, 2)]
 
@@ -54,21 +60,29 @@ class Tri:
 
 @dataclass
 class Hybrid:
-    """BLSTM on the tied states."""
+    """Network on the tied states."""
 
+    network: str = "tdnn"  # tdnn, or blstm as in the papers
     rounds: int = 1  # a round: train on the alignment, realign
-    layers: int = 2
-    units: int = 96  # each direction
+    layers: int = 0  # 0: 4 (tdnn), 2 (blstm)
+    units: int = 0  # of a layer, each direction of the blstm; 0: 128 (tdnn), 96 (blstm)
     dropout: float = 0.1
-    epochs: int = 8
+    epochs: int = 0  # 0: 6 (tdnn), 8 (blstm)
     patience: int = 2  # epochs without a better held-out frame accuracy
     lr: float = 0.003
-    batch_frames: int = 8000
+    batch_frames: int = 0  # 0: 2000 (tdnn), 8000 (blstm)
+    epoch_frames: int = 3_600_000  # an epoch takes so many of a larger corpus; 0: all
     max_frames: int = 200  # training sequences are cut to this length
     num_mel: int = 40
     prior_scale: float = 0.3
     held_out: float = 0.05  # share of utterances
     device: str = "auto"
+    precision: str = "auto"  # of training: auto (bfloat16 where it is faster), float32, bfloat16
+
+    def filled(self) -> "Hybrid":
+        """Return these options with what is usual for the network instead of 0."""
+        usual = USUAL[self.network]
+        return dataclasses.replace(self, **{k: getattr(self, k) or v for k, v in usual.items()})
 
 
 @dataclass
@@ -153,9 +167,10 @@ RANGES: dict[str, tuple[float, float]] = {
             "increase_until": (0, 1000), "min_count": (0, 1e9), "splice": (0, 20), "dim": (1, 1000),
         }.items()
     },
-    "hybrid.rounds": (1, 100), "hybrid.layers": (1, 20), "hybrid.units": (1, 10**5),
-    "hybrid.dropout": (0, 0.99), "hybrid.epochs": (1, 10**4), "hybrid.patience": (1, 10**4),
-    "hybrid.lr": (1e-9, 10), "hybrid.batch_frames": (1, 10**8), "hybrid.max_frames": (1, 10**7),
+    "hybrid.rounds": (1, 100), "hybrid.layers": (0, 20), "hybrid.units": (0, 10**5),
+    "hybrid.dropout": (0, 0.99), "hybrid.epochs": (0, 10**4), "hybrid.patience": (1, 10**4),
+    "hybrid.lr": (1e-9, 10), "hybrid.batch_frames": (0, 10**8), "hybrid.max_frames": (10, 10**7),
+    "hybrid.epoch_frames": (0, 10**12),
     "hybrid.num_mel": (1, 128), "hybrid.prior_scale": (0, 1), "hybrid.held_out": (1e-9, 0.999),
 }  # fmt: skip
 
@@ -189,6 +204,8 @@ def _check_ranges(o: AlignOptions) -> None:
     for key, name, allowed in (
         ("device", o.device, ("cpu", "cuda")),
         ("hybrid.device", o.hybrid.device, ("auto", "cpu", "cuda")),
+        ("hybrid.network", o.hybrid.network, tuple(USUAL)),
+        ("hybrid.precision", o.hybrid.precision, ("auto", "float32", "bfloat16")),
         ("oov", o.oov, POLICIES),
         ("times", o.times, ("auto", "last", "mono", "tri")),
         ("lexicon_kind", o.lexicon_kind, ("auto", "cmudict", "kaldi", "kaldi_prob")),

@@ -18,6 +18,7 @@ from espnet_ext.align.features.features import REACH_S
 from espnet_ext.align.features.store import FeatureStore
 from espnet_ext.align.formats.directory import AlignmentDir
 from espnet_ext.align.formats.write import FRAME_S, Times, write_alignment
+from espnet_ext.align.hybrid.files import load_network
 from espnet_ext.align.model import AlignModel
 from espnet_ext.align.options import AlignOptions
 from espnet_ext.align.passes.adapt import estimate_speakers, lda_mllt_pass, sat_pass
@@ -137,13 +138,14 @@ def write_pass(
     timer = session.models[times].gmm, session.models[times].tree
     scores = _word_scores(session, saved, segs) if saved else {}
     report = next(r for r in session.reports if r["name"] == name)
+    made_by = f"{name} ({report['network']})" if "network" in report else name
     return write_alignment(
         session.corpus,
         segs,
         load_tree(model.tree),
         session.corpus.pronunciations.phone_set(),
         out,
-        source=f"espnet_ext align, {'-'.join(session.options.passes)}, pass {name}",
+        source=f"espnet_ext align, {'-'.join(session.options.passes)}, pass {made_by}",
         trained_on=str(data),
         failures=report["failures"],
         textgrid=session.options.textgrid,
@@ -235,7 +237,7 @@ def apply_aligner(
     times = _times(s, model.times, work / "segs", timer if model.times != model.final else None)
     alignment = write_alignment(
         corpus, work / "segs", load_tree(model.file("tree.json")), model.phones, out,
-        source=f"espnet_ext align, {model.final} of {model.folder}",
+        source=f"espnet_ext align, {_made_by(model)} of {model.folder}",
         trained_on=model.trained_on, failures=sums["failed"], textgrid=o.textgrid,
         times=times,
         word_scores=_word_scores(s, model, work / "segs"),
@@ -253,6 +255,12 @@ def apply_aligner(
     return alignment, [row]
 
 
+def _made_by(model: AlignModel) -> str:
+    if model.final != "hybrid":
+        return model.final
+    return f"hybrid ({load_network(model.network_file())})"
+
+
 def _align_all(s: Session, model: AlignModel, data: Path, work: Path) -> list[dict]:
     """Run the search of the model's last pass over all shards."""
     o = s.options
@@ -261,7 +269,7 @@ def _align_all(s: Session, model: AlignModel, data: Path, work: Path) -> list[di
     if model.final == "hybrid":
         FeatureStore.build(work / "fbank", data, fbank_options(o), map=s.map_fn)
         results, _ = s.run(
-            hybrid_shard, **common, blstm=model.file("blstm.npz"),
+            hybrid_shard, **common, network=model.network_file(),
             prior_scale=o.hybrid.prior_scale, device=o.hybrid.device,
         )  # fmt: skip
     else:

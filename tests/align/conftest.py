@@ -11,8 +11,8 @@ FAST = {
                  "gaussians": 250, "transforms": [2]},
     "sat": {"iterations": 6, "realign": [3], "increase_until": 4, "leaves": 150,
             "gaussians": 250, "transforms": [2]},
-    "hybrid": {"epochs": 6, "units": 32, "layers": 1, "batch_frames": 1000, "lr": 0.01,
-               "device": "cpu"},
+    "hybrid": {"epochs": 6, "units": 32, "batch_frames": 1000, "lr": 0.01, "device": "cpu",
+               "precision": "float32"},
     "passes": ["mono", "tri", "lda_mllt", "sat", "hybrid"],
     "textgrid": False,
 }  # fmt: skip

@@ -23,7 +23,7 @@ def test_every_key_says_what_it_is():
     for name, key in KEYS.items():
         assert key.type and key.default, name
         assert key.meaning or name.startswith("align."), name
-    assert KEYS["align.hybrid.units"].meaning == "each direction"
+    assert KEYS["align.hybrid.network"].meaning == "tdnn, or blstm as in the papers"
     for name in (f.name for f in dataclasses.fields(Recipe)):
         assert f"--{name} " in keys.summary()
 

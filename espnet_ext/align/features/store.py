@@ -142,17 +142,22 @@ class FeatureStore:
         """Return the speaker of an utterance."""
         return self._speakers[self._index["speaker"][self._find(utt)]]
 
-    def read(self, utt: str, cmvn: bool = True) -> np.ndarray:
+    def read(
+        self, utt: str, cmvn: bool = True, start: int = 0, end: int | None = None
+    ) -> np.ndarray:
         """Return ``(T, D)`` float32, a copy.
 
         Args:
             utt: Utterance.
             cmvn: Subtract the mean of the speaker (and divide by the standard deviation if the
                 options have ``cmvn_vars``).
+            start: First frame wanted.
+            end: Frame after the last one; None: all.
         """
         row = self._find(utt)
-        shard, start = int(self._index["shard"][row]), int(self._index["offset"][row])
-        x = self._shard(shard)[start : start + int(self._index["frames"][row])]
+        shard, offset = int(self._index["shard"][row]), int(self._index["offset"][row])
+        frames = int(self._index["frames"][row])
+        x = self._shard(shard)[offset + start : offset + (frames if end is None else end)]
         if not cmvn:
             return np.array(x)
         speaker = self._index["speaker"][row]

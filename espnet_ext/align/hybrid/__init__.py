@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""BLSTM on tied states."""
+"""Networks on tied states: TDNN and BLSTM."""
