@@ -10,7 +10,7 @@ from espnet_ext.align.aligner import Aligner
 from espnet_ext.align.formats.directory import AlignmentDir
 from espnet_ext.align.inputs import data_folder, plain_words
 from espnet_ext.cli import main
-from espnet_ext.data.tables import read_table
+from espnet_ext.data.tables import read_table, write_set
 from espnet_ext.errors import DataError
 
 QUICK = ["--nj", "1", "--no-textgrid", "--set", "passes=[mono]", "--set", "mono.gaussians=150"]
@@ -19,18 +19,22 @@ QUICK += ["--set", "mono.iterations=2", "--set", "mono.realign=[1]"]
 
 @pytest.fixture(scope="module")
 def model(spoken, tmp_path_factory):
-    out = tmp_path_factory.mktemp("model") / "out"
-    argv = ["train", spoken / "train", out, "--lexicon", spoken / "lexicon.txt", *QUICK]
+    """An aligner of the first utterances of the training set."""
+    folder = tmp_path_factory.mktemp("model")
+    tables = [read_table(spoken / "train" / name) for name in ("wav.scp", "text", "utt2spk")]
+    few = {utt: tuple(t[utt] for t in tables) for utt in list(tables[0])[:16]}
+    write_set(folder / "data", few)
+    argv = ["train", folder / "data", folder / "out", "--lexicon", spoken / "lexicon.txt", *QUICK]
     assert main(["align", *map(str, argv)]) == 0
-    return out
+    return folder / "out"
 
 
 @pytest.fixture(scope="module")
 def utterance(spoken):
     """Samples at 16 kHz, and the words."""
-    texts = read_table(spoken / "test/text")
+    texts = read_table(spoken / "train/text")
     utt = next(iter(texts))
-    wave, rate = soundfile.read(read_table(spoken / "test/wav.scp")[utt])
+    wave, rate = soundfile.read(read_table(spoken / "train/wav.scp")[utt])
     assert rate == 16000
     return wave, texts[utt]
 

@@ -85,7 +85,7 @@ def spoken(u):
 
 @pytest.mark.parametrize("form", WRITTEN)
 def test_round_trip(form, tmp_path_factory):
-    @settings(max_examples=25, deadline=None)
+    @settings(max_examples=20, deadline=None)
     @given(utterances(HOLDS[form].split()))
     def check(content):
         out = out_of(tmp_path_factory.mktemp("export"), form)
