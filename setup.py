@@ -61,7 +61,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.12,<3.14",
     packages=find_packages(include=["espnet_ext", "espnet_ext.*"]),
-    package_data={"espnet_ext": ["py.typed", "data/synth/*.yaml"]},
+    package_data={"espnet_ext": ["py.typed", "data/synth/*.yaml", "align/models/*/*"]},
     install_requires=INSTALL_REQUIRES,
     extras_require=EXTRAS_REQUIRE,
     entry_points={"console_scripts": ["espnet-ext = espnet_ext.cli:main"]},

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""usage: espnet-ext align COMMAND ...
+"""usage: espnet-ext align DATA OUT [--lexicon CMUDICT]     English, by the model of the package
+       espnet-ext align COMMAND ...
 
   train DATA OUT           train an aligner on a data folder, or a folder of pairs, and align it
   apply MODEL DATA OUT     align such a folder, or one recording, with a trained aligner
+  model-info [MODEL]       what a trained aligner is; default: the one of the package
   compare A B              agreement of two alignments, or errors against known times
   plot ALIGNMENT OUT       pictures of utterances: spectrogram, words, phones, confidence
   export ALIGNMENT OUT     CTM, TextGrid, ELAN, JSON lines, Audacity labels, lhotse (--format)
@@ -23,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from espnet_ext import yamlfile
+from espnet_ext.align.models import DEFAULT
 from espnet_ext.align.options import AlignOptions, from_dict
 from espnet_ext.errors import DataError, UsageError, nearest
 
@@ -33,6 +36,8 @@ def main(argv: list[str]) -> int:
         print((__doc__ or "").rstrip())
         return 0 if argv else 2
     name, rest = argv[0], argv[1:]
+    if name not in COMMANDS and Path(name).exists():
+        return apply([DEFAULT, *argv])
     if name not in COMMANDS:
         raise UsageError(f"there is no command '{name}'", "align", nearest(name, COMMANDS))
     return COMMANDS[name](rest) or 0
@@ -142,7 +147,10 @@ def train(argv: list[str]) -> int:
 def apply(argv: list[str]) -> int:
     """``espnet-ext align apply MODEL DATA OUT``."""
     p = _parser("apply", "Align a folder with a trained aligner.")
-    p.add_argument("model", type=Path, help="OUT of 'align train', or its model folder")
+    p.add_argument(
+        "model", type=Path, help=f"OUT of 'align train', its model folder, or {DEFAULT}, which "
+        "comes with the package",
+    )  # fmt: skip
     p.add_argument("data", type=Path, help=f"{DATA}, or an audio file")
     p.add_argument("out", type=Path, help="folder to write: alignment/, work/")
     p.add_argument(
@@ -175,6 +183,18 @@ def apply(argv: list[str]) -> int:
         extra = {"audio_warnings": FeatureStore.open(work / "feats").warnings}
         _show(write_report(args.out / "alignment", passes=rows, extra=extra))
         _draw(args, data)
+    return 0
+
+
+def _model_info(argv: list[str]) -> int:
+    p = argparse.ArgumentParser(
+        prog="espnet-ext align model-info", description="Tell what a trained aligner is.",
+        allow_abbrev=False,
+    )  # fmt: skip
+    p.add_argument("model", nargs="?", default=DEFAULT, help=f"as of apply (default: {DEFAULT})")
+    from espnet_ext.align.model import about_lines, find
+
+    print(*about_lines(find(p.parse_args(argv).model)), sep="\n")
     return 0
 
 
@@ -212,7 +232,7 @@ def _import(name: str) -> Callable[[list[str]], Any]:
 
 
 DATA = "folder with wav.scp, text, utt2spk (segments), or of pairs x.wav, x.txt|.lab"
-OF_RECIPES = ("run", "alignments", "sets")
+OF_RECIPES = ("run", "alignments", "sets", "model")
 SIGNS = {
     "alignment": ("header.json",),
     "model": ("model.json",),
@@ -221,6 +241,7 @@ SIGNS = {
 COMMANDS: dict[str, Callable[[list[str]], Any]] = {
     "train": train,
     "apply": apply,
+    "model-info": _model_info,
     "compare": _compare,
     "plot": _plot,
     "export": _export,

@@ -14,6 +14,7 @@ import shutil
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from espnet_ext.align import models as shipped
 from espnet_ext.align.options import GMM_PASSES, AlignOptions, from_dict
 from espnet_ext.align.session import Model
 from espnet_ext.errors import DataError
@@ -79,10 +80,30 @@ def save(
     return load(out)
 
 
-def find(folder: Path | str) -> AlignModel:
-    """Open a trained aligner: OUT of ``espnet-ext align train``, or its model folder."""
-    inner = Path(folder) / "model"
-    return load(inner if inner.is_dir() else folder)
+def find(model: Path | str) -> AlignModel:
+    """Open a trained aligner by its folder or name; see :func:`espnet_ext.align.models.folder`.
+
+    Raises:
+        DataError: There is no such aligner.
+    """
+    return load(shipped.folder(model))
+
+
+def about_lines(model: AlignModel) -> list[str]:
+    """Return what a person may want to know of a model."""
+    o, files = model.options, [p for p in model.folder.rglob("*") if p.is_file()]
+    size = sum(p.stat().st_size for p in files) / 1e6
+    lexicon = "in the folder" if o.lexicon else "none: words are spelt or converted"
+    card = model.folder / "README.md"
+    return [
+        f"folder:     {model.folder} ({size:.1f} MB)",
+        f"trained on: {model.trained_on}",
+        f"passes:     {', '.join(o.passes)}; labels by {model.final}, times by {model.times}",
+        f"audio:      {o.fs} Hz",
+        f"lexicon:    {lexicon}",
+        f"phones:     {len(model.phones.names)}: {' '.join(model.phones.names)}",
+        *([f"card:       {card}"] if card.is_file() else []),
+    ]
 
 
 def load(folder: Path | str) -> AlignModel:
@@ -111,6 +132,7 @@ def load(folder: Path | str) -> AlignModel:
             about.get("times", about["final"]),  # earlier versions had the last pass's times
         )  # fmt: skip
     except FileNotFoundError:
-        raise DataError("there is no aligner", path, "espnet-ext align train makes one") from None
+        how = f"espnet-ext align train makes one; {shipped.DEFAULT} comes with the package"
+        raise DataError("there is no aligner", path, how) from None
     except (ValueError, KeyError, TypeError) as e:
         raise DataError(f"not a model of the aligner: {e!r}", path) from None

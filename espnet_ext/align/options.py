@@ -98,6 +98,8 @@ class AlignOptions:
     oov: str = "auto"  # words the lexicon lacks: see espnet_ext/lang/pronounce.py
     # Alignment directories that exist already, {set: folder}: nothing is trained then.
     alignments: dict[str, str] = field(default_factory=dict)
+    # An aligner that is there, by folder or name (en_us): it aligns, and nothing is trained.
+    model: str = ""
     sets: list[str] = field(default_factory=list)  # default: training and development set
     passes: list[str] = field(default_factory=lambda: ["mono", "tri", "hybrid"])
     fs: int = 16000
@@ -142,6 +144,10 @@ class AlignOptions:
         if self.times in GMM_PASSES and self.times not in self.passes:
             where, how = "align.times", f"add {self.times} to align.passes, or use auto"
             raise UsageError(f"there is no pass '{self.times}' to take times from", where, how)
+        if self.model and (self.keep or self.alignments or self.run):
+            other = "keep" if self.keep else "alignments" if self.alignments else "run"
+            what = f"'{other}' stands beside 'model', with which nothing is trained"
+            raise UsageError(what, "align.model", "give one of them")
         _check_ranges(self)
 
     def times_of(self, name: str) -> str:

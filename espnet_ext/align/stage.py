@@ -15,7 +15,7 @@ from espnet_ext.align.corpus import MapFn
 from espnet_ext.align.evaluate.report import summary_lines, write_report
 from espnet_ext.align.formats.directory import AlignmentDir
 from espnet_ext.align.formats.targets import write_targets
-from espnet_ext.align.model import AlignModel
+from espnet_ext.align.model import AlignModel, find
 from espnet_ext.align.options import AlignOptions
 from espnet_ext.align.run import (
     Say,
@@ -65,6 +65,12 @@ def align_sets(
     tables = (*TABLES, o.text)
     sources = {name: _without_copies(dump / name, work / "data" / name, tables, copies)
                for name in (train, *others)}  # fmt: skip
+    if o.model:
+        model = find(o.model)
+        say(f"  by the aligner {o.model}, trained on {model.trained_on}")
+        for name, source in sources.items():
+            run.write_labels(run.apply(model, source, name, ""), name)
+        return
     session = train_aligner(sources[train], work / "train", o, map_fn, say)
     final = o.passes[-1]
     for name in [final, *(k for k in o.keep if k in o.passes and k != final)]:
@@ -99,7 +105,10 @@ class _Run:
     def apply(self, model: AlignModel, source: Path, name: str, sub: str) -> AlignmentDir:
         """Align a further set; what goes wrong with its audio is in the report."""
         folder, own = self.folder(name, sub), self.work / f"{name}_{model.final}"
-        alignment, rows = apply_aligner(model, source, folder, own, self.map_fn, lambda line: None)
+        changes = {"lexicon": self.o.lexicon, "oov": self.o.oov} if self.o.model else {}
+        alignment, rows = apply_aligner(
+            model, source, folder, own, self.map_fn, lambda line: None, **changes
+        )
         self.say(
             f"  {name}: {len(alignment.utts)} aligned by {model.final}, "
             f"{len(alignment.skipped)} skipped"

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Stage 3 on folders as stage 2 leaves them: labels for every utterance, copies too."""
 
+import shutil
+
 import numpy as np
 import soundfile
 
@@ -29,9 +31,13 @@ def copies(utt):
     return (rest, float(name[2:])) if name.startswith("sp") else (utt, 1.0)
 
 
-def test_every_utterance_of_every_set_has_labels(few, spoken, tmp_path):
+def targets(folder):
     from omniio import kaldi
 
+    return {u: np.array(y) for u, y in kaldi.load_scp_sequential(str(folder / "targets.scp"))}
+
+
+def test_every_utterance_of_every_set_has_labels(few, spoken, tmp_path):
     lengths = {"train": formatted(few(6, "dump/train"), speeds=[0.9])}
     dev = few(6, "dev")  # the same: no phone is new
     texts = read_table(dev / "text")
@@ -50,8 +56,7 @@ def test_every_utterance_of_every_set_has_labels(few, spoken, tmp_path):
     for name in ("train", "dev"):
         for sub in ("", "mono"):
             folder = tmp_path / "dump" / name / "align" / sub
-            rows = kaldi.load_scp_sequential(str(folder / "targets.scp"))
-            labels = {u: np.array(y) for u, y in rows}
+            labels = targets(folder)
             assert list(labels) == sorted(lengths[name])
             assert all(len(y) == round(lengths[name][u] / 160) for u, y in labels.items())
             assert {u for u, y in labels.items() if (y == -1).all()} == (
@@ -61,6 +66,21 @@ def test_every_utterance_of_every_set_has_labels(few, spoken, tmp_path):
             assert np.isin(-1, list(labels.values())[-1]) == (list(labels)[-1] == lost)
     assert lost in (tmp_path / "dump/dev/align/unlabelled.tsv").read_text()
     assert any("1 " in line and "no labels" in line for line in lines)
+
+    # The same set by that aligner, which is there already: equal labels, and nothing is trained.
+    (tmp_path / "again").mkdir()
+    shutil.copytree(tmp_path / "dump/dev", tmp_path / "again/dev")
+    shutil.rmtree(tmp_path / "again/dev/align")
+    given = from_dict({
+        "model": str(tmp_path / "dump/align/model"), "textgrid": False,
+        "lexicon": str(spoken / "lexicon.txt"),
+    })  # fmt: skip
+    align_sets(tmp_path / "again", "dev", [], given, map, lines.append, copies)
+    made = [targets(tmp_path / top / "dev/align") for top in ("dump", "again")]
+    assert made[0].keys() == made[1].keys()
+    assert all((made[0][u] == made[1][u]).all() for u in made[0])
+    assert not (tmp_path / "again/align/work/train").exists()
+    assert any("trained on" in line for line in lines)
 
 
 def test_tags_are_never_aligned(few, spoken, tmp_path):

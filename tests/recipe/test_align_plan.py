@@ -23,6 +23,14 @@ def test_alignments_that_exist_are_needed_instead_of_a_lexicon():
     }
 
 
+def test_an_aligner_that_is_there_is_needed_and_none_is_made():
+    own = plan(Context(Recipe(align={"model": "exp/ali"}), Options()))
+    assert "exp/ali/model.json" in {str(p) for p in own.needs}
+    assert {p.name for p in own.makes} == {"targets.scp"}
+    with pytest.raises(UsageError, match="'keep' stands beside 'model'"):
+        plan(Context(Recipe(align={"model": "exp/ali", "keep": ["mono"]}), Options()))
+
+
 @pytest.mark.parametrize("name", ["", "data/plain"])
 def test_the_table_of_transcripts_is_a_file_of_the_set(name):
     needs = plan(Context(Recipe(align={"text": "plain"}), Options())).needs

@@ -4,6 +4,7 @@
 import dataclasses
 from pathlib import Path
 
+from espnet_ext.align.models import folder
 from espnet_ext.align.options import AlignOptions, from_dict
 from espnet_ext.errors import EspnetExtError
 from espnet_ext.plugin import load_object
@@ -42,11 +43,13 @@ def plan(ctx: Context) -> Plan:
     given = ctx.recipe.align.get("alignments") or {}
     if given:
         needs += [Path(d) / f for d in given.values() for f in ("header.json", "labels.scp")]
-    elif lexicon := ctx.recipe.align.get("lexicon"):
-        needs.append(Path(lexicon))
+    elif o.lexicon:
+        needs.append(Path(o.lexicon))
+    if o.model:
+        needs.append(folder(o.model) / "model.json")
     return Plan(
         needs=needs,
-        makes=made if given else [ALIGNED / "model", *made],
+        makes=made if given or o.model else [ALIGNED / "model", *made],
         settings={**ctx.recipe.align, "sets": sets(ctx), "fs": _fs(ctx)},
         disk_mb=50 + 0.5 * (ctx.recipe.prepare.disk_mb if ctx.recipe.prepare else 100),
     )
