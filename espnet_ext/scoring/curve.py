@@ -7,7 +7,7 @@ may vanish. So every page tells which systems were trained out.
 
 import statistics
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from espnet_ext.scoring.record import Phase, Record
@@ -47,11 +47,20 @@ class Curve:
         values: Shares, 0 to 1 (error rates may be larger).
         updates: Of all kinds.
         passes: Over the labelled training data; None where a record does not tell.
+        counted: Whether the passes were counted, not taken from the number of epochs.
     """
 
     values: Sequence[float]
     updates: Sequence[float]
     passes: Sequence[float] | None
+    counted: bool = True
+
+
+def one_count(curves: Sequence[Curve]) -> list[Curve]:
+    """Leave the guessed passes of old records away where others were counted: an epoch need not be
+    a pass."""
+    guess = not any(c.counted for c in curves)
+    return [c if c.counted or guess else replace(c, passes=None) for c in curves]
 
 
 def last_phase(record: Record) -> Phase | None:
@@ -70,12 +79,13 @@ def curve(record: Record, measure: Measure = ACCURACY) -> Curve | None:
     values = getattr(phase, measure.field) if phase is not None else []
     if not values:
         return None
-    count = len(values)
+    count, counted = len(values), True
     updates, passes = phase.valid_updates, phase.valid_passes
     if len(updates) != count:
+        counted = False
         updates = [phase.updates * i / count for i in range(1, count + 1)]
         passes = range(1, count + 1) if phase.labelled_batches is None else []
-    return Curve(values, updates, passes if len(passes) == count else None)
+    return Curve(values, updates, passes if len(passes) == count else None, counted)
 
 
 def measure_of(records: Iterable[Record]) -> Measure:

@@ -11,7 +11,7 @@ data, and by updates, which count those on unlabelled data as well.
 import statistics
 from collections.abc import Sequence
 
-from espnet_ext.scoring.curve import ACCURACY, Measure, curve, measure_of
+from espnet_ext.scoring.curve import ACCURACY, Measure, curve, measure_of, one_count
 from espnet_ext.scoring.markdown import code, table
 from espnet_ext.scoring.page import NONE, TEXT, Page, seeds_of
 
@@ -40,9 +40,11 @@ def learning_lines(page: Page) -> list[str]:
     measure = measure_of(r for runs in page.groups.values() for r in runs)
     best = min if measure.is_error else max
     goals = {r.seed: best(c.values) for r in page.groups[first] if (c := curve(r, measure))}
+    told = [(r, c) for runs in page.groups.values() for r in runs if (c := curve(r, measure))]
+    found = dict(zip([id(r) for r, _ in told], one_count([c for _, c in told]), strict=True))
     rows = []
     for group, runs in page.groups.items():
-        paired = [(r.seed, c) for r in runs if r.seed in goals and (c := curve(r, measure))]
+        paired = [(r.seed, c) for r in runs if r.seed in goals and (c := found.get(id(r)))]
         if not paired:
             continue
         curves = [c for _, c in paired]

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from espnet_ext.scoring.curve import ACCURACY, Curve, Measure, curve, measure_of
+from espnet_ext.scoring.curve import ACCURACY, Curve, Measure, curve, measure_of, one_count
 from espnet_ext.scoring.page import Page, by_reference, name_of
 from espnet_ext.scoring.plot import COLORS, STYLES, literal, new_figure, plain_axes, save
 from espnet_ext.scoring.scored import Field
@@ -76,10 +76,11 @@ def draw_curves(
 
     Thick lines are means over seeds, thin ones the seeds.
     """
-    figure = new_figure(path, (6.8, 3.6), _DPI)
-    axes = figure.add_subplot()
     shown = {group: seeds for group, seeds in curves.items() if seeds}
-    by_pass = all(c.passes is not None for seeds in shown.values() for c in seeds)
+    figure = new_figure(path, (6.8, max(3.6, 0.6 + 0.19 * len(shown))), _DPI)  # for the legend
+    axes = figure.add_subplot()
+    alike = one_count([c for seeds in shown.values() for c in seeds])
+    by_pass = all(c.passes is not None for c in alike)
 
     def where(c: Curve) -> np.ndarray:
         return np.array(c.passes if by_pass else c.updates)

@@ -4,9 +4,10 @@
 import pytest
 from record_pages import PLANNED, comparisons, section, tables
 
-from espnet_ext.scoring.curve import late_gain_percent
+from espnet_ext.scoring.curve import Curve, late_gain_percent
 from espnet_ext.scoring.record import load_record
 from espnet_ext.scoring.results import render_results
+from espnet_ext.scoring.results_plot import draw_curves
 
 BASE = [(2, 1, 3), (2, 2, 3), (3, 1, 3)]
 BETTER = [(1, 0, 1), (1, 1, 1), (1, 0, 2)]
@@ -107,3 +108,21 @@ def test_errors_of_ctc_are_drawn(page, recipe_dir, drawn):
     assert axes.get_ylim() == (0, 100)
     thick = next(line for line in axes.lines if line.get_linewidth() > 1)
     assert list(thick.get_ydata()) == pytest.approx([150, 80, 50, 40])
+
+
+def test_epochs_of_old_records_do_not_stand_among_counted_passes(page, recipe_dir, drawn):
+    """An epoch need not be a pass: with runs that tell how many, a guess would be misread."""
+    from espnet_ext.scoring.results import write_results
+
+    counted = {"valid_updates": [100, 200, 300, 400], "valid_passes": [4.0, 8.0, 12.0, 16.0]}
+    page(acc([0.1, 0.2, 0.3, 0.4]), acc([0.2, 0.3, 0.4, 0.5]) | counted)
+    write_results(recipe_dir.path)
+    assert drawn[1].axes[0].get_xlabel().startswith("Updates")
+
+
+def test_a_legend_of_many_systems_fits(tmp_path, drawn):
+    curves = {f"system_{i}": [Curve([0.1, 0.2], [1, 2], [1, 2])] for i in range(24)}
+    draw_curves(curves, tmp_path / "curves.png")
+    (figure,) = drawn
+    box = figure.legends[0].get_window_extent()
+    assert box.y0 >= 0 and box.height <= figure.bbox.height
