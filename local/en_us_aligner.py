@@ -13,13 +13,15 @@ import argparse
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from cmu_lexicon import find_dictionary, write_lexicon
 
 from espnet_ext.align import model as model_files
 from espnet_ext.align.options import from_dict
-from espnet_ext.align.run import save_model, train_aligner
+from espnet_ext.align.run import train_aligner
+from espnet_ext.data.audio import info
 from espnet_ext.data.synth.corpus import make_corpus
 from espnet_ext.data.tables import read_table, write_set
 from espnet_ext.errors import DataError, exit_code
@@ -29,6 +31,7 @@ from espnet_ext.recipe.options import Options
 
 HERE = Path(__file__).resolve().parent
 SYNTH_MINUTES, SEED = 15, 1
+TRAINED_ON = "AN4, Kathleen, voices of espeak-ng"
 PARTS = {"an4": "an4.py", "kathleen": "kathleen.py"}
 OPTIONS = {"passes": ["mono", "tri", "hybrid"], "oov": "skip", "tri": {"leaves": 900}}
 CARD = """<!-- SPDX-License-Identifier: Apache-2.0 -->
@@ -67,21 +70,13 @@ def prepare(work: Path) -> None:
     make_corpus(work / "synth", seed=SEED, train_minutes=SYNTH_MINUTES, progress=print)
 
 
-def join(work: Path) -> dict[str, int]:
-    """Write WORK/train, all training sets in capitals, and a test set of each corpus.
-
-    Returns:
-        The number of training utterances of each corpus.
-    """
+def join(work: Path) -> None:
+    """Write WORK/train, all training sets in capitals, and a test set of each corpus."""
     train: dict[str, tuple[str, str, str]] = {}
-    counts = {}
     for name in LICENCES:
-        own = rows(work / name / "train", name)
-        train |= own
-        counts[name] = len(own)
+        train |= rows(work / name / "train", name)
         write_set(work / f"{name}_test", rows(work / name / "test", name))
     write_set(work / "train", train)
-    return counts
 
 
 def rows(folder: Path, name: str) -> dict[str, tuple[str, str, str]]:
@@ -106,16 +101,28 @@ def main() -> None:
             raise DataError("the path of the corpus is not set", name, f"{name}=/path")
     dictionary = find_dictionary()
     prepare(args.work)
-    counts = join(args.work)
+    join(args.work)
     texts = [t for p in args.work.glob("*/text") for t in read_table(p).values()]
     write_lexicon(args.work, texts, dictionary)
     o = from_dict({**OPTIONS, "lexicon": str(args.work / "lexicon.txt"), "seed": SEED})
     data, work = args.work / "train", args.work / "aligner" / "work"
     with make_executor(Options(nj=args.nj)) as executor:
         session = train_aligner(data, work, o, executor.map, print)
-    save_model(session, args.work / "aligner" / "model", o.passes[-1], data)
-    print(counts, model_files.load(args.work / "aligner" / "model"))
-    write_text(args.out / "README.md", CARD)
+    own = replace(o, lexicon="", oov="auto")  # words are converted where nobody gives a lexicon
+    phones = session.corpus.pronunciations.phone_set()
+    model_files.save(args.out, session.models, own, phones, TRAINED_ON)
+    write_text(args.out / "README.md", card(args.out, args.work, list(o.passes)))
+
+
+def card(out: Path, work: Path, passes: list[str]) -> str:
+    """Return README.md of the model."""
+    lines = []
+    for name, licence in LICENCES.items():
+        audio = read_table(work / name / "train" / "wav.scp")
+        minutes = sum(info(path).duration_s for path in audio.values()) / 60
+        lines.append(f"| {name} | {len(audio):,} | {minutes:.1f} | {licence} |")
+    size = sum(p.stat().st_size for p in out.iterdir()) / 1e6
+    return CARD.format(size=size, rows="\n".join(lines), passes=", ".join(passes), seed=SEED)
 
 
 if __name__ == "__main__":
