@@ -113,8 +113,8 @@ def _pairs(folder: Path, say: Callable[[str], None]) -> dict[str, tuple[Path, st
             bad.setdefault(e.what, []).append(str(transcript))
     if texts:
         bad["text without audio"] = [str(p) for p in texts.values()]
-    say(f"  {len(audio):,} recordings in a folder of pairs, {len({r[2] for r in rows.values()})} "
-        "folders of speakers")  # fmt: skip
+    speakers = len({speaker for _, _, speaker in rows.values() if speaker})
+    say(f"  {len(audio):,} recordings in a folder of pairs, folders of speakers: {speakers}")
     for what, paths in bad.items():
         more = ", ..." if len(paths) > SHOWN else ""
         say(f"  warning: {what}: {len(paths):,}: {', '.join(paths[:SHOWN])}{more}")

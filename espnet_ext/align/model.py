@@ -94,14 +94,14 @@ def about_lines(model: AlignModel) -> list[str]:
     o, files = model.options, [p for p in model.folder.rglob("*") if p.is_file()]
     size = sum(p.stat().st_size for p in files) / 1e6
     lexicon = "in the folder" if o.lexicon else "none: words are spelt or converted"
-    card = model.folder / "README.md"
+    card, phones = model.folder / "README.md", model.phones.whole.names
     return [
         f"folder:     {model.folder} ({size:.1f} MB)",
         f"trained on: {model.trained_on}",
         f"passes:     {', '.join(o.passes)}; labels by {model.final}, times by {model.times}",
         f"audio:      {o.fs} Hz",
         f"lexicon:    {lexicon}",
-        f"phones:     {len(model.phones.names)}: {' '.join(model.phones.names)}",
+        f"phones:     {len(phones)}: {' '.join(phones)}",
         *([f"card:       {card}"] if card.is_file() else []),
     ]
 

@@ -199,8 +199,10 @@ def pronounce(
             spelt = how == "spn" or not _TAG.fullmatch(word)
             names = solve(word) if spelt else ()
             variants = [(names, 0.0)] if names else []
-            if lexicon or not names or how in ENGLISH:
-                solved[word] = how if names else "skip"
+            if how == "espeak" and word.upper() == "A":  # the letter is what espeak-ng says
+                variants.append((("AH0" if names[0][-1].isdigit() else "AH",), 0.0))
+            if lexicon or not variants or how in ENGLISH:
+                solved[word] = how if variants else "skip"
         if phones and variants:
             variants = [v for v in variants if set(v[0]) <= set(phones.names)]
             if not variants:

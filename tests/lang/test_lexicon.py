@@ -195,6 +195,9 @@ def test_espeak_solves_english_words(write, no_g2p):
     names = {w: " ".join(vs[0][0]) for w, vs in got.words.items() if vs}
     assert names["zoo"] == "Z UW" and names["7"] == "S EH V AH N"
     assert names["Media"] == "M IY D IY AH" and names["X"] == "EH K S" and names["MARY"][0] == "M"
+    letter = pronounce(["A", "b"], Lexicon.read(write(CMU)))
+    assert {v[0] for v in letter.variants("A")} == {("EY",), ("AH",)}
+    assert letter.variants("b") == [(("B", "IY"), 0.0)]
     assert got.oov["zoo"] == "espeak" and got.oov["++UM++"] == "skip"
     stressed = Lexicon.read(write(CMU), stress=True)
     assert pronounce(["seven"], stressed).variants("seven")[0][0][1] == "EH1"
