@@ -20,7 +20,7 @@ from cmu_lexicon import find_dictionary, write_lexicon
 
 from espnet_ext.align import model as model_files
 from espnet_ext.align.options import from_dict
-from espnet_ext.align.run import train_aligner
+from espnet_ext.align.run import learn_confidence, train_aligner
 from espnet_ext.data.audio import info
 from espnet_ext.data.synth.corpus import make_corpus
 from espnet_ext.data.tables import read_table, write_set
@@ -108,9 +108,10 @@ def main() -> None:
     data, work = args.work / "train", args.work / "aligner" / "work"
     with make_executor(Options(nj=args.nj)) as executor:
         session = train_aligner(data, work, o, executor.map, print)
-    own = replace(o, lexicon="", oov="auto")  # words are converted where nobody gives a lexicon
-    phones = session.corpus.pronunciations.phone_set()
-    model_files.save(args.out, session.models, own, phones, TRAINED_ON)
+        own = replace(o, lexicon="", oov="auto")  # words are converted where nobody gives a lexicon
+        phones = session.corpus.pronunciations.phone_set()
+        model = model_files.save(args.out, session.models, own, phones, TRAINED_ON)
+        learn_confidence(session, model, data)
     write_text(args.out / "README.md", card(args.out, args.work, list(o.passes)))
 
 

@@ -17,23 +17,28 @@ from espnet_ext.errors import DataError
 
 @pytest.fixture
 def pairs(spoken, tmp_path):
-    """A folder of x.wav and x.txt of voices that the model has not heard."""
+    """x.wav and x.txt of voices that the model has not heard, one with the text of another."""
     out = tmp_path / "pairs"
     out.mkdir()
     texts = read_table(spoken / "test" / "text")
     for utt, path in read_table(spoken / "test" / "wav.scp").items():
         shutil.copy(path, out / f"{utt}.wav")
         (out / f"{utt}.txt").write_text(texts[utt] + ".\n")
+    first, second = sorted(texts)[:2]
+    shutil.copy(out / f"{first}.wav", out / "wrong.wav")
+    (out / "wrong.txt").write_text(texts[second])
     return out
 
 
 def test_speech_and_text_are_enough(spoken, pairs, tmp_path, capsys):
     assert main(["align", str(pairs), str(tmp_path / "ali"), "--nj", "1", "--no-textgrid"]) == 0
-    assert "24 of 24 utterances aligned" in capsys.readouterr().out
+    assert "25 of 25 utterances aligned" in capsys.readouterr().out
     truth = compare(tmp_path / "ali" / "alignment", spoken / "manifest.jsonl").as_json()
     words = truth["boundaries"]["words"]
     assert words["matched"] == words["b"] > 150
     assert words["median_abs_ms"] < 12 and words["within"]["50_ms"] > 0.9
+    listed = (tmp_path / "ali" / "alignment" / "check.tsv").read_text().splitlines()[1:]
+    assert listed[0].startswith("wrong\t") and len(listed) < 5
     header = AlignmentDir(tmp_path / "ali" / "alignment").header
     assert "AN4" in header.source_train_data
 
