@@ -30,6 +30,8 @@ from espnet_ext.data.tables import read_table, write_table
 from espnet_ext.errors import UsageError
 
 Copies = Callable[[str], tuple[str, float]]  # utterance to (original, speed factor)
+# Options that belong to the sets, not to an aligner that somebody else has trained.
+OF_SETS = ("lexicon", "lexicon_kind", "oov", "text", "textgrid", "channel")
 TABLES = ("wav.scp", "utt2spk", "utt2num_samples")
 
 
@@ -105,7 +107,7 @@ class _Run:
     def apply(self, model: AlignModel, source: Path, name: str, sub: str) -> AlignmentDir:
         """Align a further set; what goes wrong with its audio is in the report."""
         folder, own = self.folder(name, sub), self.work / f"{name}_{model.final}"
-        changes = {"lexicon": self.o.lexicon, "oov": self.o.oov} if self.o.model else {}
+        changes = {k: getattr(self.o, k) for k in OF_SETS} if self.o.model else {}
         alignment, rows = apply_aligner(
             model, source, folder, own, self.map_fn, lambda line: None, **changes
         )
