@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from espnet_ext.errors import SetupError, UsageError, nearest
-from espnet_ext.lang.pronounce import POLICIES
+from espnet_ext.lang.lexicon import POLICIES
 
 GMM_PASSES = ("mono", "tri", "lda_mllt", "sat")
 PASSES = (*GMM_PASSES, "hybrid")

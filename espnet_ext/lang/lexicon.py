@@ -33,6 +33,7 @@ KINDS = ("cmudict", "kaldi", "kaldi_prob")
 SILENCE_ENTRIES = frozenset(
     ("<SIL>", "<sil>", "!SIL", "SIL", "<s>", "</s>", "<eps>", "!SENT_START", "!SENT_END")
 )
+POLICIES = ("auto", "g2p", "espeak", "grapheme", "spn", "skip")  # see pronounce.py
 VOWELS = frozenset((
     "AA", "AE", "AH", "AO", "AW", "AX", "AXR", "AY", "EH", "ER", "EY", "IH", "IX", "IY", "OW",
     "OY", "UH", "UW", "UX",

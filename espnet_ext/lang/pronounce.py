@@ -31,7 +31,7 @@ from typing import Any
 from espnet_ext.errors import DataError, SetupError, UsageError, nearest
 from espnet_ext.files import write_text
 from espnet_ext.lang.espeak_words import espeak_solver
-from espnet_ext.lang.lexicon import VOWELS, Lexicon, Variants, spell, without_stress
+from espnet_ext.lang.lexicon import POLICIES, VOWELS, Lexicon, Variants, spell, without_stress
 from espnet_ext.lang.long_phones import split_phones
 from espnet_ext.lang.phones import (
     LETTER,
@@ -42,7 +42,6 @@ from espnet_ext.lang.phones import (
     special_phones,
 )
 
-POLICIES = ("auto", "g2p", "espeak", "grapheme", "spn", "skip")
 CONSONANTS = frozenset((
     "B", "CH", "D", "DH", "F", "G", "HH", "JH", "K", "L", "M", "N", "NG", "P", "R", "S", "SH", "T",
     "TH", "V", "W", "Y", "Z", "ZH",

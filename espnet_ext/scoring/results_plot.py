@@ -69,12 +69,15 @@ def draw_scores(page: Page, field: Field, path: Path | str) -> Path:
     return save(figure, path)
 
 
+MANY = 12  # systems; with more, lines of seeds hide one another
+
+
 def draw_curves(
     curves: dict[str, list[Curve]], path: Path | str, measure: Measure = ACCURACY
 ) -> Path:
     """Draw the development score by passes over the labelled data, or else by updates.
 
-    Thick lines are means over seeds, thin ones the seeds.
+    Thick lines are means over seeds, thin ones the seeds, which many systems do without.
     """
     shown = {group: seeds for group, seeds in curves.items() if seeds}
     figure = new_figure(path, (6.8, max(3.6, 0.6 + 0.19 * len(shown))), _DPI)  # for the legend
@@ -87,7 +90,7 @@ def draw_curves(
 
     for i, (group, seeds) in enumerate(shown.items()):
         color = COLORS[i % len(COLORS)]
-        for c in seeds if len(seeds) > 1 else ():
+        for c in seeds if len(seeds) > 1 and len(shown) <= MANY else ():
             axes.plot(where(c), 100 * np.array(c.values), color=color, lw=0.7, alpha=0.35)
         shared = min(len(c.values) for c in seeds)
         mean = 100 * np.mean([c.values[:shared] for c in seeds], axis=0)

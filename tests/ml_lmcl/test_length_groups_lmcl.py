@@ -56,7 +56,8 @@ def test_groups_of_length_change_no_state_and_no_gradient(make, groups):
             states[mask].square().sum().backward()
             found.append((states[mask], encoder.embeddings.word_embeddings.weight.grad.clone()))
         for one, other in zip(*found, strict=True):
-            torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+            # Sums in another order, which differ by processor.
+            torch.testing.assert_close(one, other, rtol=1e-4, atol=5e-5)
 
 
 def test_training_computes_less_padding_in_groups(make):
