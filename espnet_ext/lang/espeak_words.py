@@ -6,7 +6,7 @@ CMUdict, mostly names, some 59 % get one of the dictionary's pronunciations exac
 phones differ.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from espnet_ext.errors import SetupError
 from espnet_ext.lang.lexicon import VOWELS
@@ -53,8 +53,8 @@ def cmu_phones(ipa: list[str], stress: bool = False) -> tuple[str, ...]:
     return tuple(out)
 
 
-def espeak_solver(stress: bool) -> Callable[[str], tuple[str, ...]]:
-    """Return the function that pronounces a word; () where espeak-ng finds nothing to say.
+def espeak_solver(stress: bool, words: Sequence[str]) -> Callable[[str], tuple[str, ...]]:
+    """Return the function that pronounces one of the words; () where espeak-ng says nothing.
 
     Raises:
         SetupError: espeak-ng is not installed.
@@ -67,9 +67,7 @@ def espeak_solver(stress: bool) -> Callable[[str], tuple[str, ...]]:
         how = "pip install 'espnet_ext[synth]', or use the policy skip or grapheme"
         raise SetupError(f"the OOV policy espeak needs espeak-ng ({e.what})", "oov", how) from None
 
-    def solve(word: str) -> tuple[str, ...]:
-        # A capital alone is a letter of the alphabet; in words, capitals may be read as initials.
-        said = word if len(word) == 1 else word.lower()
-        return cmu_phones(engine.phonemes(said, voice="en-us"), stress)
-
-    return solve
+    # A capital alone is a letter of the alphabet; in words, capitals may be read as initials.
+    said = [word if len(word) == 1 else word.lower() for word in words]
+    found = zip(words, engine.phonemes(said, voice="en-us"), strict=True)
+    return {word: cmu_phones(ipa, stress) for word, ipa in found}.__getitem__

@@ -186,7 +186,8 @@ def pronounce(
         raise UsageError(f"there is no OOV policy '{oov}'", "oov", nearest(oov, POLICIES))
     if lexicon is None and oov == "skip":
         raise UsageError("without a lexicon all words are skipped", "oov", "use grapheme")
-    how, solve = _solver(lexicon, oov, phones)
+    unknown = [w for w in words if not (lexicon and lexicon.lookup(w)) and not _TAG.fullmatch(w)]
+    how, solve = _solver(lexicon, oov, phones, unknown)
     found: dict[str, Variants] = {}
     solved: dict[str, str] = {}
     for word in words:
@@ -196,10 +197,7 @@ def pronounce(
         variants = lexicon.lookup(word) if lexicon else []
         if not variants:
             spelt = how == "spn" or not _TAG.fullmatch(word)
-            names = solve(word) if spelt else ()
-            variants = [(names, 0.0)] if names else []
-            if how == "espeak" and word.upper() == "A":  # the letter is what espeak-ng says
-                variants.append((("AH0" if names[0][-1].isdigit() else "AH",), 0.0))
+            variants = _variants(word, how, solve(word)) if spelt else []
             if lexicon or not variants or how in ENGLISH:
                 solved[word] = how if variants else "skip"
         if phones and variants:
@@ -211,20 +209,24 @@ def pronounce(
     return Pronunciations(found, solved, (phones or PhoneSet.of(used)).names)
 
 
-def is_cmu(lexicon: Lexicon) -> bool:
-    """Tell whether the phones are those of CMUdict, noise phones aside."""
-    return _are_cmu(lexicon.phones)
+def _variants(word: str, how: str, names: tuple[str, ...]) -> Variants:
+    variants = [(names, 0.0)] if names else []
+    if how == "espeak" and word.upper() == "A":  # the letter is what espeak-ng says
+        variants.append((("AH0" if names[0][-1].isdigit() else "AH",), 0.0))
+    return variants
 
 
 def _are_cmu(phones: Iterable[str]) -> bool:
+    """Tell whether phones are those of CMUdict, noise phones aside."""
     own = {without_stress(p) for p in phones} - NOISE_PHONES
     return bool(own) and own <= VOWELS | CONSONANTS
 
 
 def _solver(
-    lexicon: Lexicon | None, oov: str, phones: PhoneSet | None
+    lexicon: Lexicon | None, oov: str, phones: PhoneSet | None, words: list[str]
 ) -> tuple[str, Callable[[str], tuple[str, ...]]]:
-    """Return the name of the policy in effect, and the function of a word (() if it fails)."""
+    """Return the name of the policy in effect, and the function of one of the words (() if it
+    fails)."""
     names = lexicon.phones if lexicon else phones.names if phones else ()
     graphemic, cmu = lexicon is None or lexicon.graphemic, _are_cmu(names)
     stress = any(without_stress(p) != p for p in names)
@@ -232,14 +234,14 @@ def _solver(
         oov = "spn" if not graphemic and not cmu else "skip" if cmu else "grapheme"
         for name in ENGLISH if cmu else ():
             with contextlib.suppress(SetupError):
-                return name, ENGLISH[name](stress)
+                return name, ENGLISH[name](stress, words)
     if oov in ENGLISH:
         if lexicon is not None and not cmu:
             raise DataError(
                 f"{oov} gives phones of CMUdict, the lexicon has others", lexicon.source,
                 "use the OOV policy skip or grapheme",
             )  # fmt: skip
-        return oov, ENGLISH[oov](stress)
+        return oov, ENGLISH[oov](stress, words)
     if oov == "grapheme":
         if graphemic:
             return oov, spell
@@ -260,7 +262,7 @@ def _spoken_noise(lexicon: Lexicon | None) -> str:
     return next((p for p in own if p.upper() == SPOKEN_NOISE), SPOKEN_NOISE)
 
 
-def _g2p(stress: bool) -> Callable[[str], tuple[str, ...]]:
+def _g2p(stress: bool, words: list[str]) -> Callable[[str], tuple[str, ...]]:
     try:
         # Not declared in setup.py: it depends on a package that has no wheel.
         convert = importlib.import_module("g2p_en").G2p()

@@ -14,7 +14,7 @@ import os
 import re
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -134,8 +134,10 @@ class Espeak:
         phones, words = marks_to_segments(text, marks, len(samples), rate_hz)
         return Utterance(samples, rate_hz, phones, words)
 
-    def phonemes(self, text: str, *, voice: str = "en-us") -> list[str]:
-        """Return the IPA phones of a text, with stress marks before them; "" parts two vowels.
+    def phonemes(self, texts: Iterable[str], *, voice: str = "en-us") -> list[list[str]]:
+        """Return the IPA phones of each text, with stress marks before them; "" parts two vowels.
+
+        One library serves all: unlike speech, phones do not depend on what came before.
 
         Raises:
             UsageError: No such voice.
@@ -143,7 +145,7 @@ class Espeak:
         """
         with self._engine() as engine:
             engine.set_voice(voice)
-            return engine.phonemes(text)
+            return [engine.phonemes(text) for text in texts]
 
     @contextlib.contextmanager
     def _engine(self) -> Iterator["_Engine"]:
