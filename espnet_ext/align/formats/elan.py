@@ -18,8 +18,7 @@ from espnet_ext.align.formats.tiers import (
     Interval,
     Losses,
     Utterance,
-    Utterances,
-    files_below,
+    file_each,
     last_end_s,
 )
 from espnet_ext.errors import DataError
@@ -101,15 +100,8 @@ def _legal(text: str) -> str:
 
 
 def read(path: Path) -> Mapping[str, Utterance]:
-    """Return the .eaf files below a folder by utterance (the file's name), or one file.
-
-    Raises:
-        DataError: There is none, or two are of one utterance.
-    """
-    found = {path.name.removesuffix(ENDING): path} if path.is_file() else files_below(path, ENDING)
-    if not found:
-        raise DataError("there is no .eaf file in the folder", path)
-    return Utterances(found, _load)
+    """Return the .eaf files below a folder, or one file; see :func:`.tiers.file_each`."""
+    return file_each(path, ENDING, ".eaf file", _load)
 
 
 def _load(utt: str, path: Path) -> Utterance:

@@ -25,8 +25,7 @@ from espnet_ext.align.formats.tiers import (
     Interval,
     Losses,
     Utterance,
-    Utterances,
-    files_below,
+    file_each,
 )
 from espnet_ext.errors import DataError
 from espnet_ext.lang.phones import SILENCE, is_silence
@@ -119,15 +118,8 @@ def _quoted(label: str) -> str:
 
 
 def read(path: Path) -> Mapping[str, Utterance]:
-    """Return the TextGrids below a folder by utterance (the file's name), or of one file.
-
-    Raises:
-        DataError: There is none, or two are of one utterance.
-    """
-    found = {path.name.removesuffix(SUFFIX): path} if path.is_file() else files_below(path, SUFFIX)
-    if not found:
-        raise DataError("there is no TextGrid in the folder", path)
-    return Utterances(found, _load)
+    """Return the TextGrids below a folder, or one file; see :func:`.tiers.file_each`."""
+    return file_each(path, SUFFIX, "TextGrid", _load)
 
 
 def _load(utt: str, path: Path) -> Utterance:

@@ -164,6 +164,26 @@ def write_name(folder: Path, utt: str, ending: str) -> None:
             f.write(f"{name}\t{utt}\n")
 
 
+def file_each(
+    path: Path, ending: str, kind: str, load: Callable[[str, Path], Utterance]
+) -> Utterances:
+    """Return the utterances of files below a folder, by the files' names, or of one file.
+
+    Args:
+        path: Folder or file.
+        ending: Of the files.
+        kind: What they are, for the message.
+        load: Reads the file of an utterance.
+
+    Raises:
+        DataError: There is none, or two are of one utterance.
+    """
+    found = {path.name.removesuffix(ending): path} if path.is_file() else files_below(path, ending)
+    if not found:
+        raise DataError(f"there is no {kind} in the folder", path)
+    return Utterances(found, load)
+
+
 def files_below(folder: Path, ending: str) -> dict[str, Path]:
     """Return the files of utterances below a folder; see :func:`file_name`.
 
