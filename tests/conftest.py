@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Fixtures that several folders of tests use."""
 
+import importlib
+import logging
 import os
 import random
 import sys
@@ -50,6 +52,22 @@ def committed(monkeypatch):
 
     state = {"commit": "0" * 40, "dirty": False}
     monkeypatch.setattr(environment, "git_state", lambda path=None: dict(state))
+
+
+@pytest.fixture(scope="module")
+def load_benchmark():
+    """Return a function that imports a file of benchmarks/ by its name."""
+    folder = str(ROOT / "benchmarks")
+
+    def load(name):
+        sys.path.insert(0, folder)
+        try:
+            return importlib.import_module(name)
+        finally:
+            sys.path.remove(folder)
+
+    yield load
+    logging.disable(logging.NOTSET)  # benchmarks switch warnings off
 
 
 @pytest.fixture(scope="session")

@@ -8,9 +8,6 @@ run it, install these versions, no others, beside the aligner or in a folder of 
     PYTHONPATH=FOLDER python -m pytest tests/align/test_oracle.py
 """
 
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -34,11 +31,8 @@ SHORT = {
 
 
 @pytest.fixture(scope="module")
-def align_khg():
-    sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
-    import align_khg
-
-    sys.path.pop(0)
+def align_khg(load_benchmark):
+    align_khg = load_benchmark("align_khg")
     if why := align_khg.problem():
         pytest.skip(why)
     return align_khg

@@ -2,25 +2,16 @@
 """The benchmark runs and compares what it says; no time is asserted."""
 
 import json
-import logging
-import sys
-from pathlib import Path
 
 import pytest
 import torch
 
-FOLDER = Path(__file__).resolve().parents[2] / "benchmarks"
-
 
 @pytest.fixture(scope="module")
-def benchmark():
-    sys.path.insert(0, str(FOLDER))
-    import dual_task_step
-
-    sys.path.remove(str(FOLDER))
-    dual_task_step.prepare_espnet()
-    yield dual_task_step
-    logging.disable(logging.NOTSET)  # the benchmark switches warnings off
+def benchmark(load_benchmark):
+    module = load_benchmark("dual_task_step")
+    module.prepare_espnet()
+    return module
 
 
 def test_tables_of_steps_and_batches(benchmark, capsys):

@@ -1,25 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """The benchmark of costs compares what it says: the same model with and without a method."""
 
-import logging
-import sys
-from pathlib import Path
-
 import pytest
-
-FOLDER = Path(__file__).resolve().parents[2] / "benchmarks"
 
 
 @pytest.fixture(scope="module")
-def systems():
-    sys.path.insert(0, str(FOLDER))
-    import method_cost
-    import method_cost_systems
-
-    sys.path.remove(str(FOLDER))
-    method_cost.prepare_espnet()
-    yield method_cost_systems
-    logging.disable(logging.NOTSET)  # the benchmarks switch warnings off
+def systems(load_benchmark):
+    load_benchmark("method_cost").prepare_espnet()
+    return load_benchmark("method_cost_systems")
 
 
 def test_bl_just_explores_on_top_of_its_labelled_updates(systems, tmp_path):

@@ -5,27 +5,15 @@ They themselves compare the results of what they time: all texts in one forward 
 """
 
 import json
-import logging
-import sys
-from pathlib import Path
 
 import pytest
 import torch
 
-FOLDER = Path(__file__).resolve().parents[2] / "benchmarks"
-
 
 @pytest.fixture(scope="module")
-def benchmarks():
+def benchmarks(load_benchmark):
     """The three modules: step, batches, memory."""
-    sys.path.insert(0, str(FOLDER))
-    import ml_lmcl_batches
-    import ml_lmcl_memory
-    import ml_lmcl_step
-
-    sys.path.remove(str(FOLDER))
-    yield ml_lmcl_step, ml_lmcl_batches, ml_lmcl_memory
-    logging.disable(logging.NOTSET)  # the benchmarks switch warnings off
+    return [load_benchmark(f"ml_lmcl_{name}") for name in ("step", "batches", "memory")]
 
 
 @pytest.fixture(scope="module")
