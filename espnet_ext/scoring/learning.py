@@ -39,9 +39,9 @@ def learning_lines(page: Page) -> list[str]:
     first = next(iter([*planned, *page.groups]))
     measure = measure_of(r for runs in page.groups.values() for r in runs)
     best = min if measure.is_error else max
-    goals = {r.seed: best(c.values) for r in page.groups[first] if (c := curve(r, measure))}
     told = [(r, c) for runs in page.groups.values() for r in runs if (c := curve(r, measure))]
     found = dict(zip([id(r) for r, _ in told], one_count([c for _, c in told]), strict=True))
+    goals = {r.seed: best(c.values) for r in page.groups[first] if (c := found.get(id(r)))}
     rows = []
     for group, runs in page.groups.items():
         paired = [(r.seed, c) for r in runs if r.seed in goals and (c := found.get(id(r)))]

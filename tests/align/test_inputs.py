@@ -73,7 +73,7 @@ def test_a_folder_of_pairs(model, utterance, tmp_path, capsys):
     assert {u: r for u, (r, _) in a.skipped.items()} == {
         "4": "no transcript", "ben_b-take_3": "no transcript"
     }  # fmt: skip
-    assert read_table(tmp_path / "out/work/data/utt2spk") == {
+    assert read_table(tmp_path / "out" / "work" / "data" / "utt2spk") == {
         "anna-2": "anna", "anna_1": "anna", "ben_b-take_3": "ben_b", "4": "4"
     }  # fmt: skip
     assert [w.name for w in a.words["anna-2"]] == text.split()

@@ -79,7 +79,7 @@ def test_every_utterance_of_every_set_has_labels(few, spoken, tmp_path):
     made = [targets(tmp_path / top / "dev/align") for top in ("dump", "again")]
     assert made[0].keys() == made[1].keys()
     assert all((made[0][u] == made[1][u]).all() for u in made[0])
-    assert not (tmp_path / "again/align/work/train").exists()
+    assert not (tmp_path / "again" / "align" / "work" / "train").exists()
     assert any("trained on" in line for line in lines)
 
 
