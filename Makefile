@@ -7,7 +7,7 @@ JOBS ?= 2
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help env test demo lint clean-env
+.PHONY: help env test demo docs lint clean-env
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\): .*## /\1\t/p' Makefile | expand -t 12
@@ -20,6 +20,9 @@ test: env ## all tests
 
 demo: env ## synthetic corpus, training, decoding and scores in minutes, nothing to download
 	@cd egs2/synth/asr1 && ESPNET_EXT_VENV="$(VENV)" ./run.sh
+
+docs: env ## the site of docs/ in build/docs; every warning is an error
+	@$(VENV)/bin/python -m sphinx -q -W --keep-going -n docs build/docs && echo build/docs/index.html
 
 lint: env ## ruff and shellcheck
 	@$(VENV)/bin/ruff check .

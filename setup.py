@@ -41,6 +41,8 @@ EXTRAS_REQUIRE = {
     "cluster": ["dask", "distributed", "dask-jobqueue"],
     "plot": ["matplotlib", "pillow", "tensorboard"],
     "superb": ["pyannote-metrics"],
+    # The site of docs/ (maths as MathML, so that no page needs the network), and the notebooks.
+    "docs": ["sphinx>=9", "myst-parser>=5", "latex2mathml", "nbclient", "ipykernel"],
     "dev": [
         "pytest",
         "pytest-xdist",

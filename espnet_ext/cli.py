@@ -53,8 +53,13 @@ DECODERS = {
 }
 HELP = {  # of commands that have no module of their own
     "results": """usage: espnet-ext results [DIR]
+       espnet-ext results --page PAGE.md
 
-Write every RESULTS.md below DIR (default: .) from the run records.""",
+Write every RESULTS.md below DIR (default: .) from the run records. With --page, write one table
+and one figure of several recipes into a page, where it says:
+
+  <!-- results: egs2/an4/asr1 egs2/an4/weak_align1; figure: docs/results.png -->
+  <!-- end of results -->""",
     "schema": """usage: espnet-ext schema > recipe.schema.json
 
 Print the JSON schema of recipe.yaml. Editors with a YAML language server complete and check keys
@@ -130,6 +135,8 @@ def _simulate_asr(argv: list[str]) -> int:
 
 
 def _results(argv: list[str]) -> int:
+    if "--page" in argv:
+        return _results_page(argv)
     from espnet_ext.scoring.results import regenerate_all, write_results
 
     _no_arguments("results", [a for a in argv if a.startswith("-")] or argv[1:])
@@ -139,6 +146,15 @@ def _results(argv: list[str]) -> int:
         print(page)
     if not pages:
         raise UsageError("there are no run records below this folder", root, "run a recipe first")
+    return 0
+
+
+def _results_page(argv: list[str]) -> int:
+    from espnet_ext.scoring.summary_page import write_page
+
+    if len(argv) != 2 or argv[0] != "--page":
+        raise UsageError("--page needs one file", None, "espnet-ext results --page README.md")
+    print(write_page(argv[1]))
     return 0
 
 

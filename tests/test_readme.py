@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What README.md tells people to type exists, and the quick commands are run."""
+"""What README.md and docs/ tell people to type exists, and the quick commands are run."""
 
 import dataclasses
 import os
@@ -16,20 +16,30 @@ from espnet_ext.recipe import config, options, stages
 from espnet_ext.recipe.schema import Recipe
 
 ROOT = Path(__file__).resolve().parents[1]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+TEXT = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
 AN4 = ROOT / "egs2/an4/asr1"
 
 
 def commands():
     """Lines of the bash blocks, and the commands in the text, without comments."""
-    blocks = re.findall(r"```bash\n(.*?)```", README, re.S)
+    blocks = re.findall(r"```bash\n(.*?)```", TEXT, re.S)
     lines = [line for block in blocks for line in block.splitlines()]
-    lines += re.findall(r"`((?:\./run\.sh|make|espnet-ext) [^`]+)`", README)
+    lines += re.findall(r"`((?:\./run\.sh|make|espnet-ext) [^`]+)`", TEXT)
     return sorted({line.split("  #")[0].strip() for line in lines} - {""})
 
 
+def test_readme_is_short_and_its_first_screen_has_it_all():
+    readme = PAGES[0].read_text(encoding="utf-8")
+    assert readme.count("\n") < 150
+    first, _ = readme.split("\n## ", 1)
+    assert first.count("```bash\n") == 1 and first.count("![") == 1
+    title, sentence, *_ = [p for p in first.split("\n\n") if p.strip()]
+    assert title.startswith("# ") and sentence.count(". ") == 0
+
+
 def test_there_are_commands():
-    assert len(commands()) > 15
+    assert len(commands()) > 40
 
 
 @pytest.mark.parametrize("command", [c for c in commands() if "run.sh" in c])
@@ -77,7 +87,8 @@ def recipe_tree(tmp_path_factory):
 
 
 def test_the_files_that_the_text_names_exist():
-    named = re.findall(r"`((?:egs2|espnet_ext|conf|benchmarks|utils)/[\w./]+)`", README)
-    assert named
-    for path in named:
-        assert (ROOT / path).exists() or (AN4 / path).exists(), path
+    folders = "egs2|espnet_ext|conf|benchmarks|utils|docs|tests|notebooks|local"
+    named = set(re.findall(rf"`((?:{folders})/[\w./]+)`", TEXT))
+    assert len(named) > 10
+    places = (ROOT, AN4, ROOT / "egs2/an4/weak_align1")
+    assert [p for p in sorted(named) if not any((at / p).exists() for at in places)] == []

@@ -35,6 +35,7 @@ EXTRAS = {
     "cluster": ("dask", "distributed", "dask-jobqueue"),
     "plot": ("matplotlib", "pillow", "tensorboard"),
     "superb": ("pyannote-metrics",),
+    "docs": ("sphinx>=9", "myst-parser>=5", "latex2mathml", "nbclient", "ipykernel"),
 }
 NEEDS = ("path", "disk_gb", "memory_gb", "cores", "ngpu", "extras", "import_torch")
 _GB = 10**9

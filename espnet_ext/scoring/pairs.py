@@ -99,7 +99,7 @@ def compared(
             rows += _against_strongest(scores, field, mine, scores.ranked(judged_by or field, pool))
             pairs |= _pairs(field, mine, pool)
     if planned:
-        first, missing = _planned(scores, sets, planned)
+        first, missing = planned_comparison(scores, sets, planned)
         same = {_key(first)} if first else set()
         rows = [*([first] if first else []), *(r for r in rows if _key(r) not in same)]
         rows += _against_planned(scores, first, rows) if first else []
@@ -203,7 +203,7 @@ def _equal_budgets(field: Field, system: System, other: System, labelled: bool) 
     return ratio is not None and not (ratio.more or ratio.less)
 
 
-def _planned(
+def planned_comparison(
     scores: Scores, sets: Sequence[str], planned: Planned
 ) -> tuple[Comparison | None, str | None]:
     """Return the planned comparison, or what it lacks."""

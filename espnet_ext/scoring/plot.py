@@ -39,17 +39,34 @@ def new_figure(path: Path | str, inches: tuple[float, float], dpi: int = 130) ->
     return Figure(figsize=inches, dpi=dpi, layout="constrained")
 
 
-def save(figure: "Figure", path: Path | str) -> Path:
-    """Write a figure as PNG; equal figures give equal bytes."""
-    from PIL import Image
+def save(figure: "Figure", path: Path | str, note: str = "") -> Path:
+    """Write a figure as PNG; equal figures give equal bytes.
+
+    Args:
+        figure: What is drawn.
+        path: File to write.
+        note: Kept in the file as its comment; see :func:`note_of`.
+    """
+    from PIL import Image, PngImagePlugin
 
     drawn = io.BytesIO()
     figure.savefig(drawn, format="png", metadata={"Software": None})
     # Pictures are kept by git: a palette makes them a third of the size, and looks the same.
     small = Image.open(drawn).convert("RGB").quantize(256, dither=Image.Dither.NONE)
+    about = PngImagePlugin.PngInfo()
+    if note:
+        about.add_text("Comment", note)
     with atomic_path(path) as tmp:
-        small.save(tmp, format="png", optimize=True)
+        small.save(tmp, format="png", optimize=True, pnginfo=about)
     return Path(path)
+
+
+def note_of(path: Path | str) -> str:
+    """Return the note that a picture was saved with; empty where it has none."""
+    from PIL import Image
+
+    with Image.open(path) as picture:
+        return picture.info.get("Comment", "")
 
 
 def plain_axes(axes: "Axes") -> None:

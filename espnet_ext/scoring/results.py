@@ -87,7 +87,7 @@ def _page(recipe_dir: Path) -> tuple[Page | None, Settings]:
         return None, settings
     swept = [r for r in records if r.group.startswith(SWEEP)]
     scores = Scores([r for r in records if r not in swept], settings.metrics)
-    development, sets = _sets(scores.records, settings)
+    development, sets = sets_of(scores.records, settings)
     pairs = compared(scores, sets, development, settings.planned, settings.compare)
     fields = [f for name in sets for f in scores.fields(name)]
     main = fields[0] if fields else None
@@ -97,7 +97,7 @@ def _page(recipe_dir: Path) -> tuple[Page | None, Settings]:
     return Page(scores, groups, main, sets, development, pairs, sweeps), settings
 
 
-def _sets(records: list[Record], settings: Settings) -> tuple[str | None, tuple[str, ...]]:
+def sets_of(records: list[Record], settings: Settings) -> tuple[str | None, tuple[str, ...]]:
     """Return the development set, if it was scored, and the compared sets, the main one first."""
     found = sorted({name for r in records for name in r.sets})
     development = settings.development if settings.development in found else None
