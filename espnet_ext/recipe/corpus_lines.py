@@ -3,6 +3,7 @@
 
 from collections.abc import Iterator
 
+from espnet_ext.installation import recipe_command
 from espnet_ext.recipe.schema import Corpus
 
 
@@ -18,4 +19,5 @@ def lines(corpus: Corpus) -> Iterator[str]:
     if corpus.licence:
         yield f"    licence: {corpus.licence}"
     unset = f"; without {corpus.env} it is downloaded" if corpus.env and corpus.download else ""
-    yield f"    paths: {' '.join(f'{name}=/path' for name in names)} ./run.sh{unset}"
+    paths = " ".join(f"{name}=/path" for name in names)
+    yield f"    paths: {paths} {recipe_command()}{unset}"

@@ -20,26 +20,17 @@ from pathlib import Path
 from espnet_ext import __version__
 from espnet_ext.errors import SetupError, UsageError, nearest
 from espnet_ext.hardware import cpu_cores, cpu_model, describe, free_disk_bytes, gpus, memory_bytes
+from espnet_ext.installation import EXTRAS, clone, install
 
-# Half-open ranges of versions that were tested together; setup.py asks for the same.
+# Half-open ranges of versions that were tested together; pyproject.toml asks for the same.
 PYTHON_RANGE = ("3.12", "3.14")
 PACKAGE_RANGES = {
     "espnet": ("202609", "202612"),
     "torch": ("2.11", "2.12"),
     "torchaudio": ("2.11", "2.12"),
 }
-EXTRAS = {
-    "synth": ("espeakng-loader",),
-    "video": ("av",),
-    "text": ("transformers>=5", "tokenizers", "safetensors", "huggingface-hub", "sacrebleu"),
-    "cluster": ("dask", "distributed", "dask-jobqueue"),
-    "plot": ("matplotlib", "pillow", "tensorboard"),
-    "superb": ("pyannote-metrics",),
-    "docs": ("sphinx>=9", "myst-parser>=5", "latex2mathml", "nbclient", "ipykernel"),
-}
 NEEDS = ("path", "disk_gb", "memory_gb", "cores", "ngpu", "extras", "import_torch")
 _GB = 10**9
-_INSTALL = "make env"
 
 
 @dataclass(frozen=True)
@@ -166,15 +157,27 @@ def _check_versions() -> list[Check]:
             "python",
             in_range(python, PYTHON_RANGE),
             f"{python}, {wanted.format(*PYTHON_RANGE)}",
-            f"{_INSTALL}, or PYTHON=/path/to/python3.12 {_INSTALL}",
+            _another_python(),
         )
     ]
     for name, bounds in PACKAGE_RANGES.items():
         version = installed(name)
         ok = version is not None and in_range(version, bounds)
         detail = f"{version or 'not installed'}, {wanted.format(*bounds)}"
-        checks.append(Check(name, ok, detail, _INSTALL))
+        checks.append(Check(name, ok, detail, install(_requirement(name))))
     return checks
+
+
+def _requirement(name: str) -> str:
+    """Return what pip is asked for to get a fitting release, such as ``torch>=2.11,<2.12``."""
+    return "{}>={},<{}".format(name, *PACKAGE_RANGES[name])
+
+
+def _another_python() -> str:
+    """Return how to get an environment with a Python of the right version."""
+    if (root := clone()) is not None:
+        return f"PYTHON=/path/to/python3.12 make -C {shlex.quote(str(root))} env"
+    return "install espnet_ext into an environment of Python 3.12: uv venv --python 3.12"
 
 
 def _has(requirement: str) -> bool:
@@ -192,7 +195,7 @@ def _check_extras(needed: Iterable[str]) -> list[Check]:
     for extra, packages in EXTRAS.items():
         missing = [x for x in packages if not _has(x)]
         detail = f"not installed: {', '.join(missing)}" if missing else ", ".join(packages)
-        how = f"{_INSTALL}, or pip install 'espnet_ext[{extra}]'"
+        how = install(extra=extra)
         checks.append(Check(f"extra {extra}", not missing, detail, how, extra in needed))
     return checks
 
@@ -245,7 +248,8 @@ def _check_torch(ngpu: int) -> Check:
         count = torch.cuda.device_count()
     except Exception as err:  # a broken binary raises anything from OSError to RuntimeError
         reason = (str(err) or type(err).__name__).splitlines()[0]
-        return Check("torch starts", False, reason, _INSTALL)
+        pair = (_requirement(name) for name in ("torch", "torchaudio"))
+        return Check("torch starts", False, reason, install("--force-reinstall", *pair))
     cuda = torch.version.cuda or "none"
     detail = f"{torch.__version__}, CUDA {cuda}, sees {count} GPUs"
     return Check("torch starts", count >= ngpu, detail, "a driver that fits the CUDA of this torch")
@@ -256,8 +260,9 @@ def check_environment(needs: Mapping[str, object] | None = None) -> list[Check]:
 
     Args:
         needs: What the work needs, all keys optional: ``path`` (folder that will be written to),
-            ``disk_gb``, ``memory_gb``, ``cores``, ``ngpu``, ``extras`` (names of extras of
-            setup.py) and ``import_torch`` (True imports torch as well, which takes seconds).
+            ``disk_gb``, ``memory_gb``, ``cores``, ``ngpu``, ``extras`` (names of
+            :data:`~espnet_ext.installation.EXTRAS`) and ``import_torch`` (True imports torch as
+            well, which takes seconds).
 
     Returns:
         All findings, good ones too.

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from espnet_ext.errors import EspnetExtError, SetupError, UsageError, nearest
+from espnet_ext.installation import install, project_file
 from espnet_ext.recipe import processes
 from espnet_ext.recipe.options import Options
 from espnet_ext.yamlfile import read_section
@@ -129,7 +130,7 @@ class Dask:
             raise SetupError(
                 "the dask executor needs the package 'distributed'",
                 None,
-                "pip install 'espnet_ext[cluster]'",
+                install(extra="cluster"),
             ) from None
         self._jobs = jobs
         settings = dict(settings)
@@ -165,8 +166,8 @@ def dask_settings(options: Options) -> dict | None:
         raise UsageError(
             f"there is no executor '{kind}'", "--executor", nearest(kind, ["local", "dask"])
         )
-    # Recipes share the project's conf/.
-    path = Path(kind) if Path(kind).is_file() else Path("../../..") / kind
+    nearer = (Path(kind), Path("../../..") / kind)  # of the recipe, of the tree it is in
+    path = next((p for p in nearer if p.is_file()), project_file(kind))
     if not path.is_file():
         raise UsageError("there is no such executor file", kind, "local, dask, or a YAML file")
     settings = read_section(path, "an executor file")
@@ -183,7 +184,7 @@ def _jobqueue(name: str, settings: dict) -> Any:
         import dask_jobqueue
     except ImportError:
         raise SetupError(
-            "clusters need the package 'dask-jobqueue'", None, "pip install 'espnet_ext[cluster]'"
+            "clusters need the package 'dask-jobqueue'", None, install(extra="cluster")
         ) from None
     return getattr(dask_jobqueue, name)(**settings)
 

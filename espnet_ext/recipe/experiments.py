@@ -7,7 +7,6 @@ series that was stopped is simply started again.
 
 import json
 import os
-import shlex
 import statistics
 import sys
 from collections.abc import Iterable, Sequence
@@ -17,6 +16,7 @@ from typing import Any
 import yaml
 
 from espnet_ext.errors import EspnetExtError, UsageError, nearest
+from espnet_ext.installation import recipe_line
 from espnet_ext.progress import duration
 from espnet_ext.recipe import config, configuration, options, runner
 from espnet_ext.recipe.console import say
@@ -122,7 +122,7 @@ def run_all(runs: Sequence[Experiment], passed_on: Sequence[str], title: str, ag
     for number, run in enumerate(runs, 1):
         say(f"{title}: run {number} of {len(runs)}, {run.name}")
         if code := runner.main(run.argv(passed_on)):
-            command = shlex.join(["./run.sh", *run.argv(passed_on)])
+            command = recipe_line(*run.argv(passed_on))
             print(f"error: the {title.split()[0]} stopped at run {number} of {len(runs)}\n"
                   f"  run:   {command}\n  again: {again}", file=sys.stderr)  # fmt: skip
             return code
@@ -139,7 +139,7 @@ def plan_lines(runs: Sequence[Experiment], passed_on: Sequence[str]) -> list[str
     lines = []
     for run in runs:
         told = "unknown time" if times[run.group] is None else duration(times[run.group])
-        command = shlex.join(["./run.sh", *run.argv(passed_on)])
+        command = recipe_line(*run.argv(passed_on))
         lines.append(f"{states[run.name].word:8s}  {told:>12s}  {command}")
         lines += [f"          {states[run.name].why}"] if states[run.name].why else []
     left = [r for r in runs if states[r.name].word != "done"]

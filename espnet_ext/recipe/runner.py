@@ -3,7 +3,6 @@
 
 import dataclasses
 import logging
-import shlex
 import signal
 import sys
 import time
@@ -13,6 +12,7 @@ from pathlib import Path
 
 from espnet_ext import files
 from espnet_ext.errors import EspnetExtError, UsageError, close_stdout, of_system, told
+from espnet_ext.installation import named_here, recipe_line
 from espnet_ext.progress import duration
 from espnet_ext.recipe import (
     config,
@@ -89,7 +89,7 @@ def _help(key: str) -> int:
     if key:
         print(keys.describe(key))
     else:
-        print(options.__doc__.partition("\n\n")[2].rstrip())
+        print(named_here(options.__doc__.partition("\n\n")[2].rstrip()))
         print(f"\nKeys of recipe.yaml (--help KEY: type and default):\n{keys.summary()}")
     if found and key.removeprefix("--") in ("", presets.KEY, presets.SECTION):
         print(presets.line(found))
@@ -246,7 +246,7 @@ def _header(ctx: Context, stage: Stage) -> list[str]:
 
 def command(ctx: Context) -> str:
     """Return the command line that started this run."""
-    return shlex.join(["./run.sh", *ctx.options.argv])
+    return recipe_line(*ctx.options.argv)
 
 
 def _failed(ctx: Context, stage: Stage, log: Path, error: Exception) -> int:
@@ -278,4 +278,4 @@ def rerun(ctx: Context, stage: Stage) -> str:
     """Return the command that runs only ``stage``, with every other option as it was."""
     keep = options.without(ctx.options.argv, {"stage", "stop-stage"})
     n = str(stage.number)
-    return shlex.join(["./run.sh", "--stage", n, "--stop-stage", n, *keep])
+    return recipe_line("--stage", n, "--stop-stage", n, *keep)

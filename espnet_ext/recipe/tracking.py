@@ -11,6 +11,7 @@ import os
 from pathlib import Path
 
 from espnet_ext.errors import SetupError, UsageError, nearest
+from espnet_ext.installation import install
 
 TRACKERS = ("tensorboard", "wandb", "mlflow")
 KEY_HOST = "api.wandb.ai"
@@ -30,13 +31,13 @@ def check(tracker: str) -> None:
     if not _installed(tracker):
         raise SetupError(
             f"the package '{tracker}' is not installed", f"--track {tracker}",
-            f"uv pip install {tracker} (into the environment of this project), or omit --track",
+            f"{install(tracker)}, or omit --track",
         )  # fmt: skip
     local = not os.environ.get("MLFLOW_TRACKING_URI")
     if tracker == "mlflow" and local and not _installed("sqlalchemy"):
         raise SetupError(
             "mlflow-skinny cannot keep runs on this machine", "--track mlflow",
-            "uv pip install mlflow, or set MLFLOW_TRACKING_URI to a server",
+            f"{install('mlflow')}, or set MLFLOW_TRACKING_URI to a server",
         )  # fmt: skip
 
 

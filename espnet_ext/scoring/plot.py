@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from espnet_ext.errors import SetupError
 from espnet_ext.files import atomic_path
+from espnet_ext.installation import install
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -32,9 +33,7 @@ def new_figure(path: Path | str, inches: tuple[float, float], dpi: int = 130) ->
     try:
         from matplotlib.figure import Figure
     except ImportError:
-        raise SetupError(
-            "drawing needs matplotlib", path, "pip install 'espnet_ext[plot]' (or [dev])"
-        ) from None
+        raise SetupError("drawing needs matplotlib", path, install(extra="plot")) from None
     # A bare Figure draws with Agg: no window system, no state shared with the caller's pyplot.
     return Figure(figsize=inches, dpi=dpi, layout="constrained")
 

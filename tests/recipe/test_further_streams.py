@@ -9,6 +9,7 @@ import pytest
 import soundfile as sf
 
 from espnet_ext.data.tables import read_table, write_set, write_table
+from espnet_ext.installation import install
 from espnet_ext.recipe import environment, runner
 
 SPEECH = {"name": "speech", "file": "wav.scp", "type": "sound"}
@@ -77,7 +78,7 @@ def test_missing_pyav_is_told_before_any_stage_runs(corpus, capfd, monkeypatch, 
     monkeypatch.setitem(sys.modules, "av", None)  # importing it fails
     assert runner.main(["--ngpu", "0", "--stage", stage, "--stop-stage", stage]) == 3
     out, err = capfd.readouterr()
-    assert "pip install 'espnet_ext[video]'" in err and "clip.mp4" in err
+    assert install(extra="video") in err and "clip.mp4" in err
     assert "running" not in out
 
 
@@ -89,7 +90,7 @@ def test_an_extra_that_the_preparation_needs(corpus, capfd, monkeypatch):
         environment, "installed", lambda name: None if name == "av" else known(name)
     )
     assert runner.main(["--ngpu", "0", "--stop-stage", "prepare"]) == 3
-    assert "pip install 'espnet_ext[video]'" in capfd.readouterr().err
+    assert install(extra="video") in capfd.readouterr().err
     assert runner.main(["--ngpu", "0", "--doctor"]) == 3
     assert "FAIL  extra video" in capfd.readouterr().out
     monkeypatch.setattr(environment, "installed", known)

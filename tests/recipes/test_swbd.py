@@ -12,6 +12,7 @@ from swbd_tree import LOUD, SOFT, call_audio, make_swbd, write_sph
 from tedlium2_tree import shorten
 
 from espnet_ext.data.tables import read_table
+from espnet_ext.installation import install
 
 swbd, words = load_local("swbd"), load_local("swbd_text")
 DISK = "--prepare.disk_mb=10"
@@ -166,7 +167,7 @@ MISUSE = {
     "one side": (lambda c: next(Path(c["SWBD_TRANSCRIPTS"]).rglob("sw2006B*trans*")).unlink(),
                  ["the other side is missing", "sw2006A"]),
     "shorten": (lambda c: shorten(sph(c)),
-                ["compressed with shorten", "pip install desphere", "sw02005.sph"]),
+                ["compressed with shorten", install("desphere"), "sw02005.sph"]),
     "cut off": (lambda c: sph(c).write_bytes(sph(c).read_bytes()[:9000]),
                 ["truncated", "sw02005.sph"]),
     "mono": (lambda c: write_sph(sph(c), call_audio()[:, :1]), ["1 channel(s)", "sw02005.sph"]),

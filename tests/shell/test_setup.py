@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""utils/env.sh with interpreters and a uv that are stand-ins, and what setup.py declares."""
+"""utils/env.sh with interpreters and a uv that are stand-ins, and what pyproject.toml declares."""
 
 import ast
 import importlib.metadata
@@ -8,10 +8,12 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 
+from espnet_ext import installation
 from espnet_ext.recipe import environment
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -190,13 +192,8 @@ def test_only_what_env_sh_made_is_removed(machine: Machine):
 
 
 def declared() -> dict[str, object]:
-    """The literal tables of setup.py, read without running it."""
-    tree = ast.parse((ROOT / "setup.py").read_text())
-    found = {}
-    for node in tree.body:
-        if isinstance(node, ast.Assign) and isinstance(node.value, ast.List | ast.Dict):
-            found[node.targets[0].id] = ast.literal_eval(node.value)
-    return found
+    """The project table of pyproject.toml."""
+    return tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 
 def sources() -> set[str]:
@@ -205,8 +202,9 @@ def sources() -> set[str]:
 
 
 def packages(setup: dict[str, object]) -> set[str]:
-    """The names of all packages that setup.py asks for, extras too."""
-    rows = [*setup["INSTALL_REQUIRES"], *(x for e in setup["EXTRAS_REQUIRE"].values() for x in e)]
+    """The names of all packages that pyproject.toml asks for, extras too."""
+    extras = setup["optional-dependencies"].values()
+    rows = [*setup["dependencies"], *(x for extra in extras for x in extra)]
     return {re.match(r"[\w-]+", x).group().lower().replace("_", "-") for x in rows}
 
 
@@ -214,13 +212,13 @@ def test_doctor_and_setup_agree():
     setup = declared()
     for name, (low, high) in environment.PACKAGE_RANGES.items():
         wanted = {f"{name}>={low},<{high}", f"{name}=={low}.*"}
-        assert wanted & set(setup["INSTALL_REQUIRES"])
-    extras = {k: tuple(v) for k, v in setup["EXTRAS_REQUIRE"].items() if k != "dev"}
-    assert extras == environment.EXTRAS
+        assert wanted & set(setup["dependencies"])
+    extras = {k: tuple(v) for k, v in setup["optional-dependencies"].items() if k != "dev"}
+    assert extras == installation.EXTRAS
     low, high = environment.PYTHON_RANGE
-    assert f'python_requires=">={low},<{high}"' in (ROOT / "setup.py").read_text()
+    assert setup["requires-python"] == f">={low},<{high}"
     default = re.search(r"ESPNET_EXT_EXTRAS-([a-z,]+)", ENV_SH.read_text()).group(1)
-    assert set(default.split(",")) == set(setup["EXTRAS_REQUIRE"])
+    assert set(default.split(",")) == set(setup["optional-dependencies"])
 
 
 def test_every_import_is_declared():
@@ -237,7 +235,7 @@ def test_every_import_is_declared():
                 given = {x.lower().replace("_", "-") for x in owners.get(module, [module])}
                 if module not in sys.stdlib_module_names and not given & names:
                     missing.append(f"{path.relative_to(ROOT)}:{node.lineno} {module}")
-    assert not missing, f"not in setup.py: {missing}"
+    assert not missing, f"not in pyproject.toml: {missing}"
 
 
 def test_constraints_hold_names_and_versions_only():
@@ -286,7 +284,7 @@ def test_bare_install_runs_the_doctor(tmp_path: Path):
         pytest.skip("uv is neither on the PATH nor in .uv: make env")
     ignore = shutil.ignore_patterns("__pycache__")
     shutil.copytree(ROOT / "espnet_ext", tmp_path / "tree/espnet_ext", ignore=ignore)
-    for name in ("setup.py", "pyproject.toml"):
+    for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, tmp_path / "tree" / name)
     venv = tmp_path / "venv"
     wheels = [x for name in sources() for x in ("--no-binary", name)]

@@ -21,6 +21,7 @@ from espnet_ext.data.content import ContentError
 from espnet_ext.data.tables import read_table
 from espnet_ext.errors import DataError, SetupError, UsageError
 from espnet_ext.files import atomic_path, write_text
+from espnet_ext.installation import install
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -50,8 +51,7 @@ def draw_utterance(u: Utterance, speech: np.ndarray, rate: int, path: Path | str
     try:
         from matplotlib.figure import Figure
     except ImportError as e:
-        how = "pip install 'espnet_ext[plot]' (or [dev])"
-        raise SetupError("drawing needs matplotlib", path, how) from e
+        raise SetupError("drawing needs matplotlib", path, install(extra="plot")) from e
     length_s = len(speech) / rate
     width = min(max(INCHES[0], INCHES_PER_S * length_s), INCHES[1])
     figure = Figure(figsize=(width, 4), dpi=100, layout="constrained")

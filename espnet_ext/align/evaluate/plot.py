@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from espnet_ext.errors import SetupError
 from espnet_ext.files import atomic_path
+from espnet_ext.installation import install
 from espnet_ext.lang.phones import is_silence
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ def draw(report: Mapping, path: Path | str) -> None:
     except ImportError as e:
         raise SetupError(
             "drawing an alignment report needs matplotlib", path,
-            "pip install 'espnet_ext[plot]' (or [dev])",
+            install(extra="plot"),
         ) from e  # fmt: skip
     figure = Figure(figsize=(14, 9), dpi=100, layout="constrained")
     panels = figure.subplot_mosaic([["passes", "scores", "classes"], ["durations"] * 3])

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from espnet_ext.align.search.graph import Graph
 from espnet_ext.errors import SetupError, UsageError
+from espnet_ext.installation import install
 
 # Bytes of back pointers held at once; one utterance above it is searched alone.
 MAX_BACK_POINTERS = 1 << 28
@@ -133,7 +134,7 @@ def _search_of(backend: str, emissions: Sequence[Tensor]) -> Search:
         return _search_torch
     search = _numba_search()
     if search is None and backend == "numba":
-        raise SetupError("numba cannot be imported", "Viterbi", "pip install numba")
+        raise SetupError("numba cannot be imported", "Viterbi", install("numba"))
     return search or _search_torch
 
 

@@ -23,6 +23,7 @@ import numpy as np
 
 from espnet_ext.data.synth.events import EVENT_PHONEME, Mark, Segment, marks_to_segments
 from espnet_ext.errors import DataError, SetupError, UsageError
+from espnet_ext.installation import install
 
 _SYNCHRONOUS = 2  # espeak_AUDIO_OUTPUT: samples go to the callback, espeak_Synth returns at the end
 _PHONEME_EVENTS, _PHONEME_IPA, _DONT_EXIT = 0x1, 0x2, 0x8000
@@ -86,7 +87,7 @@ class Espeak:
             raise SetupError(
                 "the speech synthesiser espeak-ng is not installed",
                 "package espeakng-loader",
-                "install the extra: pip install 'espnet_ext[synth]'",
+                install(extra="synth"),
             ) from None
         self._library = str(espeakng_loader.get_library_path())
         self._data, self._link = _short_path(Path(espeakng_loader.get_data_path()))
@@ -176,7 +177,7 @@ class _Engine:
             raise SetupError(
                 f"espeak-ng cannot be loaded: {e}",
                 library,
-                "reinstall it: pip install --force-reinstall espeakng-loader",
+                install("--force-reinstall", "espeakng-loader"),
             ) from None
         self.data = data
         self.rate_hz = 0
@@ -193,7 +194,7 @@ class _Engine:
             raise SetupError(
                 "espeak-ng does not find its voices",
                 self.data,
-                "reinstall it: pip install --force-reinstall espeakng-loader",
+                install("--force-reinstall", "espeakng-loader"),
             )
         self.library.espeak_ng_SetRandSeed(C.c_long(1))
         self.library.espeak_SetSynthCallback(self._callback)
@@ -260,7 +261,7 @@ def _short_path(data: Path) -> tuple[str, tempfile.TemporaryDirectory | None]:
         raise SetupError(
             "the data of espeak-ng is missing",
             data,
-            "reinstall it: pip install --force-reinstall espeakng-loader",
+            install("--force-reinstall", "espeakng-loader"),
         )
     if len(os.fsencode(data)) <= _MAX_DATA_PATH_BYTES:
         return str(data), None

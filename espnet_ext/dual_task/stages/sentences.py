@@ -9,6 +9,7 @@ from pathlib import Path
 from espnet_ext.data.tables import iter_table
 from espnet_ext.dual_task.stages.args import FormatArgs
 from espnet_ext.errors import DataError, SetupError, UsageError
+from espnet_ext.installation import install
 from espnet_ext.recipe.console import Progress, say
 from espnet_ext.recipe.stages import Context, Plan
 from espnet_ext.recipe.steps.format import DUMP
@@ -48,8 +49,8 @@ def plan(ctx: Context, args: FormatArgs) -> Plan:
         SetupError: The package that reads encoders is not installed.
     """
     if find_spec("transformers") is None:
-        how = "make env, or pip install 'espnet_ext[text]'"
-        raise SetupError("sentence embeddings need the package transformers", None, how)
+        what = "sentence embeddings need the package transformers"
+        raise SetupError(what, None, install(extra="text"))
     name, folder = source(args), None
     if is_folder(name):
         folder = Path(os.path.expanduser(name))

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from espnet_ext.errors import DataError, SetupError
+from espnet_ext.installation import install
 from espnet_ext.multistage.superb.heads import SpeakerHead
 from espnet_ext.multistage.superb.pit_loss import pit_loss
 from espnet_ext.multistage.superb.rttm import Turn, read_rttm
@@ -166,8 +167,8 @@ def check_library() -> None:
 
     find = importlib.util.find_spec
     if find("pyannote") is None or find("pyannote.metrics") is None:
-        how = "pip install 'espnet_ext[superb]'"
-        raise SetupError("diarisation is scored by pyannote.metrics: not installed", None, how)
+        what = "diarisation is scored by pyannote.metrics: not installed"
+        raise SetupError(what, None, install(extra="superb"))
 
 
 def frame_errors(found: np.ndarray, active: np.ndarray) -> int:

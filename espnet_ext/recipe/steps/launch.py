@@ -10,6 +10,7 @@ from pathlib import Path
 
 from espnet_ext import hardware
 from espnet_ext.errors import EspnetExtError, SetupError, UsageError
+from espnet_ext.installation import project_file
 from espnet_ext.recipe import node, processes, tracking
 from espnet_ext.recipe.console import say
 from espnet_ext.recipe.options import Options
@@ -117,7 +118,8 @@ def slurm_command(
         raise UsageError("--num-procs is for CPUs", None, "add --ngpu 0, or give --ngpu N alone")
     path = SLURM if SLURM.exists() else Path("../../..") / SLURM
     if not path.exists():
-        raise SetupError("there are no Slurm settings", SLURM, "copy the project's conf/slurm.yaml")
+        how = f"mkdir -p conf && cp {project_file(str(SLURM))} conf, and edit the copy"
+        raise SetupError("there are no Slurm settings", SLURM, how)
     settings = read_section(path, "conf/slurm.yaml")
     srun = ["srun", f"--nodes={options.num_nodes}", "--ntasks-per-node=1"]
     srun += [f"--gpus-per-node={ngpu}"] if ngpu else []

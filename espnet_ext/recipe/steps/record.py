@@ -4,12 +4,12 @@
 import dataclasses
 import datetime
 import json
-import shlex
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from espnet_ext.errors import DataError
 from espnet_ext.files import sha256_file, sha256_json, write_json
+from espnet_ext.installation import recipe_line
 from espnet_ext.recipe import records
 from espnet_ext.recipe.options import without
 from espnet_ext.recipe.stages import PHASES, Context, find
@@ -176,4 +176,4 @@ def _alignment(ctx: Context) -> dict:
 
 def command(ctx: Context) -> str:
     """Return the command of the whole experiment: that of this run without its range of stages."""
-    return shlex.join(["./run.sh", *without(ctx.options.argv, NOT_IN_COMMAND)])
+    return recipe_line(*without(ctx.options.argv, NOT_IN_COMMAND))

@@ -13,6 +13,7 @@ from espnet_ext.data.tables import iter_table
 from espnet_ext.errors import UsageError
 from espnet_ext.espnet.stock import lacks
 from espnet_ext.files import atomic_path, sha256_json, write_json
+from espnet_ext.installation import install
 from espnet_ext.plugin import (
     complete_config,
     config_check,
@@ -173,8 +174,8 @@ def _notes(config: dict) -> list[str]:
     if not reports or _installed("editdistance"):
         return []
     return [
-        f"the stock commands need the package editdistance for {reports[0]}: pip install "
-        "editdistance (it has no wheel for Python 3.13 and is compiled there)"
+        f"the stock commands need the package editdistance for {reports[0]}: "
+        f"{install('editdistance')} (it has no wheel for Python 3.13 and is compiled there)"
     ]
 
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from espnet_ext.errors import SetupError
+from espnet_ext.installation import install
 from espnet_ext.scoring.metrics.base import Metric
 
 ORDER = 4
@@ -65,7 +66,7 @@ def _sacrebleu():
     try:
         from sacrebleu.metrics import BLEU
     except ModuleNotFoundError:
-        how = "install it: uv pip install sacrebleu"
+        how = install(extra="text")
         raise SetupError("BLEU needs sacrebleu", "score.metrics", how) from None
     return BLEU()
 

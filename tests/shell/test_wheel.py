@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is built: an sdist, the wheel made from it, and the command run from the wheel."""
+
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from packaging.metadata import Metadata
+
+from espnet_ext import __version__
+
+ROOT = Path(__file__).resolve().parents[2]
+BUILT = ("setup.py", "pyproject.toml", "MANIFEST.in", "README.md", "LICENSE", "constraints.txt")
+HOLDS = ("espnet_ext", "egs2/TEMPLATE", "conf", "local")  # folders of the wheel
+LEFT = ("exp/base/1.pth", "data/train/text", "dump/x", ".stages/format.json")  # by a recipe's run
+# As `python -m build --no-isolation`: the wheel is made from what the sdist holds.
+BUILD = """
+import os
+import sys
+import tarfile
+from setuptools import build_meta
+dist = sys.argv[1]
+sdist = build_meta.build_sdist(dist)
+with tarfile.open(f"{dist}/{sdist}") as t:
+    t.extractall("from", filter="data")
+os.chdir(f"from/{sdist.removesuffix('.tar.gz')}")
+build_meta.build_wheel(dist)
+"""
+# In a process that finds the wheel and nothing of the repository, here as pip would leave it.
+INSIDE = """
+import sys
+sys.path[:] = [sys.argv.pop(1), *(p for p in sys.path if p and not p.startswith(sys.argv[1]))]
+sys.meta_path[:] = [f for f in sys.meta_path if not getattr(f, "__module__", "").startswith("__ed")]
+root = sys.argv.pop(1)
+from espnet_ext.cli import main
+code = main(sys.argv[1:])
+ours = [m.__file__ for n, m in sys.modules.items() if n.startswith("espnet_ext") and m.__file__]
+assert ours and not any(f.startswith(root) for f in ours), ours
+sys.exit(code)
+"""
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    """Return folder dist with a sdist and a wheel, built from what git knows of the tree."""
+    folder = tmp_path_factory.mktemp("build")
+    tree = folder / "tree"
+    ignore = shutil.ignore_patterns("__pycache__")
+    for name in (*HOLDS, "utils"):
+        shutil.copytree(ROOT / name, tree / name, ignore=ignore)
+    for name in (*BUILT, "Makefile"):
+        shutil.copy(ROOT / name, tree / name)
+    for name in LEFT:
+        path = tree / "egs2/TEMPLATE/asr1" / name
+        path.parent.mkdir(parents=True)
+        path.write_text("made\n")
+    (folder / "dist").mkdir()
+    done = subprocess.run(
+        [sys.executable, "-c", BUILD, str(folder / "dist")],
+        cwd=tree, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": ""},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    return folder / "dist"
+
+
+@pytest.fixture(scope="module")
+def wheel(built):
+    """Return the folder into which the wheel was unpacked."""
+    (file,) = built.glob("*.whl")
+    with zipfile.ZipFile(file) as z:
+        z.extractall(built / "site")
+        for info in z.infolist():
+            (built / "site" / info.filename).chmod(info.external_attr >> 16 & 0o777)
+    return built / "site"
+
+
+@pytest.fixture
+def command(wheel, tmp_path):
+    """Return a function that runs ``espnet-ext`` of the wheel in an empty folder."""
+
+    def run(*argv, code=0):
+        done = subprocess.run(
+            [sys.executable, "-P", "-c", INSIDE, str(wheel), str(ROOT), *argv],
+            cwd=tmp_path, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": ""},
+        )  # fmt: skip
+        assert done.returncode == code, done.stderr[-3000:]
+        return done.stdout + done.stderr
+
+    return run
+
+
+def test_the_wheel_holds_the_package_its_data_and_nothing_that_a_run_left(wheel):
+    def files(root, *below):
+        return {str(p.relative_to(root)) for b in below for p in (root / b).rglob("*")
+                if p.is_file() and "__pycache__" not in p.parts}  # fmt: skip
+
+    kept = subprocess.run(
+        ["git", "ls-files", "-co", "--exclude-standard", *HOLDS],
+        cwd=ROOT, capture_output=True, text=True,
+    )  # fmt: skip
+    known = set(kept.stdout.splitlines())
+    docs = {f for f in known if f.endswith(".md") and f.count("/") < 3}  # of the rooms
+    expected = {f if f.startswith("espnet_ext") else f"espnet_ext/shipped/{f}" for f in known}
+    found = files(wheel, "espnet_ext")
+    assert found == expected - {d for d in docs if d.startswith("espnet_ext")}
+    info = {p.name for p in wheel.glob("*.dist-info")}
+    assert {p.name for p in wheel.iterdir()} == {"espnet_ext", *info}, "tests or recipes"
+    assert os.access(wheel / "espnet_ext/shipped/egs2/TEMPLATE/asr1/run.sh", os.X_OK)
+
+
+def test_the_metadata_are_valid_and_say_what_the_tree_says(built, wheel):
+    (file,) = wheel.glob("*.dist-info/METADATA")
+    about = Metadata.from_email(file.read_bytes(), validate=True)
+    assert (about.name, str(about.version)) == ("espnet_ext", __version__)
+    assert about.license_expression == "Apache-2.0" and about.license_files == ["LICENSE"]
+    assert about.description_content_type == "text/markdown"
+    assert about.description == (ROOT / "README.md").read_text(encoding="utf-8")
+    assert "tqdm" not in {r.name for r in about.requires_dist}
+    with tarfile.open(next(built.glob("*.tar.gz"))) as t:
+        top = {n.split("/")[1] for n in t.getnames() if "/" in n}
+    assert {"LICENSE", "constraints.txt", "utils", "Makefile"} <= top and "tests" not in top
+
+
+def test_the_command_of_the_wheel_aligns_with_the_shipped_model(command, tmp_path):
+    assert "usage: espnet-ext COMMAND" in command("--help")
+    folder = tmp_path / "recordings"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for name in ("one", "two"):
+        soundfile.write(folder / f"{name}.wav", 0.1 * rng.standard_normal(16000), 16000)
+        (folder / f"{name}.txt").write_text("yes\n")
+    command("align", "recordings", "out")
+    assert (tmp_path / "out").is_dir()
+
+
+def test_messages_of_the_wheel_name_commands_that_work_there(command, tmp_path):
+    """A recipe of an installed package may have no run.sh, and there is no Makefile."""
+    (tmp_path / "recipe.yaml").write_text("recipe: a/b\ncorpus: {name: c, env: CORPUS}\n")
+    told = command("recipe", "--list")
+    assert "CORPUS=/path espnet-ext recipe" in told
+    told = command("doctor") + command("recipe", "--help")
+    assert "make " not in told and "./run.sh" not in told
