@@ -3,6 +3,7 @@
 
   recipe  [options of run.sh]        run the recipe in this folder; 'espnet-ext recipe --help'
   doctor  [--data DIR ... [--fix]]   check this machine, or data folders; 'doctor --help'
+  data    --from-cuts | --to-cuts    lhotse's cuts and Shar, to and from data folders
   align   COMMAND ...                hybrid triphone alignment; 'espnet-ext align' lists commands
   simulate-asr COMMAND ...           ASR-like text from manual text; 'espnet-ext simulate-asr'
   train | decode | score [options]   the stages of that name of the recipe in this folder
@@ -33,6 +34,7 @@ STAGES = {"train": ("pretrain", "finetune"), "decode": ("decode",) * 2, "score":
 COMMANDS = (
     "recipe",
     "doctor",
+    "data",
     "evidence",
     "align",
     "simulate-asr",
@@ -120,6 +122,12 @@ def _doctor(argv: list[str]) -> int:
     for c in checks:
         print(c)
     return 0 if all(c.ok or not c.required for c in checks) else 3
+
+
+def _data(argv: list[str]) -> int:
+    from espnet_ext.data.lhotse.command import main as data
+
+    return data(argv)
 
 
 def _align(argv: list[str]) -> int:

@@ -15,6 +15,7 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import BinaryIO
 
 import numpy as np
 import soundfile as sf
@@ -22,11 +23,13 @@ import soxr
 
 from espnet_ext.data import content
 from espnet_ext.data.pipes import is_pipe, run_pipe
+from espnet_ext.data.tar_member import parse_member, read_member
 from espnet_ext.errors import DataError
 
 END_TOLERANCE_S = 0.02  # an end beyond the audio by this much is rounding in the annotation
 BLOCK = 1 << 20  # samples that are checked at once
 _STREAMED = 0x7FFF0000  # tools that write WAV to a pipe cannot know the length and put a huge one
+_HEAD_BYTES = 1024
 _BAD = (sf.SoundFileError, RuntimeError, OSError, ValueError, TypeError)
 
 
@@ -109,6 +112,9 @@ def open_audio(path: str | os.PathLike, allow_pipes: bool = False) -> Iterator[s
                 "allow pipes if you trust who wrote wav.scp",
             )
         source, head = io.BytesIO(run_pipe(name, name)), b""
+    elif member := parse_member(name):
+        data = read_member(member)
+        source, head = io.BytesIO(data), data[:_HEAD_BYTES]
     else:
         source, head = os.fsencode(name), _head(name)
     if head.startswith(b"ajkg") or (head.startswith(b"NIST_1A") and b"shorten" in head):
@@ -225,7 +231,7 @@ def _head(name: str) -> bytes:
         if status.st_size == 0:
             raise DataError("the audio file is empty", name, "copy or download the file again")
         with open(name, "rb") as f:
-            return f.read(1024)
+            return f.read(_HEAD_BYTES)
     except (OSError, ValueError) as e:
         ark = re.search(r"\.ark:\d+$", name)
         raise DataError(
@@ -243,20 +249,21 @@ def _declared_frames(name: str, head: bytes, f: sf.SoundFile) -> int:
         count = re.search(rb"sample_count -i (\d+)", head)
         return int(count[1]) if count else f.frames
     if head[:4] == b"RIFF" and head[8:12] == b"WAVE":
-        declared, present = _riff_data_bytes(name)
+        member = parse_member(name)
+        with io.BytesIO(read_member(member)) if member else open(name, "rb") as riff:
+            declared, present = _riff_data_bytes(riff)
         if present < declared < _STREAMED and f.frames > 0 and present > 0:
             return -(-f.frames * declared // present)
     return f.frames
 
 
-def _riff_data_bytes(name: str) -> tuple[int, int]:
+def _riff_data_bytes(f: BinaryIO) -> tuple[int, int]:
     """Return the bytes that the data chunk of a WAV file should hold and those it does hold."""
-    with open(name, "rb") as f:
-        size, position = os.fstat(f.fileno()).st_size, 12
-        while position + 8 <= size:
-            f.seek(position)
-            chunk, length = f.read(4), int.from_bytes(f.read(4), "little")
-            if chunk == b"data":
-                return length, max(0, size - position - 8)
-            position += 8 + length + length % 2
+    size, position = f.seek(0, os.SEEK_END), 12
+    while position + 8 <= size:
+        f.seek(position)
+        chunk, length = f.read(4), int.from_bytes(f.read(4), "little")
+        if chunk == b"data":
+            return length, max(0, size - position - 8)
+        position += 8 + length + length % 2
     return 0, 0

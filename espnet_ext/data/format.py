@@ -24,7 +24,7 @@ from espnet_ext.data.format_streams import Formatted, check_speeds, format_strea
 from espnet_ext.data.format_write import forget, write_joined, write_result
 from espnet_ext.data.join import format_item, join_short
 from espnet_ext.data.journal import JOURNAL, Journal
-from espnet_ext.data.streams import AUDIO, USUAL
+from espnet_ext.data.streams import AUDIO, USUAL, find_stream
 from espnet_ext.data.tables import iter_table
 from espnet_ext.errors import DataError, UsageError
 
@@ -74,7 +74,7 @@ def format_dir(
     wav_dir = _open(src, dst)
     changed = format_streams(tables, streams, dst / STREAM_FILES, options.fs, n_jobs_map)
     report, items = _plan(src, tables, options, streams, changed)
-    items = [{**item, "wav_dir": str(wav_dir), "allow_pipes": allow_pipes} for item in items]
+    _complete(items, streams, {"wav_dir": str(wav_dir), "allow_pipes": allow_pipes})
     if join_s:
         who = tables.setdefault("utt2spk", {})
         items = join_short(items, who, join_s, options.max_s, n_jobs_map)
@@ -85,6 +85,14 @@ def format_dir(
         write_joined(dst, parts, names, report)
     write_result(dst, kept, tables, names, options, report)
     return report
+
+
+def _complete(items: list[dict], streams: Mapping[str, str], common: dict) -> None:
+    """Add what all items have in common, also that audio in tar files stays where it is."""
+    if AUDIO in streams and find_stream(streams[AUDIO]).in_shards:
+        common = {**common, "in_shards": True}
+    for item in items:
+        item.update(common)
 
 
 def _work(

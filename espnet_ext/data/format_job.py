@@ -13,6 +13,7 @@ import soundfile as sf
 from espnet_ext.data import audio as audio_io
 from espnet_ext.data import content
 from espnet_ext.data.pipes import is_pipe
+from espnet_ext.data.tar_member import parse_member
 from espnet_ext.errors import DataError, of_system
 from espnet_ext.frames import usual_encoder
 from espnet_ext.text.tagged import TAG
@@ -60,9 +61,10 @@ def format_recording(item: dict) -> dict:
     """Cut, resample and write the utterances of one recording.
 
     Args:
-        item: ``source`` (value of wav.scp), ``allow_pipes``, ``wav_dir``, ``options`` (the fields
-            of FormatOptions), ``utts``: lists ``[utt, start_s, end_s, ctc units or None]``, times
-            None where there are no segments.
+        item: ``source`` (value of wav.scp), ``allow_pipes``, ``wav_dir``, ``in_shards`` (audio in
+            tar files stays there; may be missing), ``options`` (the fields of FormatOptions),
+            ``utts``: lists ``[utt, start_s, end_s, ctc units or None]``, times None where there
+            are no segments.
 
     Returns:
         ``rows``: lists ``[copy id, utt, speed, path, samples, bytes or None]`` (bytes of files
@@ -114,7 +116,7 @@ def _format_utterance(f: sf.SoundFile, utterance: list, item: dict, out: dict) -
             out["dropped"].append([copy_id(utt, speed), *refusal])
         else:
             wanted.append(speed)
-    as_it_is = start_s is None and _direct(audio, item)
+    as_it_is = (first, last) == (0, audio.frames) and _direct(audio, item)
     try:
         if wanted == [1] and as_it_is:
             speech, found = None, audio_io.check_frames(f, first, last, source, options["channel"])
@@ -140,6 +142,8 @@ def _format_utterance(f: sf.SoundFile, utterance: list, item: dict, out: dict) -
 def _direct(audio: audio_io.AudioInfo, item: dict) -> bool:
     """Tell whether training can read the file as it is."""
     plain = not is_pipe(item["source"]) and audio.format in DIRECT_FORMATS
+    if parse_member(item["source"]) and not item.get("in_shards"):
+        return False
     return plain and (audio.rate, audio.channels) == (item["options"]["fs"], 1)
 
 

@@ -16,12 +16,12 @@ import numpy as np
 from espnet2.train.dataset import DATA_TYPES as TABLES
 from espnet2.train.iterable_dataset import DATA_TYPES as VALUES
 
+from espnet_ext.data.lookup import TableLookup
 from espnet_ext.data.streams import OWN_READER, find_stream
-from espnet_ext.data.tables import read_table
 
 
 class StreamTable(Mapping):
-    """``{utterance: array}`` of a table, each read when it is asked for.
+    """``{utterance: array}`` of a table, each read when it is asked for; nothing is held.
 
     Args:
         path: Of the table.
@@ -29,7 +29,7 @@ class StreamTable(Mapping):
     """
 
     def __init__(self, path: str, kind: str):
-        self.kind, self.values_by_key = kind, read_table(path)
+        self.kind, self.values_by_key = kind, TableLookup(path)
 
     def __getitem__(self, utt: str) -> np.ndarray:
         return find_stream(self.kind).read(self.values_by_key[utt])

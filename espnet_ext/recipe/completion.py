@@ -12,6 +12,7 @@ SHELLS = ("bash", "zsh")
 # zsh takes bash's script through its own compatibility layer.
 _ZSH = "autoload -U +X compinit && compinit -u\nautoload -U +X bashcompinit && bashcompinit\n"
 _EMBED = "--model --out --retrieve --top --sentence-encoder --device --batch-s --longest-s --help"
+_DATA = "--from-cuts --to-cuts --alignment --allow-pipes --help"
 _SCRIPT = """\
 # Completion of run.sh and espnet-ext; load it with: eval "$(espnet-ext completion {shell})"
 {zsh}_espnet_ext_run() {{
@@ -45,6 +46,10 @@ _espnet_ext() {{
         embed)
             if [ "${{cur#-}}" != "$cur" ]; then
                 COMPREPLY=($(compgen -W "{embed}" -- "$cur")); return
+            fi ;;
+        data)
+            if [ "${{cur#-}}" != "$cur" ]; then
+                COMPREPLY=($(compgen -W "{data}" -- "$cur")); return
             fi ;;
         doctor)
             if [ "${{cur#-}}" != "$cur" ]; then
@@ -82,5 +87,6 @@ def script(shell: str, commands: Iterable[str]) -> str:
         commands=" ".join(sorted(commands)),
         shells=" ".join(SHELLS),
         embed=_EMBED,
+        data=_DATA,
         series="--dry-run --nj --ngpu --executor --debug --help",
     )

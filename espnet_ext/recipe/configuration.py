@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from espnet_ext.data.streams import find_stream
+from espnet_ext.data.streams import SOUNDS, find_stream
 from espnet_ext.errors import EspnetExtError, UsageError, nearest
 from espnet_ext.files import sha256_json
 from espnet_ext.frames import encoder_of_config, features_of_config, usual_encoder
@@ -129,7 +129,7 @@ def _check_audio_of(ctx: Context, plan: Plan) -> None:
     """The front end must be of the audio's rate, and format's frames must be the encoder's."""
     form, config = ctx.recipe.format, plan.settings["config"]
     phase: Phase = getattr(ctx.recipe, ctx.stage.name)
-    if not stages.formats_audio(ctx.recipe) or not any(s.type == "sound" for s in phase.streams):
+    if not stages.formats_audio(ctx.recipe) or not any(s.type in SOUNDS for s in phase.streams):
         return
     features, encoder = features_of_config(config), encoder_of_config(config)
     if features is not None and features.rate != form.fs:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from espnet_ext.data.streams import AUDIO
 from espnet_ext.data.tables import iter_table
+from espnet_ext.data.tar_member import parse_member
 from espnet_ext.errors import EspnetExtError
 from espnet_ext.files import atomic_path, sha256_file, sha256_json, write_json
 
@@ -135,21 +136,25 @@ def _audio_table(path: Path, with_places: bool) -> str:
 
 def _audio(value: str, known: list | None) -> list:
     """Return ``[state, digest]`` of an audio file; of a command its own text."""
+    member = parse_member(value)
     try:
-        now = _state(value)
+        now = _state(member.path if member else value)
     except (OSError, ValueError):
         return [None, "not a file"]
-    return known if known and known[0] == now else [now, _sample(value, now[0])]
+    if known and known[0] == now:
+        return known
+    return [now, _sample(*(member or (value, 0, now[0])))]
 
 
-def _sample(path: str, size: int) -> str:
+def _sample(path: str, start: int, size: int) -> str:
     digest = hashlib.sha256(str(size).encode())
     with open(path, "rb", buffering=0) as f:
+        f.seek(start)
         if size <= SAMPLES * SAMPLE_BYTES:
-            digest.update(f.read())
+            digest.update(f.read(size))
         else:
             for i in range(SAMPLES):
-                f.seek((size - SAMPLE_BYTES) * i // (SAMPLES - 1))
+                f.seek(start + (size - SAMPLE_BYTES) * i // (SAMPLES - 1))
                 digest.update(f.read(SAMPLE_BYTES))
     return digest.hexdigest()
 

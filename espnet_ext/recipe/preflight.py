@@ -130,6 +130,7 @@ def _check_audio(ctx: Context, plans: dict[str, Plan]) -> None:
     """Open some files that will be read first: the corpus's, or what formatting made of them."""
     from espnet_ext.data.audio import info
     from espnet_ext.data.tables import read_table
+    from espnet_ext.data.tar_member import file_of
 
     folder = Path("data") if "format" in plans else Path("dump")
     prepare = plans.get("prepare") if folder.name == "data" else None
@@ -143,7 +144,7 @@ def _check_audio(ctx: Context, plans: dict[str, Plan]) -> None:
         for utt, path in rows[:: max(1, len(rows) // SAMPLE)]:
             if path.endswith("|"):
                 continue
-            if not Path(path).exists():
+            if not Path(file_of(path)).exists():
                 raise DataError(
                     f"the audio of '{utt}' is gone: {path}", scp, _how_moved(ctx, folder)
                 )

@@ -54,6 +54,11 @@ def render(u: Utterance, losses: Losses) -> dict[str, str]:
 
 def render_lhotse(u: Utterance, losses: Losses) -> dict[str, str]:
     """Return the line of an utterance as a supervision of lhotse, under no name."""
+    return _line(to_supervision(u))
+
+
+def to_supervision(u: Utterance) -> dict[str, Any]:
+    """Return an utterance as a supervision of lhotse; times count as its ``start_s`` does."""
     row: dict[str, Any] = {
         "id": u.name, "recording_id": u.recording or u.name, "start": u.start_s,
         "duration": u.length_s, "channel": 0,
@@ -69,7 +74,7 @@ def render_lhotse(u: Utterance, losses: Losses) -> dict[str, str]:
         ]
         for tier, rows in u.tiers.items()
     }
-    return _line(row)
+    return row
 
 
 def _line(row: dict[str, Any]) -> dict[str, str]:
@@ -94,7 +99,7 @@ def read(path: Path) -> Mapping[str, Utterance]:
     Raises:
         DataError: The file is not usable, or two lines are of one utterance.
     """
-    from_row = _from_lhotse if is_lhotse(path) else _from_ours
+    from_row = from_supervision if is_lhotse(path) else _from_ours
     held = _open(path)
     offsets, at = {}, 0
     for number, line in enumerate(held, 1):
@@ -143,7 +148,12 @@ def _from_ours(row: dict[str, Any]) -> Utterance:
     )  # fmt: skip
 
 
-def _from_lhotse(row: dict[str, Any]) -> Utterance:
+def from_supervision(row: dict[str, Any]) -> Utterance:
+    """Return a supervision of lhotse as an utterance whose times count from its beginning.
+
+    Raises:
+        KeyError, TypeError, ValueError, IndexError: It is not as lhotse writes it.
+    """
     start_s, alignment = float(row["start"]), row.get("alignment") or {}
     tiers = {
         tier: [_shifted(item, start_s) for item in alignment[kind]]

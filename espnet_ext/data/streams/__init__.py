@@ -16,6 +16,7 @@ from espnet_ext.plugin import load_object
 _HERE = "espnet_ext.data.streams"
 STREAMS = {
     "sound": f"{_HERE}.sound:Sound",
+    "shar": f"{_HERE}.shar:Shar",
     "text": f"{_HERE}.text:Text",
     "npy": f"{_HERE}.npy:Npy",
     "kaldi_ark": f"{_HERE}.kaldi:KaldiArk",
@@ -26,8 +27,10 @@ STREAMS = {
     "video": f"{_HERE}.video:Video",
 }
 BY_VALUE = ("video",)  # ESPnet gets the value itself, as a text, and a preprocessor reads it
+BY_US = ("shar",)  # short names that ESPnet does not know: StreamType.read reads them
 AUDIO = "wav.scp"
 OWN_READER = "stream:"  # before a type that ESPnet is to read by StreamType.read
+SOUNDS = ("sound", "shar")  # types that are audio
 USUAL = {AUDIO: "sound", "text": "text"}  # streams of a set, by file
 
 

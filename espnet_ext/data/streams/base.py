@@ -23,12 +23,14 @@ class StreamType:
         with_speed: Whether a speed copy of the audio may keep the value as it is. A text may, what
             runs beside the audio (video, frame labels) may not.
         in_table: The value itself is the data: quick to format, no need of workers.
+        in_shards: Audio inside tar files can be read; format leaves it there.
         usual_form: How format writes such data, for the note on those that it changed.
     """
 
     loader = ""
     with_speed = False
     in_table = False
+    in_shards = False
     usual_form = ""
 
     def read(self, value: str) -> "np.ndarray":

@@ -7,6 +7,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from espnet_ext.data.streams import SOUNDS
 from espnet_ext.data.tables import iter_table
 from espnet_ext.errors import DataError
 from espnet_ext.files import atomic_path
@@ -30,7 +31,7 @@ def encoder_of(ctx: Context, config: Mapping[str, Any]) -> Encoder | None:
     phase: Phase = getattr(ctx.recipe, ctx.stage.name)
     types = {s.name: s.type for s in phase.streams}
     ctc_weight = (config.get("model_conf") or {}).get("ctc_weight", 0.5)
-    if types.get("speech") != "sound" or types.get("text") != "text" or not token_options(ctx):
+    if types.get("speech") not in SOUNDS or types.get("text") != "text" or not token_options(ctx):
         return None
     if not ctc_weight:
         return None

@@ -3,7 +3,7 @@
 
 from pathlib import Path
 
-from espnet_ext.data.streams import AUDIO, BY_VALUE, OWN_READER, USUAL, find_stream
+from espnet_ext.data.streams import AUDIO, BY_US, BY_VALUE, OWN_READER, USUAL, find_stream
 from espnet_ext.recipe.schema import Stream
 from espnet_ext.recipe.stages import Context
 
@@ -16,11 +16,16 @@ def streams_of(ctx: Context, name: str) -> dict[str, str]:
     Streams in folders (``align/targets.scp``) are made by later stages. Sets that no training reads
     may lack a further stream, unless ``data.files`` names its file: all sets have that, whichever
     of them a phase reads. What another experiment, with a phase that is off here, has formatted
-    stays: else each of them would have it formatted again.
+    stays: else each of them would have it formatted again. Audio may stay in shards where every
+    training that reads it asks for that (``type: shar``); test sets are read by stock ESPnet.
     """
     files = ctx.recipe.data.files
     found = {file: kind for file, kind in USUAL.items() if file in files}
-    for needed, stream in _streams(ctx, name):
+    streams = _streams(ctx, name)
+    kinds = {s.type for _, s in streams if s.file == AUDIO}
+    if AUDIO in found and len(kinds) == 1 and name not in ctx.recipe.data.test:
+        found[AUDIO] = kinds.pop()
+    for needed, stream in streams:
         if "/" in stream.file or stream.file in USUAL:
             continue
         if needed or stream.file in files or (DATA / name / stream.file).exists():
@@ -47,6 +52,8 @@ def loader(kind: str) -> str:
     """Return the type that ESPnet's data options get; types that only ESPnet has stay theirs."""
     if kind in BY_VALUE:
         return "text"
+    if kind in BY_US:
+        return f"{OWN_READER}{kind}"
     if ":" not in kind:  # our own have ESPnet's names; importing them would take half a second
         return kind
     return find_stream(kind).loader or f"{OWN_READER}{kind}"

@@ -8,7 +8,7 @@ import shlex
 import sys
 from pathlib import Path
 
-from espnet_ext.data.streams import AUDIO, find_stream
+from espnet_ext.data.streams import AUDIO, SOUNDS, find_stream
 from espnet_ext.data.tables import iter_table
 from espnet_ext.errors import UsageError
 from espnet_ext.espnet.stock import lacks
@@ -319,7 +319,7 @@ def _collect_stats(ctx: Context, plan: Plan) -> None:
         return
     (stats / "done.json").unlink(missing_ok=True)
     say("  collecting statistics")
-    sound = any(s.name == "speech" and s.type == "sound" for s in phase.streams)
+    sound = any(s.name == "speech" and s.type in SOUNDS for s in phase.streams)
     sets = dict(zip(("train", "valid"), _train_valid(ctx), strict=True)) if sound else {}
     short = lengths.leave_out_short(ctx, config, sets, stats)
     train(phase.task, [*_collect_argv(ctx), *short])
