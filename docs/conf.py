@@ -40,8 +40,8 @@ default_role = "code"
 _INNER = (
     r".*_conf\..*",
     r".*\.options\..*",
-    r".*scoring\.(?:scored|budget_ratio|pairs)\..*",
     r".*\.tiers\..*",
+    r".*scoring\.(?:scored|budget_ratio|pairs)\..*",
 )
 # Types of other packages have their own sites, and this one has no network.
 nitpick_ignore_regex = [(r"py:.*", r"(?!espnet_ext\b).*"), *((r"py:.*", x) for x in _INNER)]

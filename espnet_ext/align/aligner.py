@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Alignment from Python: arrays in, words and phones with times out.
 
-aligner = Aligner.from_folder("exp/ali")
-for word in aligner.align(samples, 16000, "turn the lights on").words:
-    print(word.start_s, word.end_s, word.name)
+::
+
+    aligner = Aligner.from_folder("exp/ali")
+    for word in aligner.align(samples, 16000, "turn the lights on").words:
+        print(word.start_s, word.end_s, word.name)
 """
 
 import tempfile
