@@ -2,7 +2,8 @@
 """usage: espnet-ext COMMAND [options]
 
   recipe  [options of run.sh]        run the recipe in this folder; 'espnet-ext recipe --help'
-  doctor  [--data DIR ... [--fix]]   check this machine, or data folders; 'doctor --help'
+  new     egs2/CORPUS/METHOD1        make a recipe for another corpus; 'new --help'
+  doctor  [--data DIR ... [--fix]]   check this recipe or machine, or data; 'doctor --help'
   data    --from-cuts | --to-cuts    lhotse's cuts and Shar, to and from data folders
   align   COMMAND ...                hybrid triphone alignment; 'espnet-ext align' lists commands
   simulate-asr COMMAND ...           ASR-like text from manual text; 'espnet-ext simulate-asr'
@@ -33,6 +34,7 @@ from espnet_ext.errors import EspnetExtError, UsageError, close_stdout, nearest
 STAGES = {"train": ("pretrain", "finetune"), "decode": ("decode",) * 2, "score": ("score",) * 2}
 COMMANDS = (
     "recipe",
+    "new",
     "doctor",
     "data",
     "evidence",
@@ -110,12 +112,20 @@ def _recipe(argv: list[str]) -> int:
     return run(argv)
 
 
+def _new(argv: list[str]) -> int:
+    from espnet_ext.recipe.new import main as new
+
+    return new(argv)
+
+
 def _doctor(argv: list[str]) -> int:
     if argv:
         from espnet_ext.data.doctor import main as doctor
         from espnet_ext.recipe.steps.streams import streams_here
 
         return doctor(argv, streams_here)
+    if Path("recipe.yaml").exists():
+        return _recipe(["--doctor"])
     from espnet_ext.recipe.environment import check_environment
 
     checks = check_environment({"path": "."})

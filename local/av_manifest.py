@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Clips, translations and transcripts of a manifest as Kaldi-style folders.
 
-usage: python local/av_manifest.py OUT [--pair en-it] [--st-text translation|transcript]
+usage: python local/av_manifest.py OUT [--env VARIABLE] [--pair en-it]
+                                   [--st-text translation|transcript]
 
-MANIFEST=/path names a file of JSON lines, or a folder whose files *.jsonl are read together. Each
-line is one object; ``set`` says what it is for, and what else it must have:
+MANIFEST=/path (--env: another variable) names a file of JSON lines, or a folder whose files *.jsonl
+are read together. Each line is one object; ``set`` says what it is for, and what else it must have:
 
     av_train, av_dev                    id, video; audio where the clip has no sound of its own
     st_train, st_dev, st_test, st_test_*  id, audio, translation; text (what is said) is optional
@@ -137,12 +138,13 @@ def make(out: Path, rows: list[Row], args: argparse.Namespace) -> list[Segmented
     return [*clips, *made]
 
 
-def check_sets(have: set[str], needed: set[str]) -> None:
+def check_sets(have: set[str], needed: set[str], manifest: str | None = None) -> None:
     """Compare the sets of the manifest with those that the recipe reads, before audio is read.
 
     Args:
         have: Names of the manifest's sets.
         needed: Those of the recipe; empty where this script runs by itself.
+        manifest: Where they stand, for messages.
 
     Raises:
         DataError: One is missing.
@@ -156,7 +158,7 @@ def check_sets(have: set[str], needed: set[str]) -> None:
         how = "add some, a tenth of the training lines for example"
         if lacks and missing <= {n for part in lacks for n in parts[part]}:
             how = f"--preset {preset} does without {' and '.join(lacks)}"
-        raise DataError(what, os.environ.get("MANIFEST"), how)
+        raise DataError(what, manifest, how)
     unread = sorted(have - needed) if needed else []
     tests = [name for name in unread if name.startswith("test_")]
     if tests:
@@ -170,18 +172,20 @@ def main() -> None:
     """Read options and environment; write the sets and what is left out."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
     parser.add_argument("out", type=Path)
+    parser.add_argument("--env", default="MANIFEST", metavar="VARIABLE")
     parser.add_argument("--pair", default="", help="languages of the translations, e.g. en-it")
     parser.add_argument("--st-text", choices=TEXTS, default=TEXTS[0],
                         help="what becomes text of the sets st_*")  # fmt: skip
     add_clip_arguments(parser)
     args = parser.parse_args()
-    rows = read(find_files(os.environ.get("MANIFEST")))
+    manifest = os.environ.get(args.env)
+    rows = read(find_files(manifest, args.env))
     known = {row.pair for row in rows if row.pair}
     if args.pair and args.pair not in known:
         how = nearest(args.pair, known) if known else "no line has the key pair"
         raise UsageError(f"no translation is of the pair '{args.pair}'", "--pair", how)
     have = {name for row in rows for name in row.sets}
-    check_sets(have, set(os.environ.get(NEEDED, "").split()))
+    check_sets(have, set(os.environ.get(NEEDED, "").split()), manifest)
     write_skipped(args.out, make(args.out, rows, args))
 
 

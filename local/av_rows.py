@@ -42,15 +42,15 @@ class Row:
     end_s: float | None = None
 
 
-def find_files(given: str | None) -> list[Path]:
-    """Return the files of a manifest.
+def find_files(given: str | None, variable: str = "MANIFEST") -> list[Path]:
+    """Return the files of a manifest, which a variable of the environment names.
 
     Raises:
         DataError: The variable is not set, or there is none.
     """
-    how = "MANIFEST=/path/to/manifest.jsonl ./run.sh; README.md tells what to write"
+    how = f"{variable}=/path/to/manifest.jsonl ./run.sh; README.md tells what to write"
     if not given:
-        raise DataError("The environment variable MANIFEST is not set", None, how)
+        raise DataError(f"The environment variable {variable} is not set", None, how)
     path = absolute(given)
     found = sorted(path.glob("*.jsonl")) if path.is_dir() else [path]
     if not found or not all(file.is_file() for file in found):

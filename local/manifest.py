@@ -26,9 +26,9 @@ from pathlib import Path
 import json_lines
 
 from espnet_ext.data.labelled import labelling_order, write_part
-from espnet_ext.data.pipes import is_pipe
 from espnet_ext.data.rows import parse_segment
-from espnet_ext.data.tables import iter_table, read_table
+from espnet_ext.data.sets_from import files_of, find_file
+from espnet_ext.data.tables import read_table
 from espnet_ext.errors import DataError, UsageError, exit_code
 from espnet_ext.paths import called_from
 
@@ -73,9 +73,7 @@ def refuse_text(where: object) -> None:
 def read_kaldi(scp: Path, with_text: bool) -> Tables:
     """Read wav.scp and its neighbours; audio is named from its folder or the current one."""
     folder = scp.parent
-    tables = {"wav.scp": {}}
-    for number, (key, entry) in enumerate(iter_table(scp), 1):
-        tables["wav.scp"][key] = entry if is_pipe(entry) else find(entry, f"{scp}:{number}", folder)
+    tables = {"wav.scp": dict(files_of(scp))}
     if (folder / "segments").exists():
         tables["segments"] = read_table(folder / "segments")
         for number, (utt, value) in enumerate(tables["segments"].items(), 1):
@@ -138,7 +136,7 @@ def from_manifest(path: Path, objects: Iterator[tuple[int, dict]], with_text: bo
             raise DataError("an id or speaker holds blanks", where, "use _ in place of a blank")
         if utt in tables["utt2spk"]:
             raise DataError(f"'{utt}' stands twice", where, "remove one of them")
-        tables["wav.scp"][utt] = find(row["audio"], where, path.parent)
+        tables["wav.scp"][utt] = find_file(row["audio"], where, path.parent)
         tables["utt2spk"][utt] = speaker
         if with_text:
             tables["text"][utt] = " ".join(row["text"].split())
@@ -162,16 +160,6 @@ def read_audio(folder: Path) -> Tables:
         what = f"the folder has no wav.scp, no manifest and no audio ({', '.join(ENDINGS)})"
         raise DataError(what, folder, "correct the path")
     return tables
-
-
-def find(entry: str, where: str, folder: Path) -> str:
-    """Return the absolute path of an audio file."""
-    for start in (folder, called_from()):
-        path = os.path.abspath(start / os.path.expanduser(entry))
-        if entry and os.path.isfile(path):
-            return path
-    how = f"correct the path, absolute or from {folder}"
-    raise DataError(f"the audio file is missing: {entry or '(empty)'}", where, how)
 
 
 def utf8_lines(path: Path) -> Iterator[tuple[int, str]]:

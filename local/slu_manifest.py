@@ -4,11 +4,14 @@
 usage: python local/slu_manifest.py OUT [--env VARIABLE] [--more PATH...] [--languages LANG...]
                                     [--set NAME=SET[:LANG,LANG]...] [--symbols FILE]
                                     [--values words|other] [--train-encoder SET]
+                                    [--from SET=DIR... [--language LANG]]
 
 The manifest is a file, or a folder with manifest.tsv or with train.tsv, dev.tsv and test.tsv; the
 variable MANIFEST (--env: another one) names it. Its columns: espnet_ext/data/slu_manifest.py.
 --more names further ones, for example of another language's corpus: each recipe of a corpus leaves
 its own in data/manifest.tsv.
+--from takes data folders that exist in place of a manifest, with tagged text in their file text,
+and leaves OUT/manifest.tsv; --language is that of utterances which utt2lang does not name.
 --train-encoder trains a small sentence encoder, OUT/sentence_encoder, on the texts of a set.
 
 Without --set each set of the manifests is written under its own name. With it, only those that are
@@ -24,6 +27,7 @@ from pathlib import Path
 from slu_teacher import teach
 
 from espnet_ext.data import slu_manifest, slu_sets
+from espnet_ext.data.sets_from import NO_LANGUAGE, parse_folders, slu_rows
 from espnet_ext.errors import DataError, UsageError, exit_code
 from espnet_ext.paths import absolute
 from espnet_ext.text.parallel import ParallelArgs
@@ -118,9 +122,15 @@ def main() -> None:
     parser.add_argument("--env", default="MANIFEST", metavar="VARIABLE")
     parser.add_argument("--values", choices=VALUES, default=VALUES[0],
                         help="other: a unit may hold something else than the words")  # fmt: skip
+    parser.add_argument("--from", nargs="+", metavar="SET=DIR", dest="folders")
+    parser.add_argument("--language", default=NO_LANGUAGE, metavar="LANG")
     add_arguments(parser)
     args = parser.parse_args()
-    manifest = corpus_folder(args.env, "a manifest of tagged speech, or its folder")
+    if args.folders:
+        manifest = args.out / slu_manifest.NAME
+        slu_manifest.write(manifest, slu_rows(parse_folders(args.folders), args.language))
+    else:
+        manifest = corpus_folder(args.env, "a manifest of tagged speech, or its folder")
     make_sets(manifest, args.out, args, same_words=args.values == VALUES[0])
 
 

@@ -14,6 +14,8 @@ def lines(corpus: Corpus) -> Iterator[str]:
         return
     size = f", {corpus.size}" if corpus.size else ""
     yield f"  corpus: {corpus.name}{size}"
+    if corpus.language:
+        yield f"    language: {corpus.language}"
     if corpus.source:
         yield f"    source: {corpus.source}"
     if corpus.licence:

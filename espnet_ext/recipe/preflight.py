@@ -11,7 +11,7 @@ from pathlib import Path
 from espnet_ext.data.streams import USUAL, find_stream
 from espnet_ext.errors import DataError, EspnetExtError
 from espnet_ext.paths import absolute
-from espnet_ext.recipe import configuration, records, stages
+from espnet_ext.recipe import configuration, edits, records, stages
 from espnet_ext.recipe.configuration import caught
 from espnet_ext.recipe.console import say
 from espnet_ext.recipe.environment import check_environment, require_environment
@@ -82,6 +82,8 @@ def _extras(ctx: Context, plans: list[tuple[Stage, Plan]]) -> list[str]:
 def _problems(
     ctx: Context, plans: list[tuple[Stage, Plan]]
 ) -> Iterator[tuple[str, EspnetExtError | None]]:
+    if problem := caught(edits.check, Path()):
+        yield "EDIT", problem
     yield "executor", caught(dask_settings, ctx.options)
     if any(stage.name in PHASES for stage, _ in plans):
         yield "start of training", caught(launch.check, ctx.options)

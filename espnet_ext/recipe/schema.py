@@ -31,6 +31,7 @@ class Corpus:
     more_env: Annotated[list[str], "Further such variables, which may be unset"] = field(
         default_factory=list
     )
+    language: Annotated[str, "Language of the speech or text, e.g. en, or 'fr, it'"] = ""
     licence: Annotated[str, "Licence of the corpus"] = ""
     source: Annotated[str, "Where to get it"] = ""
     size: Annotated[str, "Size of the download"] = ""

@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Fixtures of the tests that run recipes and the scripts of local/."""
 
+import shutil
 import sys
 
 import pytest
-from recipe_tree import copy_recipe
+from recipe_tree import ROOT, RecipeCopy, copy_recipe
 
+from espnet_ext.cli import main as cli
 from espnet_ext.errors import exit_code
 
 
@@ -13,6 +15,29 @@ from espnet_ext.errors import exit_code
 def recipe_copy():
     """Return ``copy_recipe(name, root) -> RecipeCopy``."""
     return copy_recipe
+
+
+@pytest.fixture
+def new_recipe(tmp_path, monkeypatch):
+    """Return ``make(name, *options, fill=True) -> RecipeCopy``, by ``espnet-ext new egs2/<name>``.
+
+    It is made in a tree like a clone, ``tmp_path/tree``; ``fill`` answers what is open.
+    """
+
+    def make(name, *options, fill=True):
+        tree = tmp_path / "tree"
+        (tree / "egs2").mkdir(parents=True, exist_ok=True)
+        for shared in ("utils", "local"):
+            shutil.copytree(ROOT / shared, tree / shared, dirs_exist_ok=True)
+        with monkeypatch.context() as m:
+            m.chdir(tree)
+            assert cli(["new", f"egs2/{name}", *map(str, options)]) == 0
+        recipe = tree / "egs2" / name / "recipe.yaml"
+        if fill:
+            recipe.write_text(recipe.read_text().replace(": EDIT ", ": told "))
+        return RecipeCopy(recipe.parent)
+
+    return make
 
 
 @pytest.fixture

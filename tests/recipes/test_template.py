@@ -35,18 +35,13 @@ def manifest(tmp_path):
 
 
 @pytest.fixture
-def recipe(recipe_copy, tmp_path):
-    """The template under the name of a new corpus, as its README tells."""
-    made = recipe_copy("TEMPLATE/asr1", tmp_path / "tree")
-    new = tmp_path / "tree/egs2/mycorpus/asr1"
-    new.parent.mkdir()
-    made.path.rename(new)
-    made.path = new
-    return made
+def recipe(new_recipe):
+    """The template as the recipe of a new corpus."""
+    return new_recipe("mycorpus/asr1")
 
 
 def test_data_and_tokens_are_made_from_the_lists(recipe, manifest):
-    out = recipe.run("--stop-stage", "4", "--nj", "1", env={"MANIFEST": str(manifest)})
+    out = recipe.run("--stop-stage", "4", "--nj", "1", env={"MYCORPUS": str(manifest)})
     assert re.findall(r"^stage (\d+)/10 \w+: done", out, re.M) == ["1", "2", "4"]
     assert {
         s: len(read_table(recipe.path / f"dump/{s}/text")) for s in ("train", "dev", "test")
@@ -62,7 +57,7 @@ def test_data_and_tokens_are_made_from_the_lists(recipe, manifest):
     assert soundfile.info(recipe.path / resampled).samplerate == 16000
     tokens = (recipe.path / "dump/tokens_char/tokens.txt").read_text().split("\n")
     assert tokens[:2] == ["<blank>", "<unk>"] and "<space>" in tokens and tokens[-2] == "<sos/eos>"
-    again = recipe.run("--stop-stage", "4", "--nj", "1", env={"MANIFEST": str(manifest)})
+    again = recipe.run("--stop-stage", "4", "--nj", "1", env={"MYCORPUS": str(manifest)})
     assert again.count("up to date") == 3
 
 
@@ -77,14 +72,14 @@ def test_data_and_tokens_are_made_from_the_lists(recipe, manifest):
 )
 def test_what_is_wrong_in_the_lists_is_told(recipe, manifest, break_it, message):
     break_it(manifest / "dev.tsv")
-    out = recipe.run("--stop-stage", "1", code=3, env={"MANIFEST": str(manifest)})
+    out = recipe.run("--stop-stage", "1", code=3, env={"MYCORPUS": str(manifest)})
     assert re.search(message, out) and "Traceback" not in out
     assert not (recipe.path / "data").exists()
 
 
 def test_without_the_corpus_it_says_which_variable_is_wanted(recipe):
-    out = recipe.run("--stop-stage", "1", code=3, env={"MANIFEST": ""})
-    assert "MANIFEST" in out
+    out = recipe.run("--stop-stage", "1", code=3, env={"MYCORPUS": ""})
+    assert "MYCORPUS" in out
 
 
 def test_the_template_shows_every_section_and_what_to_edit():

@@ -63,14 +63,14 @@ def _ours(path: str) -> bool:
 
 
 def _files_of_args(args: list[str]) -> dict[str, str]:
-    """Return the arguments that may be paths, also in ``--key=path`` and ``kind:path``.
+    """Return the arguments that may be paths, also in ``key=path`` and ``kind:path``.
 
     A script may mean a relative one from the recipe's folder, or from where run.sh was called.
     """
     found = {}
     for arg in map(str, args):
         value = arg.rpartition("=")[2] if arg.startswith("-") else arg
-        here = [value, value.partition(":")[2]]
+        here = [value, *(value.partition(mark)[2] for mark in ":=")]
         tried = [*here, *(str(absolute(v)) for v in here if v)]
         found[arg] = next((v for v in tried if v and os.path.exists(v)), value)
     return found
