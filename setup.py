@@ -12,7 +12,13 @@ from setuptools import setup
 from setuptools.command.build_py import build_py
 
 HERE = Path(__file__).resolve().parent
-SHIPPED = ("conf/**/*.yaml", "egs2/TEMPLATE/**/*", "local/**/*")
+SHIPPED = (
+    "conf/**/*.yaml",
+    "egs2/TEMPLATE/**/*",
+    "egs2/atis/ml_lmcl1/conf/**/*",  # what templates name of other recipes
+    "egs2/manifest/*/conf/**/*",
+    "local/**/*",
+)
 MADE = {"data", "dump", "exp", "downloads", "__pycache__"}  # by a recipe that was run in place
 
 

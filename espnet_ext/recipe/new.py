@@ -19,14 +19,15 @@ import os
 import re
 from pathlib import Path
 
+from espnet_ext import installation
 from espnet_ext.commandline import Parser, asks_for_help, parse
-from espnet_ext.errors import SetupError, UsageError, nearest
-from espnet_ext.paths import clone_around, shipped_tree
+from espnet_ext.errors import UsageError, nearest
 from espnet_ext.recipe import config, new_files, new_sets
 
 CORPUS = re.compile(r"[a-z][a-z0-9_]*")
 # Their variable, e.g. PATH, has another meaning for the shell or for recipes.
 TAKEN = ("home", "lang", "path", "python", "shell", "template", "test", "user", "valid")
+TEMPLATES = "egs2/TEMPLATE"
 RATES_HZ = range(4000, 48001)
 
 
@@ -54,7 +55,7 @@ def main(argv: list[str]) -> int:
     if args.fs is not None and args.fs not in RATES_HZ:
         how = f"{RATES_HZ[0]} to {RATES_HZ[-1]}, for example 8000"
         raise UsageError(f"the sampling rate cannot be {args.fs} Hz", "--fs", how)
-    template = tree / "egs2/TEMPLATE" / method
+    template = tree / TEMPLATES / method
     if args.fs and "wav.scp" not in config.load(template / "recipe.yaml").data.files:
         raise UsageError(f"{method} reads no audio", "--fs", "leave the option out")
     sets = new_sets.read(args.folders, template) if args.folders else {}
@@ -69,17 +70,14 @@ def places(here: Path) -> tuple[Path, Path, bool]:
 
     Raises:
         UsageError: The package is that of a clone, and the current folder is outside of it.
-        SetupError: The package has no templates.
     """
-    shipped = shipped_tree()
-    if clone := clone_around(here):
-        own = clone / "egs2/TEMPLATE"
-        return clone, clone if own.is_dir() or shipped is None else shipped, False
-    if shipped is None:
-        how = "enter a clone of the project, or install the package again"
-        raise SetupError("the recipes' templates are missing", None, how)
-    if (shipped / "setup.py").is_file():
-        raise UsageError("this folder is not inside the clone", here, f"cd {shipped}")
+    shipped = installation.project_file(TEMPLATES).parents[1]
+    for folder in (here, *here.parents):
+        if (folder / "egs2").is_dir() and (folder / "utils/recipe.sh").is_file():
+            own = (folder / TEMPLATES).is_dir()
+            return folder, folder if own else shipped, False
+    if own_clone := installation.clone():
+        raise UsageError("this folder is not inside the clone", here, f"cd {own_clone}")
     return here, shipped, True
 
 
@@ -95,7 +93,7 @@ def names(recipe: str, tree: Path) -> tuple[str, str]:
     if len(parts) != 2:
         raise UsageError(f"'{recipe}' names no recipe", None, "egs2/CORPUS/METHOD, egs2/mine/asr1")
     corpus, method = parts
-    methods = [p.parent.name for p in tree.glob("egs2/TEMPLATE/*/recipe.yaml")]
+    methods = [p.parent.name for p in tree.glob(f"{TEMPLATES}/*/recipe.yaml")]
     if method not in methods:
         raise UsageError(f"there is no method '{method}'", recipe, nearest(method, methods))
     if not CORPUS.fullmatch(corpus) or corpus in TAKEN:

@@ -10,10 +10,11 @@ import pytest
 import soundfile
 from recipe_tree import ROOT
 
+from espnet_ext import installation
 from espnet_ext.cli import main as cli
 from espnet_ext.data.synth.corpus import make_corpus
 from espnet_ext.data.tables import read_table, write_set
-from espnet_ext.recipe import config, new
+from espnet_ext.recipe import config
 from espnet_ext.recipe.edits import open_edits
 from espnet_ext.recipe.new_files import at_rate
 from espnet_ext.recipe.stages import PHASES
@@ -127,7 +128,7 @@ def test_outside_of_a_clone_the_recipe_has_all_that_it_runs(tmp_path, monkeypatc
         shutil.copytree(ROOT / name, shipped / name)
     place.mkdir()
     monkeypatch.chdir(place)
-    monkeypatch.setattr(new, "shipped_tree", lambda: shipped)
+    monkeypatch.setattr(installation, "_PACKAGE", shipped.parent)
     assert cli(["new", "egs2/mycorpus/bl_just1"]) == 0
     assert "  cd egs2/mycorpus/bl_just1\n" in capsys.readouterr().out
     recipe = place / "egs2/mycorpus/bl_just1"

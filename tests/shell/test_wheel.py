@@ -2,6 +2,7 @@
 """What is built: an sdist, the wheel made from it, and the command run from the wheel."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -18,7 +19,9 @@ from espnet_ext import __version__
 
 ROOT = Path(__file__).resolve().parents[2]
 BUILT = ("setup.py", "pyproject.toml", "MANIFEST.in", "README.md", "LICENSE", "constraints.txt")
-HOLDS = ("espnet_ext", "egs2/TEMPLATE", "conf", "local")  # folders of the wheel
+NAMED = ("ml_lmcl1", "bl_just1", "dual_task1", "multistage1")  # by the templates of these methods
+NAMED = [f"egs2/{'atis' if m == 'ml_lmcl1' else 'manifest'}/{m}/conf" for m in NAMED]
+HOLDS = ("espnet_ext", "egs2/TEMPLATE", *NAMED, "conf", "local")  # folders of the wheel
 LEFT = ("exp/base/1.pth", "data/train/text", "dump/x", ".stages/format.json")  # by a recipe's run
 # As `python -m build --no-isolation`: the wheel is made from what the sdist holds.
 BUILD = """
@@ -145,5 +148,17 @@ def test_messages_of_the_wheel_name_commands_that_work_there(command, tmp_path):
     (tmp_path / "recipe.yaml").write_text("recipe: a/b\ncorpus: {name: c, env: CORPUS}\n")
     told = command("recipe", "--list")
     assert "CORPUS=/path espnet-ext recipe" in told
-    told = command("doctor") + command("recipe", "--help")
+    told = command("doctor", code=3) + command("recipe", "--help")  # of the recipe that lacks files
     assert "make " not in told and "./run.sh" not in told
+
+
+def test_the_command_of_the_wheel_makes_a_recipe_without_a_clone(command, wheel, tmp_path):
+    command("new", "egs2/mine/dual_task1", "--lang", "fr")
+    recipe = tmp_path / "egs2/mine/dual_task1"
+    assert os.access(recipe / "run.sh", os.X_OK)
+    assert "exec espnet-ext recipe" in (recipe / "run.sh").read_text()
+    templates = wheel / "espnet_ext/shipped/egs2/TEMPLATE"
+    named = [(p.parent / name, p) for p in templates.glob("*/recipe.yaml")
+             for name in re.findall(r"(?:[.][.]/)+[\w./-]+[.]yaml", p.read_text())
+             if "an4" not in name]  # fmt: skip
+    assert len(named) > 9 and all(path.is_file() for path, _ in named)
