@@ -13,6 +13,7 @@
   score   --slu REF HYP [--out DIR]  scores of tagged text; 'score --slu --help'
   transcribe DATA OUT --asr ASR.zip  ASR transcripts of a data folder, by an ESPnet model
   results [DIR]                      write every RESULTS.md below DIR (default: .) from run records
+  report  EXPERIMENT ...             one HTML page: curves, scores, worst utterances with sound
   evidence FILE.yaml                 train and score all systems of a claim over seeds
   sweep   FILE.yaml                  run a grid of experiments of the recipe here, draw its curve
   schema                             JSON schema of recipe.yaml, for editors
@@ -41,6 +42,7 @@ COMMANDS = (
     "align",
     "simulate-asr",
     "results",
+    "report",
     "sweep",
     "transcribe",
     "embed",
@@ -174,6 +176,12 @@ def _results_page(argv: list[str]) -> int:
         raise UsageError("--page needs one file", None, "espnet-ext results --page README.md")
     print(write_page(argv[1]))
     return 0
+
+
+def _report(argv: list[str]) -> int:
+    from espnet_ext.report.command import main as report
+
+    return report(argv)
 
 
 def _evidence(argv: list[str]) -> int:

@@ -28,7 +28,7 @@ from espnet_ext.espnet.short import LongEnough, shortest_of
 from espnet_ext.files import write_json
 from espnet_ext.hardware import training_device
 from espnet_ext.progress import duration, progress_log
-from espnet_ext.scoring.spent import COUNTS
+from espnet_ext.scoring.spent import COUNTS, curve_point
 
 PHASE_RECORD = "phase.json"
 VALID = ("acc", "cer_ctc")  # of the validation after each epoch, kept for the curves
@@ -294,6 +294,8 @@ class ExtTrainer(Trainer):
         valid = _means(reporter)
         told = {k: v for k in VALID if (v := valid.get(k)) is not None and math.isfinite(v)}
         spent |= {f"valid_{k}": round(v, 5) for k, v in told.items()}
+        parts = {"train": cls.state.train_stats, "valid": valid}
+        spent["curves"] = {part: curve_point(means) for part, means in parts.items()}
         if not distributed_option.distributed or distributed_option.dist_rank == 0:
             write_json(cls.state.spent_path, cls.state.spent)
             track.log_epoch(reporter.get_epoch(), train=cls.state.train_stats, valid=valid)

@@ -25,8 +25,6 @@ from espnet_ext.scoring.paired import ids_sha256, same_utterances
 
 Unit = Literal["word", "char"]
 
-_MARKS = {"equal": "", "substitute": "S", "delete": "D", "insert": "I"}
-
 
 @dataclass(frozen=True, eq=False)
 class Score:
@@ -121,16 +119,25 @@ def count_edits(refs: Sequence[str], hyps: Sequence[str], unit: Unit) -> np.ndar
     return np.stack([sub + dele + ins, ref_len, sub, dele, ins], axis=1)
 
 
+def aligned_units(ref: str, hyp: str, unit: Unit = "word") -> list[tuple[str | None, str | None]]:
+    """Return the aligned units of reference and hypothesis; ``None`` stands for nothing."""
+    out = _align([ref], [hyp], unit)
+    sides = out.references[0], out.hypotheses[0]
+    return [pair for chunk in out.alignments[0] for pair in _pairs(chunk, *sides)]
+
+
+def mark(ref: str | None, hyp: str | None) -> str:
+    """Return S, D or I for two aligned units; empty where they are equal."""
+    return "D" if hyp is None else "I" if ref is None else "" if ref == hyp else "S"
+
+
 def alignment_lines(ref: str, hyp: str, unit: Unit = "word") -> list[str]:
     """Return three lines of equal column width for a person: ``REF:``, ``HYP:`` and S/D/I marks.
 
     A missing unit is drawn as ``***``; a space among characters as ``<space>``.
     """
-    out = _align([ref], [hyp], unit)
-    columns: list[tuple[str, str, str]] = [("REF:", "HYP:", "")]
-    for chunk in out.alignments[0]:
-        for r, h in _pairs(chunk, out.references[0], out.hypotheses[0]):
-            columns.append((_shown(r), _shown(h), _MARKS[chunk.type]))
+    columns = [("REF:", "HYP:", "")]
+    columns += [(_shown(r), _shown(h), mark(r, h)) for r, h in aligned_units(ref, hyp, unit)]
     widths = [max(map(len, column)) for column in columns]
     rows = zip(*columns, strict=True)
     return [

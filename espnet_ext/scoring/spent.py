@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a training used, as its ``phase.json`` tells: counts of batches and passes, time, memory."""
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -38,6 +39,12 @@ def total_budget(phases: Iterable[Mapping[str, Any]]) -> dict[str, int]:
     if any("passes" in p for p in phases):
         budget["passes"] = sum(p.get("passes", p.get("batches", p["updates"])) for p in phases)
     return budget
+
+
+def curve_point(means: Mapping[str, float]) -> dict[str, float]:
+    """Return what curves are drawn of, of the means of an epoch: no times, finite values only."""
+    shown = {k: v for k, v in means.items() if not k.endswith("time") and math.isfinite(v)}
+    return {k: float(f"{v:.5g}") for k, v in shown.items()}
 
 
 def budget_line(phase: Mapping[str, Any]) -> str:

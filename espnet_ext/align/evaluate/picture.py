@@ -18,6 +18,7 @@ from espnet_ext.align.formats.sources import Source, open_alignment
 from espnet_ext.align.formats.tiers import Interval, Utterance, file_name
 from espnet_ext.data import audio
 from espnet_ext.data.content import ContentError
+from espnet_ext.data.pipes import is_pipe
 from espnet_ext.data.tables import read_table
 from espnet_ext.errors import DataError, SetupError, UsageError
 from espnet_ext.files import atomic_path, write_text
@@ -57,7 +58,7 @@ def draw_utterance(u: Utterance, speech: np.ndarray, rate: int, path: Path | str
     figure = Figure(figsize=(width, 4), dpi=100, layout="constrained")
     panels = figure.subplots(3, 1, sharex=True, height_ratios=[6, 1, 1])
     window = max(32, round(WINDOW_S * rate))
-    power, frequencies, times = _spectrum(speech, rate, window)
+    power, frequencies, times = spectrum(speech, rate, window)
     panels[0].pcolormesh(times, frequencies / 1000, power, cmap="Greys", shading="nearest",
                          vmin=power.max() - RANGE_DB, rasterized=True)  # fmt: skip
     panels[0].set_ylabel("kHz")
@@ -73,11 +74,18 @@ def draw_utterance(u: Utterance, speech: np.ndarray, rate: int, path: Path | str
         figure.savefig(tmp, format="png")
 
 
-def _spectrum(
-    speech: np.ndarray, rate: int, window: int
+def spectrum(
+    speech: np.ndarray, rate: int, window: int, step: int | None = None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return power in dB ``(F, T)``, frequencies in Hz and times in s."""
-    step = max(1, round(window * (1 - OVERLAP)))
+    """Return power in dB ``(F, T)``, frequencies in Hz and times in s.
+
+    Args:
+        speech: ``(N,)`` samples.
+        rate: Samples per second.
+        window: Samples of a window.
+        step: Samples from one window to the next; default: a quarter of the window.
+    """
+    step = step or max(1, round(window * (1 - OVERLAP)))
     padded = np.pad(speech, (0, max(0, window - len(speech))))
     frames = np.lib.stride_tricks.sliding_window_view(padded, window)[::step]
     spectrum = np.abs(np.fft.rfft(frames * np.hanning(window), axis=1)) ** 2
@@ -105,8 +113,13 @@ def _colour(i: Interval) -> str:
     return f"#ff{rest:02x}{rest:02x}"
 
 
-def speech_of(data: Path) -> Speech:
-    """Return a function that reads the audio of an utterance of a data folder."""
+def speech_of(data: Path, base: Path = Path()) -> Speech:
+    """Return a function that reads the audio of an utterance of a data folder.
+
+    Args:
+        data: The folder, with ``wav.scp`` and maybe ``segments``.
+        base: Folder from which relative paths in ``wav.scp`` are meant.
+    """
     recordings = read_table(data / "wav.scp")
     table = data / "segments"
     segments = read_segments(table) if table.is_file() else {}
@@ -116,10 +129,12 @@ def speech_of(data: Path) -> Speech:
         if recording not in recordings:
             raise DataError(f"'{recording}' has no audio", data / "wav.scp")
         times = (start, None if np.isinf(end) else end)
+        path = recordings[recording]
+        path = path if is_pipe(path) else base / path
         try:
-            return audio.read(recordings[recording], *times)
+            return audio.read(path, *times)
         except ContentError:  # channels that cancel: one of them
-            return audio.read(recordings[recording], *times, channel=0)
+            return audio.read(path, *times, channel=0)
 
     return read
 
