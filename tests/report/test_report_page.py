@@ -103,8 +103,8 @@ def test_sound_is_left_out_where_the_page_would_be_too_large(fresh):
     made, report = fresh
     shutil.rmtree(made.path / "dump")
     made.add_audio(length_s=5.0)
-    page = report("--max-mb", "0.3", "--worst", "2")
-    assert len(page.text) < 300_000 and page.text.count("data:audio") == 1
+    page = report("--max-mb", "0.2", "--worst", "2")
+    assert len(page.text) < 200_000 and page.text.count("data:audio") == 1
     assert "1 utterances are without sound: --max-mb allows for no more" in page.notes
 
 
