@@ -80,6 +80,11 @@ RULES: list[tuple[str, Callable[[Path], bool], Callable[[Path, str], bool]]] = [
         lambda p, name: below(name, "torch", "torchaudio", *own("recipe", "espnet")),
     ),
     (
+        "report/ reads what runs have left: it knows no recipe and no adapter",
+        lambda p: room_of(p) == "report",
+        lambda p, name: below(name, *own("recipe", "espnet")),
+    ),
+    (
         "espnet/ does not know recipes",
         lambda p: room_of(p) == "espnet",
         lambda p, name: below(name, *own("recipe")),
@@ -224,6 +229,7 @@ WRONG = [
     ("espnet/z.py", "from espnet_ext import recipe", "espnet/ does not know"),
     ("recipe/z.py", "import espnet_ext.meth_a.task", "only methods"),
     ("scoring/m.py", "from espnet_ext.meth_a import loss", "only methods"),
+    ("report/a.py", "from espnet_ext.recipe.stages import Plan", "report/ reads"),
     ("lang/a.py", "import torch", "lang/ knows no torch"),
     ("lang/b.py", "from espnet_ext.align.options import AlignOptions", "lang/ and text/ serve"),
     ("text/a.py", "from espnet_ext.recipe.console import say", "lang/ and text/ serve"),
