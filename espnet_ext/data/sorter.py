@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-_BYTES, _ROWS, _RUNS = 16 << 20, 50_000, 100  # held in memory; files that are merged at once
+_BYTES, _ROWS, _RUNS = 8 << 20, 10_000, 400  # held in memory; files that are merged at once
 
 
 class Sorter:

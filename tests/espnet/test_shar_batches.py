@@ -3,6 +3,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from shards import write_shards
@@ -38,6 +39,18 @@ def test_the_model_of_shards_is_that_of_files(tiny_argv, tiny_data, sharded, tmp
         models.append(torch.load(tmp_path / name / "1epoch.pth", weights_only=True))
     assert models[0].keys() == models[1].keys()
     assert all(torch.equal(models[0][k], models[1][k]) for k in models[0])
+
+
+def test_statistics_of_shards_are_those_of_files(tiny_argv, tiny_data, sharded, tmp_path):
+    made = []
+    for name, argv in (("f", tiny_argv), ("s", argv_of(tiny_argv, tiny_data, sharded))):
+        at = [i for i, x in enumerate(argv) if x.endswith("_shape_file")]
+        argv = [x for i, x in enumerate(argv) if i not in at and i - 1 not in at]
+        argv += ["--collect_stats", "true", "--output_dir", str(tmp_path / name)]
+        train.run("asr", argv)
+        stats = np.load(tmp_path / name / "train/feats_stats.npz")
+        made.append([(tmp_path / name / "train/speech_shape").read_text(), stats["sum"].tolist()])
+    assert made[0] == made[1]
 
 
 def test_a_damaged_shard_is_named_with_the_utterance(tiny_argv, tiny_data, sharded, tmp_path):

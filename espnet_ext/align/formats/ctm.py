@@ -10,9 +10,9 @@ when they are asked for. Lines that begin with ``;;`` are comments.
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from itertools import pairwise
+from itertools import groupby, pairwise, takewhile
 from pathlib import Path
-from typing import IO
+from typing import IO, NamedTuple
 
 import numpy as np
 
@@ -144,17 +144,13 @@ class Ctm(Mapping[str, list[Interval]]):
     def __getitem__(self, utt: str) -> list[Interval]:
         if utt not in self._utts:
             raise KeyError(utt)
-        rows, self._digits = [], 0
+        rows: list[_Line] = []
         with open(self.path, "rb") as f:
             for offset, number in self._runs.get(utt, ()):
                 f.seek(offset)
-                rows += self._run(f, utt, number)
-        channels = {channel for channel, _ in rows}
-        if len(channels) > 1:
-            raise DataError(
-                f"'{utt}' has {len(channels)} channels", self.path, "write one file per channel"
-            )
-        return _met(sorted((i for _, i in rows), key=lambda i: (i.start_s, i.end_s)), self._digits)
+                lines = _lines(f, self.path, number)
+                rows += [_parse(*x) for x in takewhile(lambda line: line[0][0] == utt, lines)]
+        return _tier(rows, self.path)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._utts)
@@ -176,46 +172,71 @@ class Ctm(Mapping[str, list[Interval]]):
                 fields = raw.split(None, 1)
                 if fields and not raw.startswith(b";;"):
                     if fields[0] != last:
-                        utt = self._decode(fields[0], number)
+                        utt = _decode(fields[0], self.path, number)
                         runs.setdefault(utt, []).append((offset, number))
                     last = fields[0]
                 offset += len(raw)
         return runs
 
-    def _run(self, f: IO[bytes], utt: str, number: int) -> Iterator[tuple[str, Interval]]:
-        """Yield channel and interval of lines up to the next utterance."""
-        for n, raw in enumerate(f, number):
-            if not raw.strip() or raw.startswith(b";;"):
-                continue
-            fields = self._decode(raw, n).split()
-            if fields[0] != utt:
-                return
-            yield fields[1] if len(fields) > 1 else "", self._parse(fields, n)
 
-    def _decode(self, raw: bytes, number: int) -> str:
-        try:
-            return raw.decode("utf-8")
-        except UnicodeDecodeError:
-            raise DataError("the line is not UTF-8", f"{self.path}:{number}") from None
+def iter_ctm(path: Path | str) -> Iterator[tuple[str, list[Interval]]]:
+    """Yield utterances and their intervals in the order of a file; memory holds one of them.
 
-    def _parse(self, fields: list[str], number: int) -> Interval:
-        where = f"{self.path}:{number}"
-        if not 5 <= len(fields) <= 8:
-            raise DataError(
-                f"the line has {len(fields)} columns", where,
-                "write: utterance channel start duration name [confidence [type [speaker]]]",
-            )  # fmt: skip
-        try:
-            start, duration = float(fields[2]), float(fields[3])
-        except ValueError:
-            raise DataError(f"'{fields[2]}' or '{fields[3]}' is not a time", where) from None
-        if not (0 <= start < math.inf and math.isfinite(duration)):
-            raise DataError(f"start {fields[2]}, duration {fields[3]}: not times", where)
-        if duration < 0:
-            raise DataError("the interval ends before it starts", where)
-        self._digits = max(self._digits, *map(_decimals, fields[2:4]))
-        score = _score(fields[5]) if len(fields) > 5 else None
-        return Interval(start, round(start + duration, DECIMALS + 2), fields[4], score)
+    Raises:
+        DataError: A line is not usable.
+    """
+    with open(path, "rb") as f:
+        for utt, lines in groupby(_lines(f, Path(path), 1), key=lambda line: line[0][0]):
+            yield utt, _tier([_parse(*line) for line in lines], Path(path))
+
+
+class _Line(NamedTuple):
+    utt: str
+    channel: str
+    interval: Interval
+    digits: int  # after the point of its times
+
+
+def _tier(lines: list[_Line], path: Path) -> list[Interval]:
+    """Return the intervals of an utterance's lines, sorted by time."""
+    if (channels := len({line.channel for line in lines})) > 1:
+        what = f"'{lines[0].utt}' has {channels} channels"
+        raise DataError(what, path, "write one file per channel")
+    rows = sorted((line.interval for line in lines), key=lambda i: (i.start_s, i.end_s))
+    return _met(rows, max((line.digits for line in lines), default=0))
+
+
+def _lines(f: IO[bytes], path: Path, number: int) -> Iterator[tuple[list[str], str]]:
+    """Yield columns and places of the lines from here on; the first has this number."""
+    for n, raw in enumerate(f, number):
+        if raw.strip() and not raw.startswith(b";;"):
+            yield _decode(raw, path, n).split(), f"{path}:{n}"
+
+
+def _decode(raw: bytes, path: Path, number: int) -> str:
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError:
+        raise DataError("the line is not UTF-8", f"{path}:{number}") from None
+
+
+def _parse(fields: list[str], where: str) -> _Line:
+    if not 5 <= len(fields) <= 8:
+        raise DataError(
+            f"the line has {len(fields)} columns", where,
+            "write: utterance channel start duration name [confidence [type [speaker]]]",
+        )  # fmt: skip
+    try:
+        start, duration = float(fields[2]), float(fields[3])
+    except ValueError:
+        raise DataError(f"'{fields[2]}' or '{fields[3]}' is not a time", where) from None
+    if not (0 <= start < math.inf and math.isfinite(duration)):
+        raise DataError(f"start {fields[2]}, duration {fields[3]}: not times", where)
+    if duration < 0:
+        raise DataError("the interval ends before it starts", where)
+    score = _score(fields[5]) if len(fields) > 5 else None
+    interval = Interval(start, round(start + duration, DECIMALS + 2), fields[4], score)
+    return _Line(fields[0], fields[1], interval, max(map(_decimals, fields[2:4])))
 
 
 def _score(text: str) -> float | None:

@@ -5,12 +5,17 @@ A supervision's start counts from the beginning of the cut, and the times of its
 of the recording (lhotse says so since 1.17; before, both moved with the cut).
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from espnet_ext.align.formats import jsonl
-from espnet_ext.align.formats.tiers import Interval, Utterance
+from espnet_ext.align.formats.ctm import ENDING, iter_ctm
+from espnet_ext.align.formats.sources import open_alignment
+from espnet_ext.align.formats.tiers import TIERS, Interval, Utterance, last_end_s
 from espnet_ext.data.lhotse.cuts import BEYOND_S
+from espnet_ext.data.lookup import in_order
 
 
 def placed(
@@ -43,6 +48,46 @@ def placed(
 
 def _inside(i: Interval) -> Interval:
     return i if i.start_s >= 0 else replace(i, start_s=0.0, end_s=max(0.0, i.end_s))
+
+
+class InOrder:
+    """Words and phones of CTM files in byte order of the utterances, asked for in that order.
+
+    Args:
+        files: By tier. Memory holds one utterance of each.
+    """
+
+    def __init__(self, files: Mapping[str, Path]):
+        self._rows = {tier: iter_ctm(path) for tier, path in files.items()}
+        self._next = {tier: next(rows, None) for tier, rows in self._rows.items()}
+
+    def get(self, utt: str) -> Utterance | None:
+        """Return the utterance; None if it has neither words nor phones."""
+        tiers = {}
+        for tier, rows in self._rows.items():
+            found = self._next[tier]
+            while found is not None and found[0].encode() < utt.encode():
+                found = next(rows, None)
+            self._next[tier] = found
+            if found is not None and found[0] == utt:
+                tiers[tier] = found[1]
+        return Utterance(utt, last_end_s(tiers), tiers) if tiers else None
+
+
+def open_aligned(path: Path, table: Path) -> "Mapping[str, Utterance] | InOrder":
+    """Open an alignment whose utterances will be asked for in the order of a table.
+
+    Where both are in byte order, as the aligner and data folders have it, nothing is held.
+
+    Raises:
+        DataError: It is missing or not usable.
+        UsageError: Its form is not known.
+    """
+    files = {tier: path / f"{tier}{ENDING}" for tier in TIERS}
+    there = {tier: file for tier, file in files.items() if file.is_file()}
+    if there and all(in_order(file) for file in (table, *there.values())):
+        return InOrder(there)
+    return open_alignment(path).utterances
 
 
 def to_alignment(u: Utterance, start_s: float) -> dict[str, Any]:

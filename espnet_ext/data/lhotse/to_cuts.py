@@ -2,20 +2,18 @@
 """From a Kaldi-style folder to a manifest of cuts, one for each utterance.
 
 A cut holds its recording, so lhotse needs no further file. Memory does not grow with the folder:
-its tables are searched on disk. An alignment has an index in memory, some 300 bytes an utterance.
+its tables are read line by line or searched on disk; only an alignment that is not in byte order of
+the utterances has an index in memory.
 """
 
 import json
 import os
-from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from espnet_ext.align.formats.sources import open_alignment
-from espnet_ext.align.formats.tiers import Utterance
 from espnet_ext.data import audio as audio_io
-from espnet_ext.data.lhotse.alignment import to_alignment
+from espnet_ext.data.lhotse.alignment import open_aligned, to_alignment
 from espnet_ext.data.lhotse.cuts import BEYOND_S, DIGITS
 from espnet_ext.data.lhotse.manifest import check_name, write_lines
 from espnet_ext.data.lookup import TableLookup
@@ -67,9 +65,7 @@ class _Maker:
         there = [n for n in ("text", "utt2spk", "utt2lang") if (data / n).exists()]
         names = ["wav.scp", *there] if self.main == "segments" else there
         self.tables = {name: TableLookup(data / name) for name in names}
-        self.aligned: Mapping[str, Utterance] = {}
-        if alignment is not None:
-            self.aligned = open_alignment(alignment).utterances
+        self.aligned = None if alignment is None else open_aligned(alignment, data / self.main)
         self.recording = lru_cache(_RECORDINGS)(lambda n, v: _recording(n, v, allow_pipes))
 
     def cut(self, utt: str, value: str) -> dict[str, Any]:
@@ -109,8 +105,8 @@ class _Maker:
         }  # fmt: skip
         found = {"text": "text", "speaker": "utt2spk", "language": "utt2lang"}
         row |= {k: v for k, table in found.items() if (v := self._value(table, utt))}
-        if utt in self.aligned:
-            row["alignment"] = to_alignment(self.aligned[utt], start_s)
+        if self.aligned is not None and (u := self.aligned.get(utt)) is not None:
+            row["alignment"] = to_alignment(u, start_s)
         return row
 
     def _value(self, table: str, key: str) -> str:
