@@ -17,6 +17,7 @@ from espnet_ext.align.formats.sources import (
     WRITTEN,
     Format,
     Source,
+    made_in,
     open_alignment,
 )
 from espnet_ext.align.formats.tiers import (
@@ -202,8 +203,7 @@ def main_export(argv: list[str]) -> int:
         "'align' made of a folder of pairs)",
     )  # fmt: skip
     a = p.parse_args(argv)
-    inner = a.alignment / "alignment"
-    source = open_alignment(inner if (inner / "header.json").is_file() else a.alignment)
+    source = open_alignment(made_in(a.alignment))
     made = a.alignment / "work/data"
     done = export(source, a.out, a.format, a.data or (made if made.is_dir() else None))
     print("\n".join(done.lines()))

@@ -164,6 +164,12 @@ def open_alignment(path: Path | str | AlignmentDir, form: str = "") -> Source:
     return Source(str(path), utterances, tiers[PHONES], tiers[WORDS])
 
 
+def made_in(folder: Path) -> Path:
+    """Return the alignment in what 'align train' or 'align apply' made, else the folder itself."""
+    inner = folder / "alignment"
+    return inner if (inner / "header.json").is_file() else folder
+
+
 def format_of(path: Path) -> str:
     """Return the name of the format that a path looks like.
 

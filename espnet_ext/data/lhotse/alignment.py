@@ -12,7 +12,7 @@ from typing import Any
 
 from espnet_ext.align.formats import jsonl
 from espnet_ext.align.formats.ctm import ENDING, iter_ctm
-from espnet_ext.align.formats.sources import open_alignment
+from espnet_ext.align.formats.sources import made_in, open_alignment
 from espnet_ext.align.formats.tiers import TIERS, Interval, Utterance, last_end_s
 from espnet_ext.data.lhotse.cuts import BEYOND_S
 from espnet_ext.data.lookup import in_order
@@ -83,6 +83,7 @@ def open_aligned(path: Path, table: Path) -> "Mapping[str, Utterance] | InOrder"
         DataError: It is missing or not usable.
         UsageError: Its form is not known.
     """
+    path = made_in(path)
     files = {tier: path / f"{tier}{ENDING}" for tier in TIERS}
     there = {tier: file for tier, file in files.items() if file.is_file()}
     if there and all(in_order(file) for file in (table, *there.values())):
