@@ -12,6 +12,8 @@
 
 A folder without audio that has text_manual, text_asr and label, as the text recipes make it, is
 checked for missing, double and empty lines; --fix does not touch it.
+
+Without options: the recipe in this folder, as './run.sh --doctor'; elsewhere this machine.
 """
 
 from collections.abc import Callable, Mapping

@@ -51,6 +51,10 @@ _espnet_ext() {{
             if [ "${{cur#-}}" != "$cur" ]; then
                 COMPREPLY=($(compgen -W "{data}" -- "$cur")); return
             fi ;;
+        new)
+            if [ "${{cur#-}}" != "$cur" ]; then
+                COMPREPLY=($(compgen -W "--from --fs --lang --help" -- "$cur")); return
+            fi ;;
         doctor)
             if [ "${{cur#-}}" != "$cur" ]; then
                 COMPREPLY=($(compgen -W "--data --fix --allow-pipes --help" -- "$cur")); return

@@ -7,7 +7,7 @@ from pathlib import Path
 from espnet_ext.errors import DataError
 
 OPEN = "EDIT"
-_LINE = re.compile(rf"""\s*(?:- )?([\w.-]+):\s*["']?{OPEN}["']?\s*(?:#\s*(.*))?""")
+_LINE = re.compile(rf"""\s*(?:- )?([\w.-]+):\s*["']?{OPEN}["']?\s*(?:#\s*(?:{OPEN}:? )?(.*))?""")
 
 
 def open_edits(folder: Path) -> list[str]:

@@ -16,12 +16,14 @@ from espnet_ext.files import atomic_dir
 from espnet_ext.recipe import config, new_sets
 
 TEMPLATE, MANIFEST = "TEMPLATE", "MANIFEST"  # stand for the corpus and its variable in templates
+COMMENTS = 32  # column of comments in recipe.yaml
 USUAL_HZ = 16000  # of the templates
 ENGLISH = ("en", "eng", "english")
 OWN_OPTIONS = ("bl_just1",)  # its script has an option for each set
 TELL_LANGUAGE = ("dual_task1",)  # to its script
 OTHER_SET = {"dev": "valid"}  # names of those options
 _NAMED = re.compile(r"(?:\.\./)+[\w./-]+\.(?:yaml|py|sh)")
+_OWN = re.compile(r"(?<![\w./])local/\w+\.py")
 _IMPORTS = re.compile(r"^(?:from|import) (\w+)", re.M)
 _FRONTEND = re.compile(r"^frontend_conf: \{fs: 16k, n_fft: 512, win_length: 400, hop_length: (\d+)",
                        re.M)  # fmt: skip
@@ -51,7 +53,7 @@ class Values:
     def filled(self, text: str) -> str:
         """Return a text of a template for this corpus."""
         text = re.sub(rf"\b{MANIFEST}\b", self.variable, text)
-        return text.replace(TEMPLATE, self.corpus)
+        return re.sub(rf"(?<!egs2/){TEMPLATE}", self.corpus, text)
 
 
 def make(target: Path, template: Path, values: Values, alone: bool) -> list[str]:
@@ -65,11 +67,14 @@ def make(target: Path, template: Path, values: Values, alone: bool) -> list[str]
     """
     with atomic_dir(target) as out:
         files = _Files(template, out, values, alone)
-        recipe = files.brought((template / "recipe.yaml").read_text(encoding="utf-8"))
-        files.write("recipe.yaml", _recipe(recipe, template, values))
+        for path in template.glob("conf/*.yaml"):
+            files.write(f"conf/{path.name}", at_rate(_text(path), values.fs_hz or USUAL_HZ))
+        recipe = files.brought(_text(template / "recipe.yaml"))
+        recipe = _without_paths(_recipe(recipe, template, values), template, values)
+        files.write("recipe.yaml", recipe)
         files.write("local/data.sh", files.brought(_script(template, bool(values.sets))))
-        files.write("README.md", (template / "README.md").read_text(encoding="utf-8"))
-        run = (template / "run.sh").read_text(encoding="utf-8")
+        files.write("README.md", _without_paths(_text(template / "README.md"), template, values))
+        run = _text(template / "run.sh")
         if alone:
             run = run.replace("../../../utils/recipe.sh", "espnet-ext recipe")
         files.write("run.sh", run)
@@ -95,7 +100,7 @@ class _Files:
 
     def _brought_line(self, line: str) -> str:
         code, mark, comment = line.partition("#")
-        for name in re.findall(r"(?<![\w./])(?:conf|local)/[\w-]+\.(?:yaml|py)", code):
+        for name in _OWN.findall(code):
             if (self.template / name).is_file():
                 self._copy(self.template / name, name)
         return _NAMED.sub(lambda m: self._named(m[0]), code) + mark + comment
@@ -104,26 +109,28 @@ class _Files:
         source = (self.template / name).resolve()
         if not source.is_file():
             return name  # not a file of the repository
-        of_recipe = "egs2" in Path(*source.parts[-5:-2]).parts
-        if not of_recipe and not self.alone:
-            return name
         here = "/".join(source.parts[-2:])
-        self._copy(source, here)
-        for module in _IMPORTS.findall(source.read_text(encoding="utf-8")) if not of_recipe else ():
-            beside = source.with_name(f"{module}.py")
-            if beside.is_file() and not (self.out / "local" / beside.name).exists():
-                self._named(f"../../../local/{beside.name}")
+        if source.is_relative_to(self.template.parents[1].resolve()):  # egs2
+            self._copy(source, here)
+        elif self.alone:
+            self._copy_script(source)
+        else:
+            return name
         return here
 
     def _copy(self, source: Path, here: str) -> None:
         text = source.read_text(encoding="utf-8")
-        if source.suffix == ".yaml":
-            self.write(here, at_rate(text, self.values.fs_hz or USUAL_HZ))
-        elif "egs2" in source.parts[-5:]:
-            self.write(here, text)
-        else:  # a shared script stays as it is
-            (self.out / here).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(source, self.out / here)
+        self.write(here, at_rate(text, self.values.fs_hz or USUAL_HZ))
+
+    def _copy_script(self, source: Path) -> None:
+        """Copy a script of ``local/`` as it is, and those beside it that it imports."""
+        target = self.out / "local" / source.name
+        if target.exists() or not source.is_file():
+            return
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, target)
+        for module in _IMPORTS.findall(source.read_text(encoding="utf-8")):
+            self._copy_script(source.with_name(f"{module}.py"))
 
 
 def at_rate(conf: str, fs_hz: int) -> str:
@@ -140,6 +147,13 @@ def at_rate(conf: str, fs_hz: int) -> str:
                 f"hop_length: {shift}")  # fmt: skip
 
     return conf if fs_hz == USUAL_HZ else _FRONTEND.sub(scaled, conf)
+
+
+def _without_paths(text: str, template: Path, values: Values) -> str:
+    """Return a text whose commands name no path of the corpus, where its folders are known."""
+    corpus = config.load(template / "recipe.yaml").corpus
+    variables = "|".join([corpus.env, *corpus.more_env])
+    return re.sub(rf"\[?\b(?:{variables})=/\S+ ", "", text) if values.sets else text
 
 
 def _script(template: Path, existing: bool) -> str:
@@ -202,7 +216,9 @@ def set_value(text: str, key: str, value: str) -> str:
     line = re.compile(rf"({before})([^#\n]*?)( *)(#.*)?$", re.M)
 
     def changed(match: re.Match) -> str:
-        room = max(1, len(match[2]) + len(match[3]) - len(value)) if match[4] else 0
+        start = len(match[1].rpartition("\n")[2])
+        width = min(len(match[2]) + len(match[3]), COMMENTS - start)
+        room = max(1, width - len(value)) if match[4] else 0
         return match[1] + value + " " * room + (match[4] or "")
 
     new, count = line.subn(changed, text, count=1)

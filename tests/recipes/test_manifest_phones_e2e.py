@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The recipe on a manifest of two languages: letters aligned and learnt first, tags never."""
+"""The recipe on a manifest of two languages: letters aligned and learnt first, tags never.
+
+It is one that ``espnet-ext new`` makes, whose values are those of manifest/dual_task1.
+"""
 
 import json
 
@@ -35,13 +38,16 @@ TINY = [
 ]  # fmt: skip
 
 
-def test_two_languages_from_a_manifest_to_concepts(recipe_copy, tmp_path):
+def test_two_languages_from_a_manifest_to_concepts(new_recipe, tmp_path):
     pytest.importorskip("espeakng_loader")
     make_parallel(tmp_path / "spoken", REQUEST, lambda line: None)
-    recipe = recipe_copy("manifest/dual_task1", tmp_path)
-    env = {"MANIFEST": str(tmp_path / "spoken")}
+    recipe = new_recipe("mycorpus/dual_task1", "--lang", "fr, it")
+    env = {"MYCORPUS": str(tmp_path / "spoken")}
     out = recipe.run(*TINY, "--stop-stage=score", env=env)
     assert "pretrain: the model can be built" in out
+
+    scores = json.loads((recipe.path / "results/dual.json").read_text())["sets"]["test_fr_it"]
+    assert "concept" in str(scores)
 
     dump, exp = recipe.path / "dump", recipe.path / "exp/dual"
     tagged, plain = (read_table(dump / "train_fr_it" / name) for name in ("text", "plain"))

@@ -13,7 +13,7 @@ from recipe_tree import ROOT
 from espnet_ext import installation
 from espnet_ext.cli import main as cli
 from espnet_ext.data.synth.corpus import make_corpus
-from espnet_ext.data.tables import read_table, write_set
+from espnet_ext.data.tables import read_table, write_set, write_table
 from espnet_ext.recipe import config
 from espnet_ext.recipe.edits import open_edits
 from espnet_ext.recipe.new_files import at_rate
@@ -120,6 +120,43 @@ def test_a_corpus_from_its_folders_to_a_score(new_recipe, tmp_path, monkeypatch)
     assert (recipe.path / "results/weak_tri.json").exists()
     given, made = (read_table(p / "data/test/wav.scp") for p in (tmp_path / "given", recipe.path))
     assert given.keys() == made.keys() and all(Path(x).is_file() for x in made.values())
+
+
+SETS = {  # folders of each method, and the files that they have besides the audio's
+    "bl_just1": (["labelled", "unlabelled"], []),
+    "ml_lmcl1": (["train", "dev", "test", "test_noisy"], ["text_manual", "text_asr", "label"]),
+    "multistage1": (["av_train", "av_dev", "st_train", "st_dev", "st_test", "train", "dev",
+                     "test"], []),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("method", SETS)
+def test_folders_of_other_methods_become_its_sets(method, new_recipe, tmp_path, monkeypatch):
+    names, tables = SETS[method]
+    for name in names:
+        folder, rows = tmp_path / "given" / name, speak(tmp_path / "given/audio", name, 8)
+        if not tables:
+            write_set(folder, rows)
+        for file in tables:
+            write_table(folder / file, {utt: "word" for utt in rows})
+        if name == "unlabelled":
+            (folder / "text").unlink()
+        if name.startswith("av_"):
+            clips = {utt: str(tmp_path / "given" / f"{utt}.npy") for utt in rows}
+            for path in clips.values():
+                np.save(path, np.zeros((8, 16, 16, 3), np.uint8))
+            write_table(folder / "video.scp", clips)
+    given = [f"{name}={tmp_path / 'given' / name}" for name in names]
+    recipe = new_recipe(f"mycorpus/{method}", "--from", *given)
+    assert not open_edits(recipe.path)
+    monkeypatch.chdir(recipe.path)
+    assert cli(["recipe", "--stop-stage", "prepare"]) == 0
+    data = config.load(Path("recipe.yaml")).data
+    made = {data.train, data.valid, *data.test, *data.also}
+    assert made == {p.name for p in Path("data").iterdir() if p.is_dir()} and len(made) >= len(
+        names
+    )
+    assert data.test == (["test", "test_noisy"] if method == "ml_lmcl1" else ["test"])
 
 
 def test_outside_of_a_clone_the_recipe_has_all_that_it_runs(tmp_path, monkeypatch, capsys):
