@@ -6,6 +6,8 @@ keeps the last), nesting deeper than :data:`MAX_DEPTH` (PyYAML ends in a Recursi
 alias inside its own anchor (anything that walks the value would never end).
 """
 
+import copy
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +73,7 @@ def parse(text: str, where: object, error: type[EspnetExtError] = UsageError) ->
         EspnetExtError: Of class ``error``: not valid YAML, or refused (see the module's text).
     """
     try:
-        return yaml.load(text, Loader=_Loader)  # noqa: S506 (a SafeLoader)
+        return copy.deepcopy(_load(text))
     except yaml.YAMLError as e:
         mark = getattr(e, "problem_mark", None)
         reason = getattr(e, "problem", None) or " ".join(str(e).split())
@@ -79,6 +81,12 @@ def parse(text: str, where: object, error: type[EspnetExtError] = UsageError) ->
         raise error(f"not valid YAML: {reason}", place) from None
     except (ValueError, RecursionError) as e:  # a date that does not exist; '[[[[' in the scanner
         raise error(f"not valid YAML: {e}", where) from None
+
+
+@functools.lru_cache(maxsize=32)
+def _load(text: str) -> Any:
+    """Read a text once: planning a run asks for the same few files a hundred times."""
+    return yaml.load(text, Loader=_Loader)  # noqa: S506 (a SafeLoader)
 
 
 def read(path: Path | str, error: type[EspnetExtError] = UsageError) -> Any:

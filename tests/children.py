@@ -8,12 +8,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from warm import TRAINING, have
+
 
 def in_child(target: Callable, *args: Any, within_s: float = 600) -> int | None:
-    """Run in a forked process (ESPnet is imported already); return its exit code.
+    """Run in a forked process, in which ESPnet is imported; return its exit code.
 
     ``within_s`` is for a process that hangs, which is ended; a busy machine must not reach it.
     """
+    have(TRAINING)
     process = multiprocessing.get_context("fork").Process(target=target, args=args)
     process.start()
     process.join(within_s)

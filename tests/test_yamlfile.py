@@ -55,6 +55,11 @@ def test_the_rest_is_read_as_ever(text):
     assert parse(text, "x") == yaml.safe_load(text)
 
 
+def test_a_value_that_a_caller_changes_is_read_again_as_it_was():
+    parse("a: [1]", "x")["a"].append(2)
+    assert parse("a: [1]", "x") == {"a": [1]}
+
+
 def test_files(tmp_path):
     path = tmp_path / "a.yaml"
     with pytest.raises(DataError, match="cannot be read: No such file"):

@@ -9,22 +9,22 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
 import yaml
+from warm import RECIPE, Warm, run_stock
 
 ROOT = Path(__file__).resolve().parents[2]
 
-# Makes a process one in which this package cannot be imported.
-BLOCK = """\
-import sys
-class Block:
-    def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] == "espnet_ext":
-            raise ModuleNotFoundError(name)
-sys.meta_path.insert(0, Block())
+# Stands in for Python and notes with what the shell would have started it.
+STUB = """\
+#!/bin/sh
+printf '%s\\0' "$@" >"$0.argv"
+printf '%s\\0' "$PWD" >"$0.cwd"
+env -0 >"$0.env"
 """
 
 TINY = [
@@ -43,28 +43,34 @@ class RecipeCopy:
 
     path: Path
 
-    def start(self, *argv: str, env: dict | None = None) -> subprocess.Popen:
-        """Start run.sh in a process group of its own."""
+    def start(
+        self, *argv: str, env: dict | None = None, fresh: bool = False
+    ) -> subprocess.Popen | Warm:
+        """Start run.sh in a process group of its own; ``fresh``: with an interpreter of its own."""
+        env = {**os.environ, "ESPNET_EXT_PYTHON": sys.executable, **(env or {})}
+        command = ["bash", "run.sh", *argv]
+        if not fresh:
+            return Warm(RECIPE, *reaches_python(command, self.path, env))
         return subprocess.Popen(
-            ["bash", "run.sh", *argv],
+            command,
             cwd=self.path,
-            env={**os.environ, "ESPNET_EXT_PYTHON": sys.executable, **(env or {})},
+            env=env,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
             start_new_session=True,
         )
 
-    def run(self, *argv: str, code: int = 0, env: dict | None = None) -> str:
+    def run(self, *argv: str, code: int = 0, env: dict | None = None, fresh: bool = False) -> str:
         """Run run.sh to its end, check the exit code, return what it printed."""
-        process = self.start(*argv, env=env)
+        process = self.start(*argv, env=env, fresh=fresh)
         out, _ = process.communicate(timeout=600)
         assert process.returncode == code, out
         return out
 
-    def finish(self, *argv: str, env: dict | None = None) -> str:
+    def finish(self, *argv: str, env: dict | None = None, fresh: bool = False) -> str:
         """Run all stages; tiny models recognise nothing, so they are packed by force."""
-        out = self.run(*argv, "--stop-stage", "score", env=env)
+        out = self.run(*argv, "--stop-stage", "score", env=env, fresh=fresh)
         return out + self.run(*argv, "--stage", "pack", "--force", env=env)
 
     def kill_at(self, moment: str, *argv: str, after: str = "") -> None:
@@ -104,13 +110,27 @@ def copy_recipe(name: str, root: Path) -> RecipeCopy:
     return RecipeCopy(path)
 
 
-def run_stock(code: str, cwd: Path) -> None:
-    """Run Python code in a process that cannot import this package."""
-    code = f'{BLOCK}{code}\nassert "espnet_ext" not in sys.modules\nprint("done")\n'
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=cwd, capture_output=True, text=True, timeout=600
-    )
-    assert done.stdout.endswith("done\n"), done.stderr
+def reaches_python(command: list[str], cwd: Path, env: dict) -> tuple[str, str, dict]:
+    """Let a shell command come as far as ``python -m``, on the PATH or in ESPNET_EXT_PYTHON.
+
+    Returns:
+        What :class:`Warm` needs to go on from there: code, folder and environment.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        stub = Path(folder) / "python"
+        stub.write_text(STUB)
+        stub.chmod(0o755)
+        changed = {"PATH": f"{folder}:{env['PATH']}", "ESPNET_EXT_PYTHON": str(stub)}
+        subprocess.run(command, cwd=cwd, env={**env, **changed}, check=True)
+        argv, (where,), rows = (
+            stub.with_suffix(kind).read_text().split("\0")[:-1]
+            for kind in (".argv", ".cwd", ".env")
+        )
+    assert argv[0] == "-m"
+    code = f"import runpy, sys\nsys.argv = {argv[1:]!r}\n"
+    code += f"runpy.run_module({argv[1]!r}, run_name='__main__', alter_sys=True)\n"
+    kept = {name: env[name] for name in changed if name in env}
+    return code, where, {**dict(row.split("=", 1) for row in rows), **kept}
 
 
 def run_stock_inference(recipe: RecipeCopy, *argv: str, env: dict | None = None) -> None:

@@ -40,7 +40,7 @@ def experiment(recipe):
 def whole(recipe_copy, tmp_path_factory):
     """An uninterrupted run of all stages, and what it printed."""
     recipe = tiny(recipe_copy("synth/bl_just1", tmp_path_factory.mktemp("whole")))
-    return recipe, recipe.finish("--nj", "1")
+    return recipe, recipe.finish("--nj", "1", fresh=True)
 
 
 def test_all_stages_run_and_tell_their_budget(whole):

@@ -26,7 +26,7 @@ TINY = [
 def test_from_speech_to_concepts_in_the_sequential_schedule(recipe_copy, tmp_path):
     recipe = recipe_copy("synth/dual_task1", tmp_path)
     recipe.kill_at("  epoch 1/1", *TINY)  # in the pretraining, after its only epoch
-    out = recipe.finish(*TINY)
+    out = recipe.finish(*TINY, fresh=True)
     assert "stage 1/10 prepare: up to date" in out and "stage 2/10 format: up to date" in out
     tokens = (recipe.path / "dump/tokens_char/tokens.txt").read_text().splitlines()
     assert {"<book_room>", "<city>", ">", "<space>"} <= set(tokens) and "<" not in tokens

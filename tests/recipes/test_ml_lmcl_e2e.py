@@ -72,7 +72,7 @@ def tiny(recipe):
 def whole(recipe_copy, tmp_path_factory, env):
     """An uninterrupted run of all stages, and what it printed."""
     recipe = tiny(recipe_copy("atis/ml_lmcl1", tmp_path_factory.mktemp("whole")))
-    return recipe, recipe.run("--nj", "1", env=env)
+    return recipe, recipe.run("--nj", "1", env=env, fresh=True)
 
 
 def test_all_stages_run_and_learn(whole):

@@ -41,7 +41,7 @@ def whole(recipe_copy, tmp_path_factory):
     """A run of all stages, undisturbed but for the preparation, and what it printed."""
     recipe = recipe_copy("synth/multistage1", tmp_path_factory.mktemp("whole"))
     recipe.kill_at("stage 1/10 prepare", *TINY)
-    return recipe, recipe.finish(*TINY)
+    return recipe, recipe.finish(*TINY, fresh=True)
 
 
 def encoder_of(folder, name):

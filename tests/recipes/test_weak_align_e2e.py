@@ -56,7 +56,7 @@ def tiny(recipe):
 def whole(recipe_copy, tmp_path_factory):
     """An uninterrupted run of all stages, and what it printed."""
     recipe = tiny(recipe_copy("synth/weak_align1", tmp_path_factory.mktemp("whole")))
-    return recipe, recipe.finish("--nj", "1")
+    return recipe, recipe.finish("--nj", "1", fresh=True)
 
 
 def labels(recipe, stream="train/align/targets"):
