@@ -16,6 +16,7 @@
   report  EXPERIMENT ...             one HTML page: curves, scores, worst utterances with sound
   evidence FILE.yaml                 train and score all systems of a claim over seeds
   sweep   FILE.yaml                  run a grid of experiments of the recipe here, draw its curve
+  publish EXPERIMENT --licence ID    a folder for the Hugging Face hub; --push uploads it
   schema                             JSON schema of recipe.yaml, for editors
   probe   --model MODEL --task TASK  SUPERB tasks on the layers of a frozen encoder
   completion bash|zsh                completion of run.sh and espnet-ext for a shell
@@ -44,6 +45,7 @@ COMMANDS = (
     "results",
     "report",
     "sweep",
+    "publish",
     "transcribe",
     "embed",
     "probe",
@@ -194,6 +196,12 @@ def _sweep(argv: list[str]) -> int:
     from espnet_ext.recipe.sweep import main as sweep
 
     return sweep(argv)
+
+
+def _publish(argv: list[str]) -> int:
+    from espnet_ext.recipe.publish.command import main as publish
+
+    return publish(argv)
 
 
 def _transcribe(argv: list[str]) -> int:

@@ -4,6 +4,7 @@
 Every tensor must come from the file: a model whose Bi-LSTM was left as initialised would answer.
 """
 
+import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +17,8 @@ from espnet_ext.dual_task.options import SECTION, resolve
 from espnet_ext.errors import DataError, EspnetExtError, told
 from espnet_ext.espnet.archive import asr_files, read_yaml
 from espnet_ext.espnet.model_kind import find_config, find_model, method_of
+from espnet_ext.hub import found
+from espnet_ext.packed import is_packed
 
 MAKES = "recipes egs2/*/dual_task1 make such a model: give exp/<name> or its archive"
 _AGAIN = "pack the model again, or copy the archive again"
@@ -42,13 +45,14 @@ def located(path: Path | str) -> Iterator[Files]:
     """Yield the files of a trained model; what came out of an archive is gone afterwards.
 
     Args:
-        path: Archive of stage 10, experiment folder ``exp/<name>``, or the folder of a phase.
+        path: Archive of stage 10, folder or hub name of a published model, experiment folder
+            ``exp/<name>``, or the folder of a phase.
 
     Raises:
         DataError: There is nothing, it is damaged, or it is the model of another method.
     """
-    path = Path(path)
-    if path.is_file():
+    path = found(path)
+    if is_packed(path):
         method_of(path, [SECTION])
         with asr_files(path) as (config, model, _):
             check_config(config, path)
@@ -150,8 +154,8 @@ def _root(config: Path) -> Path:
 
 def _of_base(config: Path, model: Path, base: Path) -> Files:
     store = str(resolve(_section(read_yaml(config, "the configuration"))).sentences)
-    about = (base / store.lstrip("/") / "about.json").resolve()
-    inside = about.is_file() and about.is_relative_to(base.resolve())
+    about = Path(os.path.normpath(base / store.lstrip("/") / "about.json"))  # it may be a link
+    inside = about.is_file() and about.is_relative_to(base)
     return Files(config, model, about if inside else None, base)
 
 

@@ -116,7 +116,8 @@ class SpeechUnderstander:
         """Load a trained model.
 
         Args:
-            path: Archive of stage 10 (zip), or experiment folder ``exp/<name>``.
+            path: Archive of stage 10 (zip), experiment folder ``exp/<name>``, or the folder or hub
+                name of a published model.
             device: ``cpu``, ``cuda`` or ``cuda:N``.
             retrieval: Load the sentence encoder as well, for :meth:`retrieve`.
             sentence_encoder: Folder or name on the hub; default: the one of the training.

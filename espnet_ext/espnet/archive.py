@@ -1,10 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Unpack a model's archive for as long as it is read; nothing in it is run or trusted."""
+"""The files of a packed model of ESPnet's, from an archive or from a folder of the hub."""
 
-import tarfile
-import tempfile
-import zipfile
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,68 +9,11 @@ from typing import Any
 import yaml
 
 from espnet_ext import yamlfile
-from espnet_ext.data.download import extract
 from espnet_ext.errors import DataError
-
-LIMIT_BYTES = 32 << 30  # unpacked; a small archive can claim to hold far more than any disk
-LIMIT_FILES = 10_000
-DAMAGE = (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError, zlib.error)
-
-
-@contextmanager
-def unpacked(
-    archive: Path | str, limit_bytes: int = LIMIT_BYTES, limit_files: int = LIMIT_FILES
-) -> Iterator[Path]:
-    """Yield a temporary folder with the files of a zip or tar archive; it is removed afterwards.
-
-    Args:
-        archive: The archive.
-        limit_bytes: Refuse an archive whose files are larger together.
-        limit_files: Refuse an archive with more members.
-
-    Raises:
-        DataError: Missing, damaged, encrypted, too large, or a member would land elsewhere.
-    """
-    archive = Path(archive)
-    _check(archive, limit_bytes, limit_files)
-    with tempfile.TemporaryDirectory(prefix="espnet_ext_") as folder:
-        try:
-            yield extract(archive, Path(folder) / "model")
-        except NotImplementedError as e:  # a compression that this Python does not have
-            raise DataError(f"the archive is not readable ({e})", archive, _AGAIN) from None
-
+from espnet_ext.hub import found
+from espnet_ext.packed import META, unpacked
 
 _AGAIN = "pack the model again, or copy the archive again"
-
-
-def _check(archive: Path, limit_bytes: int, limit_files: int) -> None:
-    """Refuse what unpacking alone would not notice; see :func:`unpacked`."""
-    if not archive.is_file():
-        raise DataError("there is no such file", archive, "give the path of a packed model")
-    members = _members(archive)
-    names, size = [name for name, _ in members], sum(size for _, size in members)
-    if len(names) > limit_files or size > limit_bytes:
-        what = f"the archive holds {len(names)} files of {size / 1e9:.2f} GB"
-        limit = f"at most {limit_files} files and {limit_bytes / 1e9:.2f} GB are taken"
-        raise DataError(what, archive, limit)
-    if len(set(names)) < len(names):
-        raise DataError("the archive holds two files of one name", archive, _AGAIN)
-
-
-def _members(archive: Path) -> list[tuple[str, int]]:
-    """Return names and unpacked sizes of what an archive claims to hold."""
-    try:
-        if zipfile.is_zipfile(archive):
-            with zipfile.ZipFile(archive) as z:
-                if any(m.flag_bits & 1 for m in z.infolist()):
-                    raise DataError("the archive is encrypted", archive, "decrypt it first")
-                return [(m.filename, m.file_size) for m in z.infolist()]
-        if tarfile.is_tarfile(archive):
-            with tarfile.open(archive) as t:
-                return [(m.name, m.size) for m in t]
-    except DAMAGE as e:
-        raise DataError(f"the archive is damaged ({e})", archive, _AGAIN) from None
-    raise DataError("neither a zip nor a tar archive", archive, _AGAIN)
 
 
 def read_yaml(path: Path, what: str) -> dict[str, Any]:
@@ -101,7 +40,8 @@ def asr_files(archive: Path | str) -> Iterator[tuple[Path, Path, dict[str, str]]
     """Yield configuration, checkpoint and further files of a packed ESPnet ASR model.
 
     The archive is one of ESPnet's: of this project's stage 10, of ``espnet2.bin.pack asr``, or of
-    a public collection. Paths inside the configuration are made absolute.
+    a public collection; or a folder with its files, as ``espnet-ext publish`` writes it, or a name
+    on the hub. Paths inside the configuration are made absolute.
 
     Yields:
         ``config.yaml``, the checkpoint, and options of ``Speech2Text`` for the rest, e.g.
@@ -110,7 +50,7 @@ def asr_files(archive: Path | str) -> Iterator[tuple[Path, Path, dict[str, str]]
     Raises:
         DataError: The archive is not usable, or holds no ASR model.
     """
-    with unpacked(archive) as root:
+    with unpacked(found(archive)) as root:
         meta = read_yaml(_meta(root, archive), "meta.yaml of the archive")
         named = {**(meta.get("yaml_files") or {}), **(meta.get("files") or {})}
         if "asr_train_config" not in named or "asr_model_file" not in named:
@@ -122,13 +62,14 @@ def asr_files(archive: Path | str) -> Iterator[tuple[Path, Path, dict[str, str]]
         for key in meta.get("yaml_files") or {}:
             config = read_yaml(files[key], f"'{named[key]}' of the archive")
             text = yaml.safe_dump(_absolute(config, inside), allow_unicode=True)
+            files[key].unlink()  # it may be a link
             files[key].write_text(text, encoding="utf-8")
         rest = {k: str(p) for k, p in files.items() if not k.startswith("asr_")}
         yield files["asr_train_config"], files["asr_model_file"], rest
 
 
 def _meta(root: Path, archive: Path | str) -> Path:
-    found = sorted(root.rglob("meta.yaml"), key=lambda p: len(p.parts))
+    found = sorted(root.rglob(META), key=lambda p: len(p.parts))
     if not found:
         how = "give an archive that stage 10 of a recipe made"
         raise DataError("the archive has no meta.yaml: it is no packed model", archive, how)

@@ -5,6 +5,7 @@ It is built from the parts that a configuration names, not from a task, so ASR, 
 and those of this project load alike. Every tensor of these parts must come from the checkpoint.
 """
 
+import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,9 +16,11 @@ import numpy as np
 
 from espnet_ext.errors import DataError, told
 from espnet_ext.espnet import input_layers
-from espnet_ext.espnet.archive import read_yaml, unpacked
+from espnet_ext.espnet.archive import read_yaml
 from espnet_ext.espnet.model_kind import find_config, find_model
 from espnet_ext.frames import rate_hz
+from espnet_ext.hub import found as found_model
+from espnet_ext.packed import is_packed, unpacked
 
 PARTS = ("frontend", "normalize", "preencoder", "encoder")
 _GIVE = "give exp/<name>, the folder of a phase, or an archive of an ESPnet model with an encoder"
@@ -29,19 +32,20 @@ def model_files(path: Path | str) -> Iterator[tuple[Path, Path]]:
     """Yield configuration and checkpoint of a trained model.
 
     Args:
-        path: Experiment folder, folder of a phase, or archive of any of ESPnet's tasks.
+        path: Experiment folder, folder of a phase, archive of any of ESPnet's tasks, or the folder
+            or hub name of a published model.
 
     Raises:
         DataError: There is no model, or the archive is not usable.
     """
-    path = Path(path)
-    if path.is_dir():
+    path = found_model(path)
+    if path.is_dir() and not is_packed(path):
         config = find_config(path)
         if config is None:
             raise DataError("the folder holds no trained model", path, _GIVE)
         yield config, find_model(config, read_yaml(config, "the configuration"))
         return
-    if not path.is_file():
+    if not is_packed(path):
         raise DataError("there is no such model", path, _GIVE)
     with unpacked(path) as root:
         metas = sorted(root.rglob("meta.yaml"), key=lambda p: len(p.parts))
@@ -55,8 +59,8 @@ def model_files(path: Path | str) -> Iterator[tuple[Path, Path]]:
 def _named(root: Path, files: Any, ending: str, archive: Path) -> Path:
     """Return the first file of a kind: that of the model itself, before language models."""
     for key, name in (files if isinstance(files, dict) else {}).items():
-        found = (root / str(name).lstrip("/")).resolve()
-        if str(key).endswith(ending) and found.is_relative_to(root.resolve()) and found.is_file():
+        found = Path(os.path.normpath(root / str(name).lstrip("/")))  # its files may be links
+        if str(key).endswith(ending) and found.is_relative_to(root) and found.is_file():
             return found
     raise DataError(f"the archive names no file '*{ending}', or lacks it", archive, _GIVE)
 

@@ -9,7 +9,9 @@ from typing import IO, Any
 
 from espnet_ext import yamlfile
 from espnet_ext.errors import DataError
-from espnet_ext.espnet.archive import DAMAGE, read_yaml
+from espnet_ext.espnet.archive import read_yaml
+from espnet_ext.hub import found as found_model
+from espnet_ext.packed import DAMAGE, is_packed
 
 PHASES = ("finetune", "midtrain", "pretrain")  # the last one first: its model is the final one
 _LIMIT_BYTES = 64 << 20  # of a configuration; token lists are in it
@@ -19,18 +21,19 @@ def method_of(path: Path | str, methods: Collection[str]) -> str:
     """Return the method of a trained model: the name of a section of its configuration.
 
     Args:
-        path: Packed model, experiment folder ``exp/<name>``, or the folder of a phase.
+        path: Packed model, experiment folder ``exp/<name>``, the folder of a phase, or the folder
+            or hub name of a published model.
         methods: Names to choose from.
 
     Raises:
         DataError: There is no model, it is damaged, or it is of none of these methods.
     """
-    path, recipes = Path(path), " or ".join(f"egs2/*/{m}1" for m in sorted(methods))
+    path, recipes = found_model(path), " or ".join(f"egs2/*/{m}1" for m in sorted(methods))
     how = f"give exp/<name> or the archive of a recipe {recipes}"
-    if path.is_dir():
+    if path.is_dir() and not is_packed(path):
         config = find_config(path)
         values = read_yaml(config, "the configuration") if config else None
-    elif path.is_file():
+    elif is_packed(path):
         values = _packed_config(path)
     else:
         raise DataError("there is no such model", path, how)
@@ -74,6 +77,9 @@ def find_model(config: Path, values: dict[str, Any]) -> Path:
 
 def _packed_config(archive: Path) -> dict[str, Any] | None:
     """Return the configuration in an archive of stage 10 or of ESPnet; None without one."""
+    if archive.is_dir():
+        members = {str(p.relative_to(archive)): p for p in archive.rglob("*") if p.is_file()}
+        return _config(archive, members, lambda p: p.open("rb"))
     try:
         if zipfile.is_zipfile(archive):
             with zipfile.ZipFile(archive) as z:

@@ -33,14 +33,15 @@ class Speech2Text:
 
     @staticmethod
     def from_pretrained(archive: Path | str, **options: Any) -> Any:
-        """Return ESPnet's ``Speech2Text`` of an archive of stage 10; no network is used.
+        """Return ESPnet's ``Speech2Text`` of a packed model; the network is used for the hub only.
 
         Args:
-            archive: Any packed ESPnet ASR model.
+            archive: Any packed ESPnet ASR model: archive, its folder, or a name on the hub.
             options: Arguments of ``Speech2Text``: ``beam_size``, ``ctc_weight``, ``device``, ...
 
         Raises:
             DataError: The archive is not usable.
+            SetupError: The hub does not have it.
         """
         with asr_files(archive) as (config, model_file, rest):
             return build(config, model_file, **{**rest, **options})

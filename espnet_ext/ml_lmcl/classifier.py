@@ -82,10 +82,11 @@ class IntentClassifier:
         inference_model: str = "asr",
         **options: Any,
     ) -> "IntentClassifier":
-        """Load a trained model; no network is used.
+        """Load a trained model; the network is used for a name on the hub only.
 
         Args:
-            path: Archive of stage 10 (zip), or experiment folder ``exp/<name>``.
+            path: Archive of stage 10 (zip), experiment folder ``exp/<name>``, or the folder or hub
+                name of a published model.
             device: ``cpu``, ``cuda`` or ``cuda:N``.
             inference_model: ``asr``, ``clean`` or ``average``.
             options: ``batch_size``, ``top``.

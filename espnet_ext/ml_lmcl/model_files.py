@@ -15,8 +15,10 @@ from typing import Any
 import yaml
 
 from espnet_ext.errors import DataError
-from espnet_ext.espnet.archive import read_yaml, unpacked
+from espnet_ext.espnet.archive import read_yaml
 from espnet_ext.files import atomic_path
+from espnet_ext.hub import found
+from espnet_ext.packed import is_packed, portable, unpacked
 
 KIND = "ml_lmcl intent classifier"
 FORMAT = 1
@@ -35,8 +37,8 @@ def located(path: Path | str) -> Iterator[tuple[Path, Path]]:
     """Yield configuration (its paths absolute) and checkpoint of a trained intent model.
 
     Args:
-        path: Archive of stage 10, experiment folder ``exp/<name>``, or the folder of its last
-            phase.
+        path: Archive of stage 10, folder or hub name of a published model, experiment folder
+            ``exp/<name>``, or the folder of its last phase.
 
     Yields:
         ``config.yaml`` and a ``.pth`` file; the configuration, and what came out of an archive,
@@ -45,8 +47,8 @@ def located(path: Path | str) -> Iterator[tuple[Path, Path]]:
     Raises:
         DataError: There is nothing, it is damaged, or it is not an intent model.
     """
-    path = Path(path)
-    if path.is_file():
+    path = found(path)
+    if is_packed(path):
         with unpacked(path) as root:
             _check_meta(root, path)
             yield _resolved(root / "config.yaml", root, [root], path), root / "model.pth"
@@ -174,7 +176,7 @@ def pack_classifier(
     for path in (*encoder, *(heads or [labels / "<head>.txt"])):
         if not path.is_file():
             raise DataError("a file of the model is missing", path, "run stages 2 and 4 again")
-    values = _portable(read_yaml(config, "the configuration"), Path.cwd())
+    values = portable(read_yaml(config, "the configuration"), Path.cwd())
     values |= {"text_encoder": "text_encoder", "labels": "labels", NORMALIZE: normalize}
     meta = {"kind": KIND, "format": FORMAT, **(about or {}), "versions": versions()}
     counts = {p.stem: len(p.read_text(encoding="utf-8").split()) for p in heads}
@@ -199,18 +201,6 @@ def versions() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
-
-
-def _portable(value: Any, base: Path) -> Any:
-    """Make absolute paths relative to ``base`` where they lie below it, else keep the name only."""
-    if isinstance(value, dict):
-        return {k: _portable(v, base) for k, v in value.items()}
-    if isinstance(value, list):
-        return [_portable(v, base) for v in value]
-    if isinstance(value, str) and value.startswith("/"):
-        path = Path(value)
-        return str(path.relative_to(base)) if path.is_relative_to(base) else path.name
-    return value
 
 
 def _add(z: zipfile.ZipFile, name: str, content: str | bytes) -> None:

@@ -20,6 +20,8 @@ from espnet_ext.espnet.archive import asr_files
 from espnet_ext.espnet.decode import by_length, named
 from espnet_ext.espnet.recognise import load_recogniser
 from espnet_ext.files import sha256_file, sha256_json, write_json, write_text
+from espnet_ext.hub import found
+from espnet_ext.packed import META, is_packed
 from espnet_ext.progress import progress_log
 from espnet_ext.recipe.executor import make_executor
 from espnet_ext.recipe.lock import hold
@@ -87,6 +89,7 @@ def transcribe(
     if nbest > 1 and beam_args is None:
         raise UsageError("greedy search has one hypothesis", "nbest", "give beam_args, --beam N")
     out, items = Path(out_table), utterances(data_dir)
+    asr_config = found(asr_config) if asr_model is None else asr_config
     _check_files(asr_config, asr_model)
     identity = _identity(Path(data_dir), asr_config, asr_model, beam_args, nbest)
     work = out.with_name(f".{out.name}.parts")
@@ -103,13 +106,15 @@ def transcribe(
 
 def _check_files(*paths: Path | str | None) -> None:
     for path in paths:
-        if path is not None and not Path(path).is_file():
+        if path is not None and not is_packed(Path(path)):
             raise DataError("there is no such file", path, "give the files of a trained ASR model")
 
 
 def _identity(data_dir: Path, config: Any, model: Any, beam: Any, nbest: int) -> str:
     files = [config, model, data_dir / "wav.scp", data_dir / "segments"]
-    sums = [sha256_file(f) if f is not None and Path(f).exists() else None for f in files]
+    if Path(config).is_dir():  # of a published model
+        files += sorted(p for p in Path(config).rglob("*") if p.suffix == ".pth" or p.name == META)
+    sums = [sha256_file(f) if f is not None and Path(f).is_file() else None for f in files]
     return sha256_json([sums, beam, nbest])
 
 

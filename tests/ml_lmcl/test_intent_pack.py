@@ -19,6 +19,7 @@ from espnet_ext.errors import DataError
 from espnet_ext.espnet import archive
 from espnet_ext.ml_lmcl import model_files
 from espnet_ext.ml_lmcl.classifier import IntentClassifier
+from espnet_ext.packed import unpacked
 
 
 @pytest.fixture(scope="module")
@@ -144,9 +145,9 @@ def test_a_damaged_archive_is_refused(packed, tmp_path):
 
 def test_limits(packed):
     for limits, says in (((100, 100), "GB"), ((1 << 40, 3), "files")):
-        with pytest.raises(DataError, match=says), archive.unpacked(packed, *limits):
+        with pytest.raises(DataError, match=says), unpacked(packed, *limits):
             pass
-    with archive.unpacked(packed) as root:
+    with unpacked(packed) as root:
         assert (root / "model.pth").is_file()
     assert not root.exists()
 

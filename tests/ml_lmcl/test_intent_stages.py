@@ -139,6 +139,6 @@ def test_pack(recipe, capfd, monkeypatch):
 
 def test_pack_finds_that_the_archive_is_of_another_model(recipe, tmp_path):
     other = pack_model(write_recipe(tmp_path / "other", seed=4), tmp_path / "other.zip")
-    config_file, model, *_ = pack.plan(recipe("pack")).needs
+    plan = pack.plan(recipe("pack"))
     with pytest.raises(EspnetExtError, match="answers otherwise"):
-        pack._check(config_file, model, other)
+        pack.check(plan, other)

@@ -6,6 +6,9 @@
 
 from pathlib import Path
 
+from espnet_ext.hub import found
+from espnet_ext.packed import kept_unpacked
+
 HERE = Path(__file__).parent
 DEFAULT = "en_us"
 
@@ -18,10 +21,19 @@ def names() -> list[str]:
 def folder(model: Path | str) -> Path:
     """Return the folder of a model: a name of :func:`names`, OUT of ``align train``, or itself.
 
-    A folder of the user's goes before a name.
+    An archive of it and a name on the Hugging Face hub are taken as well; a path of the user's goes
+    before a name.
+
+    Raises:
+        DataError: The archive is not usable.
+        SetupError: The hub does not have it.
     """
     path = Path(model)
     if not path.exists() and str(model) in names():
         return HERE / path
+    path = found(path)
+    if path.is_file():
+        path = kept_unpacked(path)
+        path = next((p.parent for p in sorted(path.rglob("model.json"))), path)
     inner = path / "model"
     return inner if inner.is_dir() else path

@@ -64,7 +64,7 @@ def run(ctx: Context, plan: Plan) -> None:
     stock = check_stock(config, model)
     named = [*standard.named_files(ctx, config), *_sentences(config, plan)]
     pack_asr(config, model, named, out)
-    _check(config, model, out)
+    check(plan, out)
     say(f"  {out}: {out.stat().st_size / 1e6:.1f} MB")
     told = "stock ESPnet loads it, without the embeddings" if stock else refusal(lacks_of(config))
     say(f"  {told}")
@@ -114,14 +114,20 @@ def _sentences(config: Path, plan: Plan) -> list[Path]:
     return [store / ABOUT, *(files if small else [])]
 
 
-def _check(config: Path, model: Path, out: Path) -> None:
+def check(plan: Plan, packed: Path) -> None:
+    """Check that an archive, or a folder with its files, answers as the model in ``exp`` does.
+
+    Raises:
+        EspnetExtError: It does not.
+    """
     import numpy as np
 
     from espnet_ext.dual_task.load import load_model
     from espnet_ext.dual_task.understand import SpeechUnderstander
 
+    config, model = plan.needs[:2]
     here = SpeechUnderstander(*load_model(config, model))
-    there = SpeechUnderstander.from_pretrained(out)
+    there = SpeechUnderstander.from_pretrained(packed)
     rng = np.random.default_rng(0)
     probes = [0.1 * rng.standard_normal(round(s * here.fs)).astype(np.float32) for s in _PROBES_S]
     for one, two in zip(here(probes), there(probes), strict=True):
@@ -129,7 +135,7 @@ def _check(config: Path, model: Path, out: Path) -> None:
         same = same and (one.embedding is None or np.array_equal(one.embedding, two.embedding))
         if not same or one.tagged != two.tagged:
             raise EspnetExtError(
-                "the packed model answers otherwise than the trained one", out,
+                "the packed model answers otherwise than the trained one", packed,
                 "pack it again; if it stays, train again with this version",
             )  # fmt: skip
 

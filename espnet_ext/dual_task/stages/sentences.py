@@ -9,6 +9,7 @@ from pathlib import Path
 from espnet_ext.data.tables import iter_table
 from espnet_ext.dual_task.stages.args import FormatArgs
 from espnet_ext.errors import DataError, SetupError, UsageError
+from espnet_ext.hub import FOLDERS
 from espnet_ext.installation import install
 from espnet_ext.recipe.console import Progress, say
 from espnet_ext.recipe.stages import Context, Plan
@@ -18,7 +19,6 @@ from espnet_ext.text import sentence_layout
 from espnet_ext.text.source import SENTENCE, encoder_source
 
 FOLDER = DUMP / "sentences"
-OURS = ("data", "dump", "exp", "local", "conf")  # folders of a recipe: not names on the hub
 
 
 def source(args: FormatArgs) -> str:
@@ -38,7 +38,7 @@ def source(args: FormatArgs) -> str:
 
 def is_folder(name: str) -> bool:
     """Whether a source is meant as a folder, be it there or not."""
-    return name.startswith((".", "/", "~")) or Path(name).parts[0] in OURS or Path(name).is_dir()
+    return name.startswith((".", "/", "~")) or Path(name).parts[0] in FOLDERS or Path(name).is_dir()
 
 
 def plan(ctx: Context, args: FormatArgs) -> Plan:

@@ -40,22 +40,28 @@ def run(ctx: Context, plan: Plan) -> None:
     config, model, out = *plan.needs[:2], archive(ctx)
     about = {"recipe": ctx.recipe.recipe, "name": ctx.recipe.name, "seed": ctx.recipe.seed}
     pack_classifier(config, model, FOLDER, LABELS, out, format_args(ctx).normalize, about)
-    _check(config, model, out)
+    check(plan, out)
     say(f"  {out}: {out.stat().st_size / 1e6:.1f} MB")
 
 
-def _check(config: Path, model: Path, out: Path) -> None:
+def check(plan: Plan, packed_at: Path) -> None:
+    """Check that an archive, or a folder with its files, answers as the model in ``exp`` does.
+
+    Raises:
+        EspnetExtError: It does not.
+    """
     from espnet_ext.ml_lmcl.classifier import IntentClassifier
     from espnet_ext.ml_lmcl.load import load_classifier
 
-    packed = IntentClassifier.from_pretrained(out)
+    config, model = plan.needs[:2]
+    packed = IntentClassifier.from_pretrained(packed_at)
     here = IntentClassifier(
         *load_classifier(config, model), normalize_mode=packed.normalize_mode
     ).posteriors(_PROBES)
     there = packed.posteriors(_PROBES)
     if here.keys() != there.keys() or any((here[h] != there[h]).any() for h in here):
         raise EspnetExtError(
-            "the packed model answers otherwise than the trained one", out,
+            "the packed model answers otherwise than the trained one", packed_at,
             "train again: dump/ has changed since the training",
         )  # fmt: skip
 

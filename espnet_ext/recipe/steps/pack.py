@@ -67,6 +67,26 @@ def run(ctx: Context, plan: Plan) -> None:
         say(f"  {refusal(lack)}")
 
 
+def check(plan: Plan, packed: Path) -> None:
+    """Check that every parameter of the model comes from an archive or a published folder.
+
+    Args:
+        plan: Of this stage.
+        packed: The archive, or a folder with its files.
+
+    Raises:
+        EspnetExtError: One is missing, or the files do not fit together.
+    """
+    from espnet_ext.espnet import fastimport
+    from espnet_ext.espnet.archive import asr_files
+    from espnet_ext.espnet.compat import quiet_import
+    from espnet_ext.espnet.loading import verify_told
+
+    fastimport.enable()
+    with quiet_import(), asr_files(packed) as (config, model, _):
+        verify_told(config, model)
+
+
 def usage(ctx: Context) -> list[str]:
     """Return the lines of Python that transcribe a wav: stock ESPnet's if it can load the model."""
     greedy = ctx.recipe.decode is None or ctx.recipe.decode.method != "beam"
