@@ -26,7 +26,8 @@ from espnet_ext.recipe import config, new_files, new_sets
 
 CORPUS = re.compile(r"[a-z][a-z0-9_]*")
 # Their variable, e.g. PATH, has another meaning for the shell or for recipes.
-TAKEN = ("home", "lang", "path", "python", "shell", "template", "test", "user", "valid")
+TAKEN = ("display", "editor", "home", "lang", "mail", "path", "pwd", "python", "shell", "template",
+         "term", "test", "tmpdir", "user", "valid")  # fmt: skip
 TEMPLATES = "egs2/TEMPLATE"
 RATES_HZ = range(4000, 48001)
 

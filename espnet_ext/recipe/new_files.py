@@ -16,6 +16,7 @@ from espnet_ext.files import atomic_dir
 from espnet_ext.recipe import config, new_sets
 
 TEMPLATE, MANIFEST = "TEMPLATE", "MANIFEST"  # stand for the corpus and its variable in templates
+GUIDE = "egs2/TEMPLATE/README.md"
 COMMENTS = 32  # column of comments in recipe.yaml
 USUAL_HZ = 16000  # of the templates
 ENGLISH = ("en", "eng", "english")
@@ -73,10 +74,12 @@ def make(target: Path, template: Path, values: Values, alone: bool) -> list[str]
         recipe = _without_paths(_recipe(recipe, template, values), template, values)
         files.write("recipe.yaml", recipe)
         files.write("local/data.sh", files.brought(_script(template, bool(values.sets))))
-        files.write("README.md", _without_paths(_text(template / "README.md"), template, values))
-        run = _text(template / "run.sh")
+        readme, run = _text(template / "README.md"), _text(template / "run.sh")
         if alone:
             run = run.replace("../../../utils/recipe.sh", "espnet-ext recipe")
+            readme = readme.replace(GUIDE, "STEPS.md")
+            files.write("STEPS.md", _text(template.parent / "README.md"))
+        files.write("README.md", _without_paths(readme, template, values))
         files.write("run.sh", run)
         return sorted(p.relative_to(out).as_posix() for p in out.rglob("*") if p.is_file())
 
@@ -198,9 +201,9 @@ def _folder_args(method: str, values: Values) -> list[str]:
     if method in OWN_OPTIONS:
         return [x for name, folder in values.sets.items()
                 for x in (f"--{OTHER_SET.get(name, name)}", str(folder))]  # fmt: skip
-    language = ["--language", values.language] if method in TELL_LANGUAGE else []
     args = ["--from", *(f"{name}={folder}" for name, folder in values.sets.items())]
-    return [*args, *(language if values.language else [])]
+    one = method in TELL_LANGUAGE and len(values.language.split()) == 1  # else utt2lang has them
+    return [*args, "--language", values.language] if one else args
 
 
 def set_value(text: str, key: str, value: str) -> str:

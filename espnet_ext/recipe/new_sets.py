@@ -52,7 +52,8 @@ def tests(names: dict[str, Path], data: Data) -> list[str]:
 
 def _folders(text: str, known: list[str]) -> list[tuple[str, Path]]:
     """Return set and folder of an argument; several of a folder that holds the sets."""
-    name, equals, path = text.rpartition("=")
+    name, equals, path = text.partition("=")
+    name, path = (name, path) if equals else ("", text)
     folder = absolute(path)
     inside = [] if equals or _is_set(folder) else [p for p in folder.glob("*") if _is_set(p)]
     if chosen := [(n, p) for p in sorted(inside) if (n := _known(p.name, known))]:
