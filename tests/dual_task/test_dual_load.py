@@ -71,6 +71,9 @@ def test_folder_phase_and_archive_answer_alike(dual_recipe, packed, tmp_path, mo
     assert all(x.tagged and x.embedding.shape == (6,) for x in here)
     same(here, SpeechUnderstander.from_pretrained(dual_recipe / "exp/base/finetune")(NOISE))
     same(here, SpeechUnderstander.from_pretrained(packed / "base.zip")(NOISE))
+    with zipfile.ZipFile(packed / "base.zip") as z:
+        z.extractall(tmp_path / "hub")
+    same(here, SpeechUnderstander.from_pretrained(tmp_path / "hub")(NOISE))
     assert not SpeechUnderstander.from_pretrained(dual_recipe / "exp/base/pretrain").hears
 
 

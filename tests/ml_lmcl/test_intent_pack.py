@@ -17,6 +17,7 @@ from intent_model import TEXTS, pack, write_recipe
 
 from espnet_ext.errors import DataError
 from espnet_ext.espnet import archive
+from espnet_ext.espnet.model_kind import method_of
 from espnet_ext.ml_lmcl import model_files
 from espnet_ext.ml_lmcl.classifier import IntentClassifier
 from espnet_ext.packed import unpacked
@@ -67,6 +68,22 @@ def test_the_archive_answers_as_the_experiment_does(exp, packed):
     texts = [*TEXTS, "", "Play, SOME jazz!"]
     assert here(texts) == there(texts)
     assert there.normalize_mode == "words"
+
+
+def test_a_folder_and_a_name_on_the_hub_answer_as_the_archive_does(packed, tmp_path, monkeypatch):
+    with zipfile.ZipFile(packed) as z:
+        z.extractall(tmp_path / "cache")
+    asked = []
+    fetch = lambda name, revision: asked.append((name, revision)) or str(tmp_path / "cache")  # noqa: E731
+    monkeypatch.setattr("huggingface_hub.snapshot_download", fetch)
+    before = {p: p.read_bytes() for p in (tmp_path / "cache").rglob("*") if p.is_file()}
+    for model in (tmp_path / "cache", "me/intents@v2"):
+        assert method_of(model, ["dual_task", "ml_lmcl"]) == "ml_lmcl"
+        there = IntentClassifier.from_pretrained(model)
+        assert there(TEXTS) == IntentClassifier.from_pretrained(packed)(TEXTS)
+    assert set(asked) == {("me/intents", "v2")}
+    after = {p: p.read_bytes() for p in (tmp_path / "cache").rglob("*") if p.is_file()}
+    assert after == before  # a cache that others share
 
 
 def test_the_archive_loads_in_a_clean_process_elsewhere(exp, packed, tmp_path):
@@ -193,6 +210,17 @@ def test_an_asr_archive_of_espnet(tmp_path, name, prefix):
         assert Path(values["bpemodel"]).read_text() == "bpe" and values["seed"] == 1
         assert model.read_text() == "m" and Path(more["lm_file"]).read_text() == "lm"
     assert not model.exists()
+
+
+def test_the_folder_of_an_asr_model_is_read_and_not_written(tmp_path):
+    with zipfile.ZipFile(asr_archive(tmp_path / "a.zip", "")) as z:
+        z.extractall(tmp_path / "hub")
+    before = (tmp_path / "hub/exp/config.yaml").read_text()
+    with archive.asr_files(tmp_path / "hub") as (config, model, more):
+        values = yaml.safe_load(config.read_text())
+        assert Path(values["bpemodel"]).read_text() == "bpe" and model.read_text() == "m"
+        assert Path(more["lm_file"]).read_text() == "lm"
+    assert (tmp_path / "hub/exp/config.yaml").read_text() == before
 
 
 def test_an_intent_model_is_no_asr_model(packed):
