@@ -3,7 +3,7 @@
 
 import statistics
 import tempfile
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,7 +38,7 @@ def find_alignment(
         DataError: A given one cannot be read.
     """
     own = recipe / "dump" / set_name / "align"
-    places = [*given, *([own] if (own / "header.json").is_file() else [])]
+    places = [*map(_inner, given), *([own] if (own / "header.json").is_file() else [])]
     found: dict[str, Utterance] = {}
     used = []
     for place in places:
@@ -140,10 +140,18 @@ class Confidences:
     rows: list[list[str]]
 
 
-def confidences(recipe: Path) -> list[Confidences]:
-    """Return the confidences of a recipe's alignments, a part for each set that has any."""
+def confidences(recipes: Iterable[Path], given: Iterable[str]) -> list[Confidences]:
+    """Return the confidences of alignments, a part for each folder that has any.
+
+    Args:
+        recipes: Folders of recipes; those of all sets are taken.
+        given: Alignments of the user.
+    """
     out = []
-    for path in sorted((recipe / "dump").glob(f"*/align/{ALL}")):
+    found = [(f"{r.parent.name}/{r.name}/", p.parent.relative_to(r), p)
+             for r in recipes for p in sorted((r / "dump").glob(f"*/align/{ALL}"))]  # fmt: skip
+    found += [("", p, p / ALL) for p in map(_inner, given)]
+    for recipe, where, path in found:
         values = [float(row[1]) for row in _rows(path, 2)]
         if not values:
             continue
@@ -151,8 +159,13 @@ def confidences(recipe: Path) -> list[Confidences]:
         for v in values:
             bins[min(BINS - 1, int(v * BINS))] += 1
         rows = _rows(path.with_name(CHECK), 3)
-        where = str(path.parent.relative_to(recipe))
-        out.append(Confidences(
-            where, len(values), statistics.median(values), bins, len(rows), rows[:DOUBTFUL]
-        ))  # fmt: skip
+        median = statistics.median(values)
+        shown = rows[:DOUBTFUL]
+        out.append(Confidences(f"{recipe}{where}", len(values), median, bins, len(rows), shown))
     return out
+
+
+def _inner(place: str) -> Path:
+    """Return the alignment inside OUT of ``espnet-ext align``, or the path itself."""
+    inner = Path(place) / "alignment"
+    return inner if (inner / "header.json").is_file() else Path(place)

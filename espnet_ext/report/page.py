@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Everything that the page shows, collected from experiments; what is missing becomes a remark."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -24,6 +24,7 @@ Say = Callable[[str], None]
 MB = 1_000_000
 MEDIA_SHARE = 0.85  # of the page's size that sound and pictures may take
 PX_PER_S, LEAST_PX = 260, 300  # of a spectrogram
+NAMED = 3  # runs in a remark
 ALIGNER_HOW = "for phones give --aligner en_us (English), a folder of your own, or --alignment"
 
 
@@ -71,15 +72,10 @@ def collect(experiments: Sequence[Experiment], options: Options, say: Say) -> di
     groups = [*(page.groups if page else {}), *(e.group for e in experiments)]
     systems = {name: i for i, name in enumerate(dict.fromkeys(groups))}
     shown = _shown(page, experiments, options, systems, notes, say)
-    for e in experiments:
-        if e.curves and not any(x["train"] for c in e.curves.values() for x in c):
-            notes.append(f"{e.name}: its losses were not recorded by the release that trained it")
-        elif not e.curves:
-            notes.append(f"{e.name}: no curves: its training has recorded none")
+    notes += said_once(_without_losses(experiments))
     return {
         "version": __version__,
-        "title": " and ".join(dict.fromkeys(e.recipe.parent.name + "/" + e.recipe.name
-                                            for e in experiments)),
+        "title": " and ".join(dict.fromkeys(map(_recipe_of, experiments))),
         "experiments": experiments,
         "systems": systems,
         "notes": notes,
@@ -90,13 +86,39 @@ def collect(experiments: Sequence[Experiment], options: Options, say: Say) -> di
         "chart": charts,
         "costs": tables.cost_table(experiments),
         "origins": tables.origins(experiments),
-        "confidences": [
-            (e.recipe.parent.name + "/" + e.recipe.name, c)
-            for e in {e.recipe: e for e in experiments}.values()
-            for c in alignments.confidences(e.recipe)
-        ],
+        "confidences": alignments.confidences(
+            dict.fromkeys(e.recipe for e in experiments), options.alignment
+        ),
         **shown,
     }  # fmt: skip
+
+
+def _recipe_of(e: Experiment) -> str:
+    return f"{e.recipe.parent.name}/{e.recipe.name}"
+
+
+def said_once(remarks: Iterable[tuple[str, str]]) -> list[str]:
+    """Return a line for each remark, with the names of the runs that it is on.
+
+    Args:
+        remarks: ``(name of a run, what is to be said)``.
+    """
+    names: dict[str, list[str]] = {}
+    for name, text in remarks:
+        names.setdefault(text, []).append(name)
+    out = []
+    for text, found in names.items():
+        more = f" and {len(found) - NAMED} more" if len(found) > NAMED else ""
+        out.append(f"{', '.join(found[:NAMED])}{more}: {text}")
+    return out
+
+
+def _without_losses(experiments: Sequence[Experiment]) -> Iterator[tuple[str, str]]:
+    for e in experiments:
+        if not e.curves:
+            yield e.name, "no curves: the training has recorded none"
+        elif not any(epoch["train"] for curve in e.curves.values() for epoch in curve):
+            yield e.name, "no losses: the release that trained it has not recorded them"
 
 
 def _shown(
@@ -108,7 +130,7 @@ def _shown(
     if page is None or (fld := _field(page, options.set_name)) is None:
         return found
     runs, missing = utterances.runs_of(experiments, fld, page.scores.ranked(fld))
-    notes += [f"no utterances of {x}" for x in missing]
+    notes += said_once((name, f"no utterances: {why}") for name, why in missing)
     chosen = utterances.worst(runs, fld.metric, options.worst, systems)
     if runs and not chosen:
         notes.append(f"no utterance of {fld.set_name} has an error")

@@ -47,7 +47,7 @@ class ScoreRow:
         high: Its upper end.
         runs: ``(name of the run, seed, value)``.
         parts: Further columns of the metric, and the speed of decoding.
-        verdict: Of the main set: ``(against, change, verdict)``, or empty.
+        verdict: Of the main set: ``(against, change, its interval, verdict, remarks)``, or empty.
         picture: Places of the interval, the mean and the runs, in percent of the width.
     """
 
@@ -141,11 +141,13 @@ def _picture(
 def _verdict(page: Page, system: System) -> tuple[str, ...]:
     c: Comparison | None = against(page, system)
     if c is None:
-        return (NONE, NONE, "reference", "")
-    change = NONE if c.result is None else signed(c.result.delta, 2)
+        return (NONE, NONE, "", "reference", "")
+    change, interval = NONE, ""
     if c.result is not None:
-        change += f" ({bounds(c.result.low, c.result.high)})"
-    return (name_of(c.reference, page.main.systems), change, verdict(c), "; ".join(c.remarks))
+        change = signed(c.result.delta, 2)
+        interval = bounds(c.result.low, c.result.high)
+    name = name_of(c.reference, page.main.systems)
+    return (name, change, interval, verdict(c), "; ".join(c.remarks))
 
 
 @dataclass(frozen=True)
@@ -160,7 +162,7 @@ def cost_table(experiments: Sequence[Experiment]) -> CostTable:
     """Return a row for each phase of each run; of a run that was not scored what is known."""
     recorded = [p for e in experiments if e.record for p in e.record.phases.values()]
     counts = count_columns(recorded)
-    columns = ["Run", "Phase", "Task", "Training time", "Peak memory", "Peak GPU memory"]
+    columns = ["Run", "Phase", "Task", "Time", "Peak memory", "GPU memory"]
     columns += ["Parameters", "Trained", "Epochs", "Updates", *counts.values(), "Device"]
     rows = [_cost(e, name, cost, [*counts]) for e in experiments for name, cost in e.costs.items()]
     return CostTable(columns, rows)
@@ -170,7 +172,7 @@ def _cost(e: Experiment, phase: str, cost: dict[str, Any], counts: list[str]) ->
     wall = cost.get("train_wall_s")
     devices = cost.get("devices") or ([e.record.device] if e.record else [])
     return [
-        Cell(e.name), Cell(phase), Cell(str(cost.get("task", NONE))),
+        Cell(e.name), Cell(phase), Cell(str(cost.get("task", NONE)).rpartition(":")[2]),
         Cell(NONE if wall is None else duration(wall), wall),
         _memory(cost.get("peak_rss_mb")), _memory(cost.get("peak_gpu_mb") or None),
         *(_count(cost.get(k)) for k in ("params", "params_trained", "epochs", "updates", *counts)),

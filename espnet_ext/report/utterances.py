@@ -91,13 +91,13 @@ class Run:
 
 def runs_of(
     experiments: Sequence[Experiment], fld: Field, systems: Sequence[System]
-) -> tuple[list[Run], list[str]]:
-    """Return the runs of a field whose texts can be shown, and what is missing of the others.
+) -> tuple[list[Run], list[tuple[str, str]]]:
+    """Return the runs of a field whose texts can be shown, and why others cannot, by name.
 
     All have one reference, that of the first system.
     """
     found: list[Run] = []
-    missing: list[str] = []
+    missing: list[tuple[str, str]] = []
     reference = ""
     for system in systems:
         names = {r.name for r in fld.systems[system]}
@@ -105,19 +105,20 @@ def runs_of(
             decoded = e.record.sets[fld.set_name][system.method]
             reference = reference or reference_of(decoded)
             if reference_of(decoded) != reference:
-                missing.append(f"{e.name}: it was scored against another reference")
+                missing.append((e.name, "scored against another reference"))
                 continue
             try:
                 found.append(_run(e, fld, system, decoded))
             except DataError as error:
-                missing.append(f"{e.name}: {error.what} ({error.where})")
+                where = f" ({error.where})" if error.where else ""
+                missing.append((e.name, f"{error.what}{where}"))
     return found, missing
 
 
 def _run(e: Experiment, fld: Field, system: System, decoded: Decoded) -> Run:
     metric = fld.metric
     if e.folder is None:
-        raise DataError("only its run record is left, without the decoded text", e.given)
+        raise DataError("only the run record is left, without the decoded text")
     folder = e.folder / "decode" / system.method / fld.set_name
     hyps = read_texts(folder / metric.hyp_file)
     refs = read_texts(metric.references(e.recipe / "data" / fld.set_name))

@@ -45,6 +45,9 @@ def test_both_losses_go_down_and_both_optimisers_step(trained):
     assert other["param_groups"][0]["rho"] == 0.95 and other["param_groups"][0]["lr"] <= 1.0
     spent = json.loads((trained / "spent.json").read_text())
     assert len(spent) == 3 and all(e["updates"] == e["batches"] == 3 for e in spent.values())
+    for epoch in spent.values():  # what `espnet-ext report` draws
+        assert {*epoch["curves"]} == {"train", "valid"}
+        assert all("loss" in means and "time" not in means for means in epoch["curves"].values())
 
 
 def test_stock_espnet_refuses_a_model_with_a_bi_lstm(trained):

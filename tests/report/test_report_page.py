@@ -13,6 +13,7 @@ import pytest
 from page_reader import read_page
 
 from espnet_ext import cli
+from espnet_ext.report.page import said_once
 from espnet_ext.scoring.metrics import load
 from espnet_ext.scoring.record import load_record
 from espnet_ext.scoring.scored import Scores
@@ -151,12 +152,12 @@ def no_texts_at_all(path):
         (lambda path: None, "no phones: there is no alignment of test; for phones give --aligner"),
         (no_audio, "no audio of 1 utterances, e.g. u1"),
         (no_wav_scp, "no audio: neither dump/test nor data/test has a wav.scp"),
-        (no_references, "no utterances of base_s1: text is missing"),
-        (other_text, "no utterances of base_s1: the texts have changed since they were scored"),
+        (no_references, "base_s1: no utterances: text is missing"),
+        (other_text, "base_s1: no utterances: the texts have changed since they were scored"),
         (damaged_scores, "base_s1: its scores cannot be read"),
         (failed_run, "the last stage at work was 08_decode"),
-        (no_curves, "base_s1: its losses were not recorded by the release that trained it"),
-        (no_texts_at_all, "no utterances of weak_s1: text is missing"),
+        (no_curves, "base_s1: no losses: the release that trained it has not recorded them"),
+        (no_texts_at_all, "weak_s1: no utterances: text is missing"),
     ],
 )
 def test_what_is_missing_is_said_and_the_rest_is_shown(damage, says, fresh):
@@ -177,7 +178,27 @@ def test_a_failed_run_alone_and_a_run_record_alone_give_a_page(fresh):
     page = report(exp=("weak_s1",))
     assert "weak_s1: it has no scores" in page.notes and page.lines and not page.score_tables
     page = report(exp=("../results/weak_s1.json",))
-    assert "only its run record is left" in page.notes and page.score_tables
+    assert "weak_s1: no utterances: only the run record is left" in page.notes and page.score_tables
+
+
+def test_doubtful_transcripts_of_the_alignment_are_shown(fresh):
+    made, report = fresh
+    folder = made.path / "dump/train/align"
+    folder.mkdir(parents=True)
+    rows = [("a", 0.03), ("b", 0.97), ("c", 1.0)]
+    text = "".join(f"{utt}\t{value}\n" for utt, value in rows)
+    (folder / "confidence.tsv").write_text(f"utt\tconfidence\n{text}")
+    doubt = f"a\t0.03\t{made_up.EVIL} at 0.20 s (0.03)\n"
+    (folder / "check.tsv").write_text(f"utt\tconfidence\twords\n{doubt}")
+    page = report()
+    assert page.tables["alignment"][0].rows == [["a", "0.03", f"{made_up.EVIL} at 0.20 s (0.03)"]]
+    assert "1 utterances, confidence 0.00 to 0.05" in page.text
+    assert "2 utterances, confidence 0.95 to 1.00" in page.text and "median 0.97" in page.text
+
+
+def test_a_remark_on_many_runs_is_said_once():
+    found = said_once([(name, "no audio") for name in "abcde"] + [("a", "no curves")])
+    assert found == ["a, b, c and 2 more: no audio", "a: no curves"]
 
 
 def test_runs_of_two_folders_with_the_same_name_are_told_apart(fresh, recipe):
