@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 
 class Step(NamedTuple):
-    """A layer along time: output j looks at inputs ``[j stride - pad, j stride - pad + kernel)``.
+    """A layer along time: output j sees ``kernel`` inputs from ``j stride - pad`` on.
 
     Attributes:
         kernel: Inputs of one output.
@@ -54,9 +54,10 @@ WAV2VEC2 = ((512, 10, 5), *((512, 3, 2),) * 4, *((512, 2, 2),) * 2)
 
 
 def skip(step: int) -> Step:
-    """Every ``step``-th frame, as ESPnet's RNN encoders pool time; of n frames (n + 1) // step.
+    """Return the step to every ``step``-th frame, as ESPnet's RNN encoders pool time.
 
-    The length is ESPnet's own, which for steps above 2 drops a last frame.
+    Of n frames it leaves ``(n + 1) // step``: ESPnet's own length, which for steps
+    above 2 drops a last frame.
     """
     return Step(kernel=1, stride=step, slack=2 - step)
 
@@ -87,7 +88,8 @@ class Features(NamedTuple):
 
     Attributes:
         hop: Samples between frames.
-        window: Samples of a frame that must be inside; 0 if the signal is padded by half a frame.
+        window: Samples of a frame that must be inside; 0 if the signal is padded by
+            half a frame.
         rate: Samples per second.
     """
 
@@ -101,7 +103,7 @@ class Features(NamedTuple):
 
     @property
     def first_centre_s(self) -> float:
-        """Seconds at the centre of frame 0: a padded signal has it at its first sample."""
+        """Seconds at the centre of frame 0: 0 where half a frame is padded before."""
         return 0.0 if self.window < 2 else self.window / 2 / self.rate
 
 

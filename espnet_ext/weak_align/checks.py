@@ -11,7 +11,8 @@ from omniio import kaldi
 
 from espnet_ext.data.tables import iter_table
 from espnet_ext.errors import DataError, UsageError
-from espnet_ext.weak_align.geometry import Features, Geometry
+from espnet_ext.frames import Features
+from espnet_ext.weak_align.geometry import Geometry, feature_grid
 from espnet_ext.weak_align.header import Stream
 from espnet_ext.weak_align.labels import FrameGrid
 
@@ -89,7 +90,7 @@ class Times(NamedTuple):
         Raises:
             DataError: The numbers differ by more.
         """
-        from_labels = round(labels * self.labels.shift_s / self.features.grid.shift_s)
+        from_labels = round(labels * self.labels.shift_s / feature_grid(self.features).shift_s)
         have = self.layer.length(from_labels)
         need = self.layer.length(self.features.length(samples))
         if abs(have - need) > max(1, math.ceil(3 / self.layer.stride)):

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Where in time an encoder's frames lie, from the kernels and strides of its layers.
 
-Frame j after some layers is centred at feature frame ``offset + j * stride``. With ESPnet's
-``conv2d`` (two valid 3x3 convolutions of stride 2) that is ``4 j + 3``.
+Frame j after some layers is centred at feature frame ``offset + j * stride``. With
+ESPnet's ``conv2d`` (two valid 3x3 convolutions of stride 2) that is ``4 j + 3``.
 """
 
 from collections.abc import Iterable
@@ -10,9 +10,8 @@ from dataclasses import dataclass, replace
 
 from torch import nn
 
-from espnet_ext import frames
 from espnet_ext.errors import UsageError
-from espnet_ext.frames import Step
+from espnet_ext.frames import Features, Step, length_after, offset_of, stride_of
 from espnet_ext.weak_align.labels import FrameGrid
 
 
@@ -29,16 +28,16 @@ class Geometry:
     @property
     def stride(self) -> int:
         """Feature frames between frames."""
-        return frames.stride_of(self.steps)
+        return stride_of(self.steps)
 
     @property
     def offset(self) -> float:
         """Feature frame at the centre of frame 0."""
-        return frames.offset_of(self.steps)
+        return offset_of(self.steps)
 
     def length(self, features: int) -> int:
         """Return how many frames come of ``features`` feature frames."""
-        return frames.length_after(self.steps, features)
+        return length_after(self.steps, features)
 
     def grid(self, features: FrameGrid) -> FrameGrid:
         """Return the times of the frames, given those of the features."""
@@ -47,18 +46,14 @@ class Geometry:
 
 
 def conv_steps(modules: Iterable[nn.Module]) -> tuple[Step, ...]:
-    """Return the steps of the convolutions among ``modules``; time is their first axis."""
+    """Return the steps of the convolutions among ``modules`` along their first axis."""
     convolutions = (m for m in modules if isinstance(m, nn.Conv1d | nn.Conv2d))
     return tuple(Step(c.kernel_size[0], c.stride[0], c.padding[0]) for c in convolutions)
 
 
-class Features(frames.Features):
-    """How a frontend makes feature frames of samples, and where they lie in time."""
-
-    @property
-    def grid(self) -> FrameGrid:
-        """The frames in seconds: a padded signal has frame 0 centred at its first sample."""
-        return FrameGrid(self.hop / self.rate, self.first_centre_s)
+def feature_grid(features: Features) -> FrameGrid:
+    """Return the times of feature frames in seconds."""
+    return FrameGrid(features.hop / features.rate, features.first_centre_s)
 
 
 def features_of(frontend: nn.Module | None, rate: int) -> Features:

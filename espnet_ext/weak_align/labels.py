@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Labels at the frames of an encoder layer, looked up by time.
 
-A grid of frames is its shift and the centre of its first frame. A label frame covers half a shift
-on either side of its centre (half-open); the window of an encoder frame is one encoder shift
-around its centre. Letters: B utterances, T label frames, T_l encoder frames, N frames of a window.
+A grid of frames is its shift and the centre of its first frame. A label frame covers
+half a shift on either side of its centre (half-open); the window of an encoder frame is
+one encoder shift around its centre. Letters: B utterances, T label frames, T_l encoder
+frames, N frames of a window.
 """
 
 import math
@@ -13,7 +14,8 @@ import torch
 from torch import Tensor
 
 RULES = ("centre", "first", "majority", "soft")
-_ROUNDING = 1e-6  # of a label frame; times are products of decimals that binary numbers miss
+# Of a label frame: times are products of decimals that binary numbers miss.
+_ROUNDING = 1e-6
 
 
 class FrameGrid(NamedTuple):
@@ -40,7 +42,7 @@ class Targets(NamedTuple):
 def positions(
     grid: FrameGrid, encoder: FrameGrid, frames: int, device: torch.device | str = "cpu"
 ) -> tuple[Tensor, ...]:
-    """Return the label frames of each encoder frame, before the ends of an utterance are known.
+    """Return the label frames of each encoder frame, whatever an utterance's length.
 
     Args:
         grid: Grid of the labels.
@@ -49,8 +51,8 @@ def positions(
         device: Of the result.
 
     Returns:
-        ``(T_l,)`` each: the label frame at the centre, the first one whose centre lies in the
-        window, and the one after the last such; the window may be empty.
+        ``(T_l,)`` each: the label frame at the centre, the first one whose centre lies
+        in the window, and the one after the last such; the window may be empty.
     """
     steps = torch.arange(frames, dtype=torch.float64, device=device)
     # Label frame t covers [t, t + 1) in these units.
@@ -78,9 +80,9 @@ def resample(
         frame_lengths: ``(B,)`` encoder frames; beyond them there is no label.
         grid: Grid of the labels.
         encoder: Grid of the encoder frames.
-        rule: ``centre``, the label at the frame's centre; ``first``, that at the start of its
-            window; ``majority``, the most frequent one in its window, on a tie the centre;
-            ``soft``, all labels of its window in equal shares.
+        rule: ``centre``, the label at the frame's centre; ``first``, that at the start
+            of its window; ``majority``, the most frequent one in its window, on a tie
+            the centre; ``soft``, all labels of its window in equal shares.
     """
     device = labels.device
     centre, first, end = positions(grid, encoder, frames, device)

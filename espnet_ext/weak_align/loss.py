@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 r"""Label-smoothed cross-entropy of frames against an alignment.
 
-For one frame with logits ``z (K,)``, ``logp = log_softmax(z)``, label ``a`` and smoothing ``m``::
+For one frame with logits ``z (K,)``, ``logp = log_softmax(z)``, label ``a`` and
+smoothing ``m``::
 
     uniform_all     q = (1 - m) onehot(a) + m / K
                     loss = - sum_k q[k] logp[k]
@@ -9,8 +10,9 @@ For one frame with logits ``z (K,)``, ``logp = log_softmax(z)``, label ``a`` and
                     loss = - sum_k q[k] logp[k] - H(q)            (optimum 0)
 
 The gradient of a frame with respect to ``z`` is ``softmax(z) - q`` in both. Sources:
-arXiv 2311.14835 (the loss, m = 0.5); ``uniform_other`` is the form of the RETURNN toolkit.
-Letters: B utterances, T frames, K classes, N labels of one frame (several with soft labels).
+arXiv 2311.14835 (the loss, m = 0.5); ``uniform_other`` is the form of the RETURNN
+toolkit. Letters: B utterances, T frames, K classes, N labels of one frame (several
+with soft labels).
 """
 
 import math
@@ -34,10 +36,12 @@ def frame_losses(
 
     Args:
         logits: ``(B, T, K)``.
-        labels: ``(B, T)`` int in ``[0, K)``, -1 = no label; ``(B, T, N)`` with ``weights``.
+        labels: ``(B, T)`` int in ``[0, K)``, -1 = no label; ``(B, T, N)`` with
+            ``weights``.
         smoothing: m in ``[0, 1]``; 0 is one-hot, 1 holds no alignment information.
         form: One of :data:`FORMS`.
-        weights: ``(B, T, N)`` shares of the labels of a frame, sum 1; None for one label.
+        weights: ``(B, T, N)`` shares of the labels of a frame, sum 1; None for one
+            label.
 
     Returns:
         ``(B, T)`` nats.
@@ -66,7 +70,7 @@ def full_precision(x: Tensor) -> Tensor:
 
 
 def target_entropy(labels: Tensor, weights: Tensor, classes: int, smoothing: float) -> Tensor:
-    """Return the entropy of the ``uniform_other`` target of each frame, ``(B, T)`` nats.
+    """Return the entropy of each frame's ``uniform_other`` target, ``(B, T)`` nats.
 
     Args:
         labels: ``(B, T, N)``; a label may stand several times.
@@ -93,11 +97,12 @@ def reduce_frames(
     Args:
         losses: ``(B, T)``, 0 on invalid frames.
         valid: ``(B, T)`` bool, frames with a label.
-        normalise: ``frame_mean`` over all valid frames of the batch; ``utterance_mean``, the mean
-            of the means of the utterances that have labels; ``utterance_sum``, sums divided by B
-            (the scale of ESPnet's CTC loss); ``match_attention``, the frame mean times the mean
-            number of target tokens: next to ESPnet's attention loss, a sum over tokens, it has
-            the share that a frame mean has next to a token mean.
+        normalise: ``frame_mean`` over all valid frames of the batch;
+            ``utterance_mean``, the mean of the means of the utterances that have
+            labels; ``utterance_sum``, sums divided by B (the scale of ESPnet's CTC
+            loss); ``match_attention``, the frame mean times the mean number of target
+            tokens: next to ESPnet's attention loss, a sum over tokens, it has the
+            share that a frame mean has next to a token mean.
         tokens: ``(B,)`` numbers of target tokens, for ``match_attention``.
     """
     if normalise == "utterance_sum":
@@ -122,20 +127,23 @@ def smoothed_ce(
     normalise: str = "frame_mean",
     tokens: Tensor | None = None,
 ) -> Tensor:
-    """Return the loss of a batch; arguments as in :func:`frame_losses`, :func:`reduce_frames`."""
+    """Return the loss of a batch.
+
+    The arguments are those of :func:`frame_losses` and :func:`reduce_frames`.
+    """
     losses = frame_losses(logits, labels, smoothing, form, weights)
     valid = (labels >= 0).any(-1) if labels.dim() == 3 else labels >= 0
     return reduce_frames(losses, valid, normalise, tokens)
 
 
 def loss_floor(classes: int, smoothing: float) -> float:
-    """Return the least ``uniform_all`` loss of a frame: the entropy of its target, in nats."""
+    """Return the least ``uniform_all`` loss of a frame: its target's entropy in nats."""
     top, rest = 1 - smoothing + smoothing / classes, smoothing / classes
     return -top * math.log(top) - ((classes - 1) * rest * math.log(rest) if rest else 0.0)
 
 
 def frame_accuracy(logits: Tensor, labels: Tensor, leave_out: Tensor | None = None) -> Tensor:
-    """Return the share of labelled frames whose best class is the label; NaN without any.
+    """Return the share of labelled frames whose best class is the label, or NaN.
 
     Args:
         logits: ``(B, T, K)``.

@@ -23,7 +23,7 @@ from espnet_ext.errors import DataError
 from espnet_ext.progress import progress_log
 from espnet_ext.weak_align import labels as resampling
 from espnet_ext.weak_align.ctc_loss import collapsed_ctc
-from espnet_ext.weak_align.geometry import features_of
+from espnet_ext.weak_align.geometry import feature_grid, features_of
 from espnet_ext.weak_align.labels import FrameGrid, Targets
 from espnet_ext.weak_align.loss import frame_accuracy, full_precision, smoothed_ce
 from espnet_ext.weak_align.presets import AuxConf, LossConf, stored
@@ -184,7 +184,7 @@ class WeakAlignModel(ESPnetASRModel):
         self, loss: LossConf, h: Tensor, h_lengths: Tensor, labels: Tensor, lengths: Tensor
     ) -> Targets:
         rule = loss.bpe_collision if loss.type == "bpe_ce" else loss.label_rule
-        encoder = self.taps[loss.name].geometry.grid(self.features.grid)
+        encoder = self.taps[loss.name].geometry.grid(feature_grid(self.features))
         return resampling.resample(
             labels, lengths, h.shape[1], h_lengths, self.label_grid, encoder, rule
         )

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Taking the output of an inner encoder layer while ESPnet's own forward runs.
 
-The layer is read through forward hooks that exist during one forward call only, so the model is
-ESPnet's own outside training. Encoders are recognised by their parts: ``embed`` and ``encoders``
-(Transformer, Conformer, Branchformer, E-Branchformer), ``enc`` (RNN, VGG-RNN).
+The layer is read through forward hooks that exist during one forward call only, so the
+model is ESPnet's own outside training. Encoders are recognised by their parts:
+``embed`` and ``encoders`` (Transformer, Conformer, Branchformer, E-Branchformer),
+``enc`` (RNN, VGG-RNN).
 Letters: B utterances, T_l frames and D_l width of the layer.
 """
 
@@ -35,8 +36,8 @@ class Tap:
         width: D_l.
         geometry: From feature frames to the frames here.
         text: For people, e.g. ``after block 3 of 6``.
-        read: Turns what the module returned into ``(B, T_l, D_l)`` and ``(B,)`` lengths, or None
-            for the lengths of the encoder's output.
+        read: Turns what the module returned into ``(B, T_l, D_l)`` and ``(B,)``
+            lengths, or None for the lengths of the encoder's output.
     """
 
     modules: tuple[nn.Module, ...]
@@ -48,7 +49,7 @@ class Tap:
 
 @contextlib.contextmanager
 def record(taps: dict[str, Tap], encoder: nn.Module) -> Iterator[dict[str, tuple]]:
-    """Collect ``{name: (h (B, T_l, D_l), lengths (B,))}`` of the forward calls inside the block."""
+    """Collect ``{name: (h (B, T_l, D_l), lengths (B,))}`` of the calls in the block."""
     seen: dict[str, tuple] = {}
     output_lengths: list[Tensor] = []
     handles = [encoder.register_forward_hook(lambda m, i, out: output_lengths.append(out[1]))]
@@ -73,10 +74,11 @@ def find_tap(model: nn.Module, layer: int | str, tap: str = TAPS[0]) -> Tap:
 
     Args:
         model: An ESPnet ASR model.
-        layer: Number from 1; ``middle``, of an odd number of layers the one in the middle, else
-            the last of the first half; ``output`` of the encoder; ``context``, the projection of
-            the encoder output that the attention of the decoder takes as keys.
-        tap: One of :data:`TAPS`; encoders that do not pool between layers have no difference.
+        layer: Number from 1; ``middle``, of an odd number of layers the one in the
+            middle, else the last of the first half; ``output`` of the encoder;
+            ``context``, the projection of the encoder output that the attention of the
+            decoder takes as keys.
+        tap: One of :data:`TAPS`; the same where encoders do not pool between layers.
 
     Raises:
         UsageError: There is no such layer, or the encoder is not supported.
@@ -187,7 +189,7 @@ def _context_tap(model: nn.Module, geometry: Geometry) -> Tap:
     found = [m for m in named if isinstance(m, nn.Linear)]
     if not found:
         raise UsageError(
-            f"the decoder {type(decoder).__name__} has no projection of the encoder output",
+            f"the decoder {type(decoder).__name__} does not project the encoder output",
             "aux.layer",
             "layer: output",
         )

@@ -19,7 +19,7 @@ from espnet2.asr.encoder.transformer_encoder import TransformerEncoder  # noqa: 
 from espnet2.asr.encoder.vgg_rnn_encoder import VGGRNNEncoder  # noqa: E402
 from espnet2.asr.frontend.default import DefaultFrontend  # noqa: E402
 
-from espnet_ext.weak_align.geometry import features_of  # noqa: E402
+from espnet_ext.weak_align.geometry import feature_grid, features_of  # noqa: E402
 from espnet_ext.weak_align.labels import FrameGrid, resample  # noqa: E402
 from espnet_ext.weak_align.taps import TAPS, find_tap, record  # noqa: E402
 
@@ -121,7 +121,7 @@ def test_labels_in_the_loudness_are_recovered_through_frontend_and_conv2d():
     passed = encoder.embed.conv((features + 50).unsqueeze(1))[0, 0].detach()  # (T_l, mels)
     heard = features[0].detach()
     tap = find_tap(types.SimpleNamespace(encoder=encoder), 1)
-    grid = tap.geometry.grid(features_of(frontend, 16000).grid)
+    grid = tap.geometry.grid(feature_grid(features_of(frontend, 16000)))
     n = tap.geometry.length(int(lengths[0]))
     assert n == len(passed)
     label_grid = FrameGrid(0.01, 0.0)
@@ -144,7 +144,7 @@ def test_feature_lengths_are_those_of_the_frontend(centre):
     _, lengths = frontend(torch.randn(3, 9000), samples)
     features = features_of(frontend, 16000)
     assert [features.length(n) for n in samples.tolist()] == lengths.tolist()
-    assert features.grid == FrameGrid(0.008, 0.0 if centre else 0.016)
+    assert feature_grid(features) == FrameGrid(0.008, 0.0 if centre else 0.016)
 
 
 def test_layers_that_are_not_there_are_named():
