@@ -17,6 +17,7 @@
   evidence FILE.yaml                 train and score all systems of a claim over seeds
   sweep   FILE.yaml                  run a grid of experiments of the recipe here, draw its curve
   publish EXPERIMENT --licence ID    a folder for the Hugging Face hub; --push uploads it
+  upstream RECIPE --espnet CHECKOUT  a recipe as a branch of ESPnet, with ESPnet's own checks
   schema                             JSON schema of recipe.yaml, for editors
   probe   --model MODEL --task TASK  SUPERB tasks on the layers of a frozen encoder
   completion bash|zsh                completion of run.sh and espnet-ext for a shell
@@ -51,6 +52,7 @@ COMMANDS = (
     "probe",
     "completion",
     "schema",
+    "upstream",
     "version",
     *STAGES,
 )
@@ -251,6 +253,12 @@ def _score_slu(argv: list[str]) -> int:
     from espnet_ext.scoring.slu.command import main as score
 
     return score(argv)
+
+
+def _upstream(argv: list[str]) -> int:
+    from espnet_ext.upstream.command import main as upstream
+
+    return upstream(argv)
 
 
 def _schema(argv: list[str]) -> int:

