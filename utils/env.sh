@@ -10,7 +10,7 @@ set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 venv=${ESPNET_EXT_VENV:-$root/.venv}
-extras=${ESPNET_EXT_EXTRAS-synth,video,text,cluster,plot,superb,docs,dev}
+extras=${ESPNET_EXT_EXTRAS-synth,video,text,cluster,plot,superb,upstream,docs,dev}
 tools=$root/.uv # uv itself, a Python it may fetch, the lock and the log
 log=$tools/log
 inputs=(setup.py pyproject.toml constraints.txt utils/env.sh)
