@@ -85,7 +85,9 @@ def test_a_tool_that_is_missing_is_not_passed(branch, monkeypatch):
     one = checks.Branch(folder, WEAK, (f"{WEAK}/run.py",), "free")
     for check in (checks.black, checks.isort, checks.flake8, checks.shellcheck):
         found = check(one)
-        assert found.state == checks.MISSING and ("install" in found.detail or "make" in found.detail)
+        assert found.state == checks.MISSING and (
+            "install" in found.detail or "make" in found.detail
+        )
 
 
 def test_written_tests_are_timed(tmp_path, monkeypatch):
