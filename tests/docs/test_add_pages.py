@@ -167,4 +167,5 @@ def test_a_stream(reader):
 
 
 def test_every_page_was_followed(reader):
-    assert set(reader.followed) == {p.stem for p in (ROOT / "docs/add").glob("*.md")}
+    there = {p.stem for p in (ROOT / "docs/add").glob("*.md")}
+    assert set(reader.followed) == there - {"lhotse"}  # tests/data/lhotse/ has its manifests
