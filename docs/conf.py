@@ -28,6 +28,7 @@ html_static_path = ["_static"]
 html_css_files = ["site.css"]
 html_math_renderer = "mathml"
 html_show_sourcelink = False
+toc_object_entries = False  # the sidebar would list every function
 
 # Importing these takes most of a minute on a slow machine and adds nothing to a page.
 autodoc_mock_imports = ["espnet", "espnet2", "torchaudio", "transformers"]
