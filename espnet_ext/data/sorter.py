@@ -17,11 +17,11 @@ class Sorter:
     Args:
         folder: For temporary files; its owner removes it.
         name: Begins their names.
-        rows: How many rows are held in memory.
+        rows: How many rows are held in memory; None: 10,000, and not more than 8 MB.
     """
 
-    def __init__(self, folder: Path, name: str, rows: int = _ROWS):
-        self._folder, self._name, self._rows = folder, name, rows
+    def __init__(self, folder: Path, name: str, rows: int | None = None):
+        self._folder, self._name, self._rows = folder, name, rows or _ROWS
         self._held: list[tuple[bytes, bytes]] = []
         self._bytes, self._made = 0, 0
         self._runs: list[Path] = []

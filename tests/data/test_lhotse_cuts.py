@@ -4,6 +4,7 @@
 import gzip
 import json
 import shutil
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -236,6 +237,34 @@ def test_the_command(here, capsys):
     ):
         assert cli.main(argv) == 2
         assert says in capsys.readouterr().err
+
+
+def peak(work):
+    tracemalloc.start()
+    try:
+        work()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def test_memory_does_not_grow_with_the_manifest(here, monkeypatch):
+    monkeypatch.setattr(sorter, "_ROWS", 20)
+    monkeypatch.setattr(sorter, "_RUNS", 3)
+    monkeypatch.setattr(lookup, "_PLACES", 10)
+    s = CUTS["mono"]["supervisions"][0]
+    peaks = []
+    for count in (150, 450):
+        path, ids = here / f"{count}.jsonl", [f"u{i * 7919 % 100003:06d}" for i in range(count)]
+        write(path, *({**CUTS["mono"], "id": u, "supervisions": [{**s, "id": u}]} for u in ids))
+        out = Path(f"out{count}")
+        there = peak(lambda path=path, out=out: from_cuts(path, out))
+        alignment = out / "alignment"
+        back = peak(lambda out=out, a=alignment: to_cuts(out, here / "back.jsonl", a))
+        peaks.append((there, back))
+    # A row that is held takes 1 kB at least; files that are written fill their buffers at first.
+    grown = [(b - a) / 300 for a, b in zip(*peaks, strict=True)]
+    assert grown[0] < 600 and grown[1] < 150, grown
 
 
 def test_what_cannot_become_a_cut_names_the_utterance(here):

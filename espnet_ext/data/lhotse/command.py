@@ -16,6 +16,7 @@ memory does not grow with the corpus.
 """
 
 import argparse
+import sys
 from pathlib import Path
 
 from espnet_ext.commandline import Parser, asks_for_help, parse
@@ -52,7 +53,7 @@ def _parser() -> argparse.ArgumentParser:
 def _from_cuts(cuts: Path, out: Path) -> int:
     from espnet_ext.data.lhotse.from_cuts import from_cuts
 
-    done = from_cuts(cuts, out)
+    done = from_cuts(cuts, out, _tell)
     print("\n".join([*done.lines(out), str(out)]))
     return 0
 
@@ -60,7 +61,11 @@ def _from_cuts(cuts: Path, out: Path) -> int:
 def _to_cuts(data: Path, out: Path, alignment: Path | None, allow_pipes: bool) -> int:
     from espnet_ext.data.lhotse.to_cuts import to_cuts
 
-    cuts, aligned = to_cuts(data, out, alignment, allow_pipes)
+    cuts, aligned = to_cuts(data, out, alignment, allow_pipes, _tell)
     print(f"{cuts:,} cuts written" + (f", {aligned:,} with an alignment" if alignment else ""))
     print(out)
     return 0
+
+
+def _tell(cuts: int) -> None:
+    print(f"{cuts:,} cuts", file=sys.stderr, flush=True)

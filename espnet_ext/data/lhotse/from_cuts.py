@@ -10,7 +10,7 @@ on disk: memory does not grow with the manifest.
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import asdict
 from itertools import groupby
@@ -26,7 +26,7 @@ from espnet_ext.data.format_job import safe_name
 from espnet_ext.data.lhotse.alignment import placed
 from espnet_ext.data.lhotse.converted import ALIGNMENT, REFUSED, Converted
 from espnet_ext.data.lhotse.cuts import Audio, Part, Refused, parts
-from espnet_ext.data.lhotse.manifest import check_name, read_lines
+from espnet_ext.data.lhotse.manifest import check_name, counted, read_lines
 from espnet_ext.data.lhotse.shar import read_shards
 from espnet_ext.data.pipes import is_pipe
 from espnet_ext.data.sorter import Sorter
@@ -36,12 +36,13 @@ from espnet_ext.files import atomic_dir, write_json
 MARK = "from_cuts.json"
 
 
-def from_cuts(cuts: Path, out: Path) -> Converted:
+def from_cuts(cuts: Path, out: Path, progress: Callable[[int], None] | None = None) -> Converted:
     """Write a Kaldi-style folder.
 
     Args:
         cuts: Manifest of cuts (``.jsonl``, ``.jsonl.gz``), or a folder of Shar shards.
         out: Folder to write; it appears when all is done. One that this made is replaced.
+        progress: Called now and then with the number of cuts that were read.
 
     Raises:
         UsageError: ``out`` has something else, or ``cuts`` is no such manifest.
@@ -54,7 +55,7 @@ def from_cuts(cuts: Path, out: Path) -> Converted:
     rows = read_shards(cuts) if cuts.is_dir() else read_lines(cuts)
     with atomic_dir(out) as folder, tempfile.TemporaryDirectory(dir=folder) as work:
         maker = _Maker(folder, out, Path(work))
-        maker.collect(rows)
+        maker.collect(counted(rows, progress))
         maker.write(cuts)
     return maker.done
 
@@ -111,9 +112,12 @@ class _Maker:
                 audio.add(recording if self.segments else utt, [entry, row["where"]])
                 speakers.add(row["speaker"], utt)
                 self._tables(utt, recording, row)
-            _write_rows(self._table("wav.scp"), _recordings(audio))
-            spk2utt = ((s, " ".join(u for _, u in own)) for s, own in groupby(speakers, _first))
-            _write_rows(self._table("spk2utt"), spk2utt)
+            rows = _recordings(audio)
+            self._table("wav.scp").writelines(f"{name} {entry}\n" for name, entry in rows)
+            for speaker, own in groupby(speakers, lambda row: row[0]):
+                self._table("spk2utt").write(speaker)
+                self._table("spk2utt").writelines(f" {utt}" for _, utt in own)
+                self._table("spk2utt").write("\n")
         if self.done.misplaced and cuts.is_dir():
             # Those that seem to lie in their utterance may be wrong as well.
             self.done.aligned, self.done.forgotten = 0, True
@@ -190,10 +194,6 @@ class _Maker:
         return self._tables_open[name]
 
 
-def _first(row: tuple[str, Any]) -> str:
-    return row[0]
-
-
 def _recordings(audio: Sorter) -> Iterator[tuple[str, str]]:
     """Yield each recording once.
 
@@ -208,10 +208,6 @@ def _recordings(audio: Sorter) -> Iterator[tuple[str, str]]:
         elif entry != last[1]:
             what = f"the recording '{name}' has two files: {last[1]} and {entry}"
             raise DataError(what, f"{last[2]} and {where}", "give each recording its own id")
-
-
-def _write_rows(f: IO[str], rows: Iterable[tuple[str, str]]) -> None:
-    f.writelines(f"{key} {value}\n" for key, value in rows)
 
 
 def _seconds(value: float) -> str:

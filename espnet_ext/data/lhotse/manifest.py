@@ -5,7 +5,7 @@ import gzip
 import io
 import json
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -14,6 +14,7 @@ from espnet_ext.errors import DataError, UsageError
 from espnet_ext.files import atomic_path
 
 ENDINGS = (".jsonl", ".jsonl.gz")
+EVERY = 100_000  # rows: some ten seconds
 
 
 def check_name(path: Path) -> None:
@@ -43,6 +44,14 @@ def read_lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         except (EOFError, zlib.error, gzip.BadGzipFile) as e:
             what = f"the manifest is damaged or cut off after line {number} ({e})"
             raise DataError(what, path, "copy or make it again") from None
+
+
+def counted[Row](rows: Iterable[Row], progress: Callable[[int], None] | None) -> Iterator[Row]:
+    """Yield rows, and tell now and then how many there were."""
+    for n, row in enumerate(rows, 1):
+        yield row
+        if progress and n % EVERY == 0:
+            progress(n)
 
 
 def _object(line: bytes, where: str) -> dict[str, Any]:

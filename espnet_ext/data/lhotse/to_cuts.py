@@ -8,6 +8,7 @@ the utterances has an index in memory.
 
 import json
 import os
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from typing import Any
 from espnet_ext.data import audio as audio_io
 from espnet_ext.data.lhotse.alignment import open_aligned, to_alignment
 from espnet_ext.data.lhotse.cuts import BEYOND_S, DIGITS
-from espnet_ext.data.lhotse.manifest import check_name, write_lines
+from espnet_ext.data.lhotse.manifest import check_name, counted, write_lines
 from espnet_ext.data.lookup import TableLookup
 from espnet_ext.data.pipes import is_pipe
 from espnet_ext.data.rows import parse_segment
@@ -27,7 +28,11 @@ _RECORDINGS = 1000  # whose headers are remembered
 
 
 def to_cuts(
-    data: Path, out: Path, alignment: Path | None = None, allow_pipes: bool = False
+    data: Path,
+    out: Path,
+    alignment: Path | None = None,
+    allow_pipes: bool = False,
+    progress: Callable[[int], None] | None = None,
 ) -> tuple[int, int]:
     """Write a manifest of cuts.
 
@@ -36,6 +41,7 @@ def to_cuts(
         out: Manifest to write, .jsonl or .jsonl.gz.
         alignment: Of the folder, in any form that ``espnet-ext align`` reads.
         allow_pipes: Run the commands of wav.scp, which tell the lengths of their audio.
+        progress: Called now and then with the number of cuts that were written.
 
     Returns:
         Cuts, and how many of them have an alignment.
@@ -47,7 +53,7 @@ def to_cuts(
     check_name(out)
     maker, cuts, aligned = _Maker(data, alignment, allow_pipes), 0, 0
     with write_lines(out) as f:
-        for utt, value in iter_table(data / maker.main):
+        for utt, value in counted(iter_table(data / maker.main), progress):
             cut = maker.cut(utt, value)
             f.write(json.dumps(cut, ensure_ascii=False) + "\n")
             cuts, aligned = cuts + 1, aligned + ("alignment" in cut["supervisions"][0])
