@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from espnet_ext.errors import DataError
 from espnet_ext.files import atomic_path, fsync_dir
 
 CHECKPOINT = "checkpoint.pth"
@@ -21,6 +22,27 @@ _plain_save = torch.save
 def load(path: Path | str, map_location: Any = "cpu") -> Any:
     """Load tensors and plain containers only; a pickle that holds anything else is refused."""
     return torch.load(path, map_location=map_location, weights_only=True)
+
+
+def check_tensors(*paths: Path | str) -> None:
+    """Check files of parameters before ESPnet reads them; the weights stay on disk.
+
+    On a terminal ESPnet asks whether to run what a pickle holds, and a variable answers for all.
+
+    Raises:
+        DataError: A file is missing, damaged, or would run code when it is loaded.
+    """
+    for path in paths:
+        try:
+            try:
+                torch.load(path, map_location="meta", weights_only=True, mmap=True)
+            except RuntimeError:  # the format of before PyTorch 1.6 cannot be mapped
+                load(path)
+        except FileNotFoundError:
+            raise DataError("there is no such checkpoint", path) from None
+        except Exception as e:  # of torch, pickle, zipfile: each has its own
+            what = f"the checkpoint does not hold tensors alone ({type(e).__name__})"
+            raise DataError(what, path, "do not use it; get it from its publisher") from None
 
 
 def atomic_save(obj: Any, path: Path | str, *args: Any, **kwargs: Any) -> None:

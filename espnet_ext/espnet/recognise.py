@@ -85,6 +85,9 @@ class Greedy(_Recogniser):
     def __init__(
         self, config: Path, model_file: Path, device: str = "cpu", longest_s: float = LONGEST_S
     ):
+        from espnet_ext.espnet.checkpoint import check_tensors
+
+        check_tensors(model_file)
         fastimport.enable()
         with quiet_import():
             from espnet2.tasks.asr import ASRTask as StockASRTask

@@ -19,8 +19,11 @@ def build(config: Path | str, model_file: Path | str, **options: Any) -> Any:
         options: Further arguments of ``Speech2Text``.
 
     Raises:
-        DataError: The files do not fit together.
+        DataError: The files do not fit together, or hold more than tensors.
     """
+    from espnet_ext.espnet.checkpoint import check_tensors
+
+    check_tensors(model_file, *(v for v in options.values() if str(v).endswith(".pth")))
     fastimport.enable()
     with quiet_import():  # in a process of its own, nobody keeps it from the terminal
         import espnet2.bin.asr_inference as asr_inference

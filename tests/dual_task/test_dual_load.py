@@ -21,6 +21,7 @@ from espnet_ext.dual_task.stages import pack
 from espnet_ext.dual_task.understand import SpeechUnderstander
 from espnet_ext.errors import DataError
 from espnet_ext.espnet import checkpoint
+from espnet_ext.recipe.publish import folder
 
 ROOT = Path(__file__).parents[2]
 NOISE = [0.1 * np.random.default_rng(i).standard_normal(n).astype(np.float32)
@@ -75,6 +76,15 @@ def test_folder_phase_and_archive_answer_alike(dual_recipe, packed, tmp_path, mo
         z.extractall(tmp_path / "hub")
     same(here, SpeechUnderstander.from_pretrained(tmp_path / "hub")(NOISE))
     assert not SpeechUnderstander.from_pretrained(dual_recipe / "exp/base/pretrain").hears
+
+
+def test_the_published_folder_answers_as_the_model(dual_recipe, packed, tmp_path, monkeypatch):
+    monkeypatch.chdir(dual_recipe)
+    (tmp_path / "record.json").write_text("{}")
+    folder.write(packed / "base.zip", tmp_path / "record.json", tmp_path / "hub", "exp/base")
+    pack.check(pack.plan(context("pack", "base")), tmp_path / "hub")
+    monkeypatch.chdir(tmp_path)
+    assert SpeechUnderstander.from_pretrained("hub", retrieval=True).sentences is not None
 
 
 def test_the_archive_needs_nothing_of_the_training(dual_recipe, packed, tmp_path, monkeypatch):

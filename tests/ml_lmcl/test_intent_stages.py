@@ -17,6 +17,7 @@ from espnet_ext.ml_lmcl.classifier import IntentClassifier
 from espnet_ext.ml_lmcl.stages import decode, pack
 from espnet_ext.recipe import config
 from espnet_ext.recipe.options import Options
+from espnet_ext.recipe.publish import folder, usage
 from espnet_ext.recipe.stages import Context, find
 
 SETS = {"valid": 2, "test": 4, "test_wer10": 4}
@@ -135,6 +136,18 @@ def test_pack(recipe, capfd, monkeypatch):
     runpy.run_path(str(typed))
     label = IntentClassifier.from_pretrained(said[2].split('"')[1])(TEXTS[0]).labels
     assert capfd.readouterr().out.strip() == str(label)
+
+
+def test_the_published_folder_answers_as_the_model(recipe, tmp_path):
+    ctx = recipe("pack")
+    run(pack, ctx)
+    archive, out = Path("exp/x/toy_ml_lmcl1_x.zip"), tmp_path / "hub"
+    (tmp_path / "record.json").write_text("{}")
+    folder.write(archive, tmp_path / "record.json", out, "exp/x")
+    pack.check(pack.plan(ctx), out)
+    told = usage.markdown(pack.usage(ctx), str(archive.resolve()), "me/intents", out)
+    assert "espnet-ext decode --model me/intents sentences.txt" in told
+    assert 'classify = IntentClassifier.from_pretrained("me/intents")' in told
 
 
 def test_pack_finds_that_the_archive_is_of_another_model(recipe, tmp_path):
