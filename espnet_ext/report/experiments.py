@@ -10,12 +10,16 @@ from typing import Any
 
 from espnet_ext.errors import DataError, UsageError
 from espnet_ext.scoring.curve import PHASES
+from espnet_ext.scoring.pairs import Compare
 from espnet_ext.scoring.record import Record, load_record
+from espnet_ext.scoring.record_base import SWEEP
 from espnet_ext.scoring.settings import Settings, read_settings
 
 SCORES, SPENT, PHASE = "scores.json", "spent.json", "phase.json"
 SIGNS = (SCORES, "log", "decode", ".stages", *PHASES)  # what an experiment's folder holds
 LOG_LINES = 12
+NO_SET = "/"  # settings of a sweep are not compared: that would be fishing
+SWEPT = " (sweep)"  # how the name of a sweep's setting ends
 
 
 @dataclass(frozen=True)
@@ -82,10 +86,12 @@ def settings_of(experiments: Sequence[Experiment]) -> Settings:
     planned = found[0].planned if len(found) == 1 else None
     if planned and not {planned.system, planned.against} <= groups:
         planned = None  # the page is of other systems
+    swept = any(group.endswith(SWEPT) for group in groups)
     return replace(
         found[0],
         metrics=ordered,
-        planned=planned,
+        planned=None if swept else planned,
+        compare=Compare(sets=[NO_SET]) if swept else found[0].compare,
         test=tuple(dict.fromkeys(name for s in found for name in s.test)),
     )
 
@@ -200,6 +206,8 @@ def _distinct(found: list[Experiment]) -> list[Experiment]:
         if (r := e.record) is not None:
             group = f"{r.recipe} {r.group}" if len(recipes) > 1 else r.group
             name = f"{r.recipe} {r.name}" if len(recipes) > 1 else r.name
+            if r.group.startswith(SWEEP):  # a results page would show it apart
+                group = group.replace(SWEEP, "", 1) + SWEPT
             names[name] += 1
             if names[name] > 1:
                 name = f"{name} ({names[name]})"

@@ -3,6 +3,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from espnet_ext import __version__
@@ -13,12 +14,14 @@ from espnet_ext.data.transcripts import read_texts
 from espnet_ext.errors import DataError
 from espnet_ext.lang.phones import is_silence
 from espnet_ext.report import alignments, charts, media, tables, utterances
-from espnet_ext.report.experiments import Experiment, settings_of
+from espnet_ext.report.experiments import SWEPT, Experiment, settings_of
 from espnet_ext.report.utterances import Run, Utterance
 from espnet_ext.scoring.page import Page
+from espnet_ext.scoring.record import Record
 from espnet_ext.scoring.results import page_of
 from espnet_ext.scoring.results_compare import LEGEND
 from espnet_ext.scoring.scored import Field
+from espnet_ext.scoring.settings import Settings
 
 Say = Callable[[str], None]
 MB = 1_000_000
@@ -68,17 +71,20 @@ def collect(experiments: Sequence[Experiment], options: Options, say: Say) -> di
     alignments.check_aligner(options.aligner)
     notes = [f"{e.name}: {e.problem}" for e in experiments if e.problem]
     records = [e.record for e in experiments if e.record]
-    page = page_of(records, settings_of(experiments)) if records else None
+    settings = settings_of(experiments)
+    page = page_of(records, settings) if records else None
     groups = [*(page.groups if page else {}), *(e.group for e in experiments)]
     systems = {name: i for i, name in enumerate(dict.fromkeys(groups))}
     shown = _shown(page, experiments, options, systems, notes, say)
     notes += said_once(_without_losses(experiments))
+    notes += said_once(_not_shown(records, settings))
     return {
         "version": __version__,
         "title": " and ".join(dict.fromkeys(map(_recipe_of, experiments))),
         "experiments": experiments,
         "systems": systems,
-        "notes": notes,
+        # The reader of a page has other folders.
+        "notes": [_from_recipe(n, experiments) for n in notes],
         "failed": [e for e in experiments if not e.record],
         "scores": tables.score_tables(page, systems) if page else [],
         "legend": [x.replace("**", "").removeprefix("- ") for x in LEGEND],
@@ -111,6 +117,21 @@ def said_once(remarks: Iterable[tuple[str, str]]) -> list[str]:
         more = f" and {len(found) - NAMED} more" if len(found) > NAMED else ""
         out.append(f"{', '.join(found[:NAMED])}{more}: {text}")
     return out
+
+
+def _from_recipe(text: str, experiments: Sequence[Experiment]) -> str:
+    for e in experiments:
+        text = text.replace(f"{e.recipe}/", "")
+    return text
+
+
+def _not_shown(records: Sequence[Record], settings: Settings) -> Iterator[tuple[str, str]]:
+    for r in records:
+        recorded = {m for methods in r.sets.values() for d in methods.values() for m in d.metrics}
+        if unknown := sorted(recorded - settings.metrics.keys()):
+            yield r.name, f"not shown: {', '.join(unknown)}, which recipe.yaml does not name"
+        if r.group.endswith(SWEPT):
+            yield r.name, "a setting of a sweep: the best of many looks better than it is"
 
 
 def _without_losses(experiments: Sequence[Experiment]) -> Iterator[tuple[str, str]]:
@@ -207,11 +228,11 @@ def _align(
     recipe = next((d for r in runs if alignments.find_aligner(d := r.experiment.recipe, "")),
                   runs[0].experiment.recipe)  # fmt: skip
     aligned, where = alignments.find_alignment(recipe, fld.set_name, options.alignment, sounds)
-    rest = {u: s for u, s in sounds.items() if u not in aligned}
     failed: dict[str, str] = {}
     aligner = alignments.find_aligner(recipe, options.aligner)
-    texts = _texts(recipe, fld)
-    if rest and aligner and texts:
+    texts = _texts(recipe, fld.set_name)
+    rest = {u: s for u, s in sounds.items() if u not in aligned and u in texts}
+    if rest and aligner:
         say(f"aligning {len(rest)} utterances by {aligner}")
         made, failed = alignments.align(aligner, rest, texts)
         aligned |= made
@@ -233,9 +254,9 @@ def _align(
         )
 
 
-def _texts(recipe: Any, fld: Field) -> dict[str, str]:
+def _texts(recipe: Path, set_name: str) -> dict[str, str]:
     """Return what is said in a set; empty where nobody knows."""
-    path = recipe / "data" / fld.set_name / "text"
+    path = recipe / "data" / set_name / "text"
     return read_texts(path) if path.is_file() else {}
 
 

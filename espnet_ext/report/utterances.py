@@ -153,7 +153,7 @@ def worst(
     utts = sorted(runs[0].hyps, key=str.encode)
     by_run = [badness(metric, r.counts) for r in runs]
     total = np.sum(by_run, axis=0)
-    shares = np.sum([np.nan_to_num(percent(r.counts[:, :2]), nan=100.0) for r in runs], axis=0)
+    shares = np.sum([_share(r.counts) for r in runs], axis=0)
     order = sorted(range(len(utts)), key=lambda i: (-total[i], -shares[i], utts[i].encode()))
     chosen = [i for i in order if total[i] > 0][:count]
     first = {}
@@ -170,6 +170,13 @@ def worst(
         reference = runs[0].refs[utts[i]]
         out.append(Utterance(utts[i], reference, shown, others))
     return out
+
+
+def _share(counts: np.ndarray) -> np.ndarray:
+    """Return ``(U,)`` errors in percent of the reference; 0 where nothing tells its length."""
+    if counts.shape[1] < 2:
+        return np.zeros(len(counts))
+    return np.nan_to_num(percent(counts[:, :2]), nan=100.0)
 
 
 def _hypothesis(

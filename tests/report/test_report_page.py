@@ -85,6 +85,7 @@ def test_curves_and_costs_are_those_of_the_runs(page):
 
 def test_the_page_asks_for_nothing_and_runs_only_its_own_script(page):
     assert page.addresses and all(a.startswith(("data:", "#")) for a in page.addresses)
+    assert "http://" not in page.text and "https://" not in page.text
     assert not re.search(r"url\(|@import", page.style)
     hashed = base64.b64encode(hashlib.sha256(page.script.encode()).digest()).decode()
     assert f"script-src 'sha256-{hashed}';" in page.policy
@@ -96,7 +97,7 @@ def test_the_page_asks_for_nothing_and_runs_only_its_own_script(page):
 
 def test_the_picture_and_the_sound_of_an_utterance_are_in_the_page(page):
     kinds = {a.partition(";")[0] for a in page.addresses if a.startswith("data:")}
-    assert kinds == {"data:audio/mpeg", "data:image/png"}
+    assert kinds == {"data:audio/mpeg", "data:image/png", "data:,"}
     assert page.text.count("data:audio/mpeg") == 3 and len(page.text) < 400_000
 
 
@@ -199,6 +200,15 @@ def test_doubtful_transcripts_of_the_alignment_are_shown(fresh):
 def test_a_remark_on_many_runs_is_said_once():
     found = said_once([(name, "no audio") for name in "abcde"] + [("a", "no curves")])
     assert found == ["a, b, c and 2 more: no audio", "a: no curves"]
+
+
+def test_settings_of_a_sweep_are_shown_and_not_compared(fresh):
+    made, report = fresh
+    made.add("sweep_lr_0.1", 1, {"u1": "on"}, spent=False)
+    made.add("sweep_lr_0.2", 1, {}, spent=False)
+    page = report(exp=("sweep_lr_0.1_s1", "sweep_lr_0.2_s1"))
+    assert [r[0] for r in page.score_tables[0].rows] == ["lr_0.2 (sweep)", "lr_0.1 (sweep)"]
+    assert "a setting of a sweep" in page.notes and "Verdict" not in page.text
 
 
 def test_runs_of_two_folders_with_the_same_name_are_told_apart(fresh, recipe):
