@@ -48,7 +48,8 @@ def main(argv: list[str]) -> int:
     variables = collect(open_experiments(a.experiments), options, print)
     text = render(variables)
     write_text(a.out, text)
-    for note in variables["notes"]:
+    problems = [f"{e.name}: {e.problem}" for e in variables["failed"]]
+    for note in [*problems, *variables["notes"]]:
         print(f"note: {note}")
     print(f"{a.out}: {len(text.encode()) / 1e6:.2f} MB, open it in a browser")
     return 0

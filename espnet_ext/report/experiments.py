@@ -132,7 +132,7 @@ def _read(e: Experiment, scores: Path) -> Experiment:
         except DataError as error:
             problem = f"its scores cannot be read: {error.what}"
     else:
-        problem = f"it has no scores: {_unfinished(e.folder)}"
+        problem = _unfinished(e.folder)
     costs = {p: c for p in PHASES if (c := _json(e.folder, p, PHASE))}
     for phase, cost in (record.phases if record else {}).items():
         costs[phase] = costs.get(phase, {}) | cost.model_dump()  # the record is what was scored
@@ -179,8 +179,9 @@ def _curves(folder: Path | None, phase: str, cost: dict[str, Any]) -> list[dict[
 def _unfinished(folder: Path | None) -> str:
     done = [p.stem for p in sorted((folder / ".stages").glob("*.json"))] if folder else []
     newest = _newest_log(folder)
-    last = f"; the last stage at work was {newest.stem}" if newest else ""
-    return f"stages done: {', '.join(done) or 'none'}{last}"
+    parts = [f"finished stages: {', '.join(done)}"] if done else []
+    parts += [f"the newest log is {newest.name}"] if newest else []
+    return "; ".join(["it has no scores", *parts])
 
 
 def _newest_log(folder: Path | None) -> Path | None:

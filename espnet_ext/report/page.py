@@ -69,7 +69,7 @@ class Card:
 def collect(experiments: Sequence[Experiment], options: Options, say: Say) -> dict[str, Any]:
     """Return the variables of the page's template."""
     alignments.check_aligner(options.aligner)
-    notes = [f"{e.name}: {e.problem}" for e in experiments if e.problem]
+    notes: list[str] = []
     records = [e.record for e in experiments if e.record]
     settings = settings_of(experiments)
     page = page_of(records, settings) if records else None

@@ -156,7 +156,7 @@ def no_texts_at_all(path):
         (no_references, "base_s1: no utterances: text is missing"),
         (other_text, "base_s1: no utterances: the texts have changed since they were scored"),
         (damaged_scores, "base_s1: its scores cannot be read"),
-        (failed_run, "the last stage at work was 08_decode"),
+        (failed_run, "base_s1: it has no scores; the newest log is 08_decode.log"),
         (no_curves, "base_s1: no losses: the release that trained it has not recorded them"),
         (no_texts_at_all, "weak_s1: no utterances: text is missing"),
     ],
