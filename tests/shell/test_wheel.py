@@ -10,12 +10,11 @@ import tarfile
 import zipfile
 from pathlib import Path
 
-import numpy as np
 import pytest
-import soundfile
 from packaging.metadata import Metadata
 
 from espnet_ext import __version__
+from espnet_ext.data.tables import read_table
 
 ROOT = Path(__file__).resolve().parents[2]
 BUILT = ("setup.py", "pyproject.toml", "MANIFEST.in", "README.md", "LICENSE", "constraints.txt")
@@ -42,8 +41,8 @@ import sys
 sys.path[:] = [sys.argv.pop(1), *(p for p in sys.path if p and not p.startswith(sys.argv[1]))]
 sys.meta_path[:] = [f for f in sys.meta_path if not getattr(f, "__module__", "").startswith("__ed")]
 root = sys.argv.pop(1)
-from espnet_ext.cli import main
-code = main(sys.argv[1:])
+from importlib import import_module
+code = import_module(sys.argv.pop(1)).main(sys.argv[1:])
 ours = [m.__file__ for n, m in sys.modules.items() if n.startswith("espnet_ext") and m.__file__]
 assert ours and not any(f.startswith(root) for f in ours), ours
 sys.exit(code)
@@ -88,9 +87,9 @@ def wheel(built):
 def command(wheel, tmp_path):
     """Return a function that runs ``espnet-ext`` of the wheel in an empty folder."""
 
-    def run(*argv, code=0):
+    def run(*argv, code=0, module="espnet_ext.cli"):
         done = subprocess.run(
-            [sys.executable, "-P", "-c", INSIDE, str(wheel), str(ROOT), *argv],
+            [sys.executable, "-P", "-c", INSIDE, str(wheel), str(ROOT), module, *argv],
             cwd=tmp_path, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": ""},
         )  # fmt: skip
         assert done.returncode == code, done.stderr[-3000:]
@@ -131,16 +130,16 @@ def test_the_metadata_are_valid_and_say_what_the_tree_says(built, wheel):
     assert {"LICENSE", "constraints.txt", "utils", "Makefile"} <= top and "tests" not in top
 
 
-def test_the_command_of_the_wheel_aligns_with_the_shipped_model(command, tmp_path):
+def test_the_wheel_makes_its_corpus_and_aligns_it_with_the_shipped_model(command, tmp_path):
     assert "usage: espnet-ext COMMAND" in command("--help")
-    folder = tmp_path / "recordings"
-    folder.mkdir()
-    rng = np.random.default_rng(0)
-    for name in ("one", "two"):
-        soundfile.write(folder / f"{name}.wav", 0.1 * rng.standard_normal(16000), 16000)
-        (folder / f"{name}.txt").write_text("yes\n")
-    command("align", "recordings", "out")
-    assert (tmp_path / "out").is_dir()
+    sizes = ("--train-minutes", "0.02", "--dev-utts", "2", "--test-utts", "1")
+    command("corpus", *sizes, module="espnet_ext.data.synth.__main__")
+    texts = read_table(tmp_path / "corpus/dev/text")
+    (tmp_path / "recordings").mkdir()
+    for utt, audio in read_table(tmp_path / "corpus/dev/wav.scp").items():
+        shutil.copy(tmp_path / audio, tmp_path / f"recordings/{utt}{Path(audio).suffix}")
+        (tmp_path / f"recordings/{utt}.txt").write_text(texts[utt])
+    assert "2 of 2 utterances aligned" in command("align", "recordings", "out", "--nj", "1")
 
 
 def test_messages_of_the_wheel_name_commands_that_work_there(command, tmp_path):
