@@ -3,11 +3,11 @@
 
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from espnet_ext.report.experiments import Experiment
+from espnet_ext.scoring.curve import PHASES
 
 WIDTH, HEIGHT = 520, 260
 LEFT, RIGHT, TOP, BOTTOM = 58, 12, 10, 34  # margins
@@ -77,7 +77,8 @@ def phases(experiments: Sequence[Experiment], systems: Mapping[str, int]) -> lis
         systems: Place of each system by its name.
     """
     out = []
-    for name in dict.fromkeys(p for e in experiments for p in e.curves):
+    known = {p for e in experiments for p in e.curves}
+    for name in [*(p for p in PHASES if p in known), *sorted(known - {*PHASES})]:
         runs = [e for e in experiments if name in e.curves]
         found = {
             m
@@ -109,8 +110,8 @@ def _chart(
             if points:
                 series.append((e, part, points))
     every = [p for *_, points in series for p in points]
-    x_ticks, to_x = _axis([p[0] for p in every], LEFT, WIDTH - RIGHT, whole=True)
-    y_ticks, to_y = _axis([p[1] for p in every], HEIGHT - BOTTOM, TOP)
+    x_ticks, to_x = axis([p[0] for p in every], LEFT, WIDTH - RIGHT, whole=True)
+    y_ticks, to_y = axis([p[1] for p in every], HEIGHT - BOTTOM, TOP)
     lines = []
     for e, part, points in series:
         at = [(round(to_x(x), 1), round(to_y(y), 1)) for x, y, _ in points]
@@ -131,15 +132,24 @@ def _chart(
     )
 
 
-def _axis(
+def axis(
     values: Iterable[float], start: float, end: float, whole: bool = False
-) -> tuple[Any, Any]:
-    """Return ticks, and a function from a value to its place between ``start`` and ``end``."""
+) -> tuple[list[tuple[float, str]], Callable[[float], float]]:
+    """Return ticks ``(place, label)``, and a function from a value to its place.
+
+    Args:
+        values: All that are drawn, finite.
+        start: Place of the least.
+        end: Place of the greatest.
+        whole: Whether they are counts, so that the axis begins at 0 and has no broken numbers.
+    """
     values = list(values)
     low, high = min(values), max(values)
     if whole or (low > 0 and low < 0.35 * high):
         low = min(low, 0.0)
-    if low == high:
+    if low == high and whole:
+        high = low + 1
+    elif low == high:
         low, high = low - (abs(low) or 1) / 2, high + (abs(high) or 1) / 2
     step = nice(high - low)
     if whole:
