@@ -12,6 +12,7 @@ SHELLS = ("bash", "zsh")
 # zsh takes bash's script through its own compatibility layer.
 _ZSH = "autoload -U +X compinit && compinit -u\nautoload -U +X bashcompinit && bashcompinit\n"
 _EMBED = "--model --out --retrieve --top --sentence-encoder --device --batch-s --longest-s --help"
+_REPORT = "--out --worst --set --alignment --aligner --max-mb --help"
 _DATA = "--from-cuts --to-cuts --alignment --allow-pipes --help"
 _SCRIPT = """\
 # Completion of run.sh and espnet-ext; load it with: eval "$(espnet-ext completion {shell})"
@@ -46,6 +47,10 @@ _espnet_ext() {{
         embed)
             if [ "${{cur#-}}" != "$cur" ]; then
                 COMPREPLY=($(compgen -W "{embed}" -- "$cur")); return
+            fi ;;
+        report)
+            if [ "${{cur#-}}" != "$cur" ]; then
+                COMPREPLY=($(compgen -W "{report}" -- "$cur")); return
             fi ;;
         data)
             if [ "${{cur#-}}" != "$cur" ]; then
@@ -91,6 +96,7 @@ def script(shell: str, commands: Iterable[str]) -> str:
         commands=" ".join(sorted(commands)),
         shells=" ".join(SHELLS),
         embed=_EMBED,
+        report=_REPORT,
         data=_DATA,
         series="--dry-run --nj --ngpu --executor --debug --help",
     )
