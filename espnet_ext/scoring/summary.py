@@ -102,7 +102,7 @@ def summary_lines(rows: Sequence[Row], figure: str | None = None) -> list[str]:
         order = ("better", "n.s.", "half-trained", "not comparable", "worse")
         counts = ", ".join(f"{judged[v]} {v}" for v in order if judged[v] or v == "better")
         lines += [
-            f"Of {judged.total()} planned comparisons: {counts}. Percent; means over the seeds "
+            f"Verdicts of the planned comparisons: {counts}. Percent; means over the seeds "
             "that both systems have. The interval covers the two-level bootstrap and the t "
             "interval. Budget: training of the method divided by the baseline's. **n.s.**: no "
             "difference shown; **half-trained**: the weaker system was still learning; **not "

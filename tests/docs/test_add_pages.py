@@ -5,6 +5,7 @@ Blocks that begin with the name of a file are written to it (YAML is merged into
 there), the others are run: run.sh and espnet-ext in this process, which has ESPnet imported once.
 """
 
+import gc
 import importlib
 import json
 import re
@@ -85,6 +86,7 @@ class Reader:
             for test in [t for name, t in vars(tests).items() if name.startswith("test_")]:
                 test()
         elif words[0] == "./run.sh":
+            gc.freeze()  # each training collects garbage, and ESPnet's modules are none
             assert runner.main([*words[1:], "--ngpu", "0", "--nj", "1"]) == 0, words
         else:
             assert words[0] == "espnet-ext"
@@ -118,6 +120,7 @@ def reader(corpus, tmp_path_factory):
         patch.setenv("PYTHONPATH", str(ROOT))
         patch.chdir(root)
         yield Reader(root, corpus, patch)
+    gc.unfreeze()
     forget()
 
 

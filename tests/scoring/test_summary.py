@@ -44,7 +44,7 @@ def test_the_row_is_the_planned_comparison_and_its_interval_covers_both(page, ca
     (found,) = summary.read_rows(page.parent, ["egs2/an4/asr1"])
     result, (low, high) = found.comparison.result, found.interval
     assert low == min(result.low, result.t_low) and high == max(result.high, result.t_high)
-    assert "Of 1 planned comparisons: 1 better." in text
+    assert "Verdicts of the planned comparisons: 1 better." in text
     before, now = summary_page.current(page)
     assert before == now
 
