@@ -45,7 +45,7 @@ from espnet_ext.data.tar_member import parse_member, read_member
 
 RATE, SECONDS, PER_SHARD, BATCH, WORKERS = 16000, (2, 12), 100, 16, 2
 KINDS = {"files": "sound", "shards": "stream:shar", "archive": "kaldi_ark"}
-JOBS = {  # what is measured by itself: from folder A
+JOBS = {  # each a process, in a folder with cuts.jsonl.gz and data/
     "from-cuts": "from espnet_ext.data.lhotse.from_cuts import from_cuts\n"
     "from pathlib import Path\nbefore()\nfrom_cuts(Path('cuts.jsonl.gz'), Path('out'))",
     "to-cuts": "from espnet_ext.data.lhotse.to_cuts import to_cuts\n"

@@ -48,12 +48,14 @@ class TableLookup(Mapping[str, str]):
 
     def _read(self, at: int) -> bytes:
         """Return the lines from place ``at`` to the next one, between two ends of line."""
-        if self._block[0] != at:
+        block = self._block  # another thread may set it to its own
+        if block[0] != at:
             if self._fd < 0:
                 self._fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
             start, end = self._places[at : at + 2]
-            self._block = (at, b"\n" + os.pread(self._fd, end - start, start) + b"\n")
-        return self._block[1]
+            block = (at, b"\n" + os.pread(self._fd, end - start, start) + b"\n")
+            self._block = block
+        return block[1]
 
     def __iter__(self) -> Iterator[str]:
         if self._held is not None:

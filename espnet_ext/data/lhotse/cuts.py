@@ -16,6 +16,7 @@ DIGITS = 8  # lhotse's own rounding of sums of times
 WHOLE_S = 0.001  # as much as an utterance may differ from its recording, to be all of it
 BEYOND_S = 0.02  # an end beyond the audio by this much is rounding in the annotation
 HARMLESS = ("Resample",)  # transforms: formatting resamples anyway
+_AGAIN = "make the manifest again with lhotse"
 SAVE = "save its audio in lhotse first: cuts.save_audios(FOLDER), or cuts.to_shar(FOLDER, ...)"
 
 
@@ -92,9 +93,6 @@ def parts(cut: dict[str, Any], where: str) -> Iterator[Part | Refused]:
         raise DataError(f"the cut '{name}' lacks the field {e}", where, _AGAIN) from None
     except (TypeError, ValueError, AttributeError) as e:
         raise DataError(f"the cut '{name}' is not as lhotse writes it ({e})", where, _AGAIN) from e
-
-
-_AGAIN = "make the manifest again with lhotse"
 
 
 def _single(cut: dict[str, Any]) -> list[dict[str, Any]]:

@@ -3,7 +3,7 @@
 
 By hand, in an environment that has lhotse and soundfile (tests need neither):
 
-    python make.py FOLDER                        # cuts.jsonl.gz and shar/, from audio/ of FOLDER
+    python make.py FOLDER                        # cuts.jsonl.gz and shar/; audio in FOLDER/audio
     python make.py FOLDER --check CUTS.jsonl.gz  # what 'espnet-ext data --to-cuts' has written
 
 ``cuts.jsonl.gz`` has one cut of each kind; paths of audio are relative, as lhotse was given them.
