@@ -4,11 +4,14 @@
 import multiprocessing
 import os
 import signal
+import socket
+import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from warm import TRAINING, have
+from warm import RECIPE, TRAINING, Warm, as_module, have
 
 
 def in_child(target: Callable, *args: Any, within_s: float = 600) -> int | None:
@@ -25,6 +28,36 @@ def in_child(target: Callable, *args: Any, within_s: float = 600) -> int | None:
         process.join()
         return None
     return process.exitcode
+
+
+def train_in_two(task: str, argv: list[str]) -> str:
+    """Train in two processes that meet as those of torchrun do; return what they tell a runner.
+
+    They order sets differently, as any two processes: the first is forked from a server.
+    """
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    meet = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1"}
+    envs = [{**meet, "MASTER_PORT": port, "RANK": r, "LOCAL_RANK": r} for r in ("0", "1")]
+    argv = [*argv, "--dist_backend", "gloo", "--multiprocessing_distributed", "false"]
+    code = as_module("espnet_ext.espnet.train", [task, *argv])
+    first = Warm(RECIPE, code, Path.cwd(), {**os.environ, **envs[0]})
+    with tempfile.NamedTemporaryFile("r", encoding="utf-8") as out:
+        second = in_child(_train, out.name, envs[1], task, argv)
+        said, _ = first.communicate(timeout=300)
+        assert (first.returncode, second) == (0, 0), said[-3000:]
+        lines = [*said.splitlines(True), *out]
+    return "".join(line for line in lines if line.startswith("espnet_ext.progress: "))
+
+
+def _train(out: str, env: dict[str, str], task: str, argv: list[str]) -> None:
+    from espnet_ext.espnet import train
+
+    os.environ.update(env)
+    sys.argv = ["train", task, *argv]
+    with open(out, "w", encoding="utf-8", buffering=1) as sys.stdout:
+        train._main()
 
 
 def killed_in(epoch: int, target: Callable, *args: Any) -> None:

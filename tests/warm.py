@@ -29,7 +29,15 @@ import espnet2.tasks.asr, librosa, scipy.signal, torch.utils.tensorboard
 import matplotlib.backends.backend_agg, matplotlib.figure, rapidfuzz.fuzz
 librosa.filters.mel, scipy.signal.lfilter  # they may wait for their first use
 """
-RECIPE = TRAINING + "import espnet_ext.recipe.runner, espnet_ext.recipe.preflight\n"
+RECIPE = (
+    TRAINING
+    + """
+import contextlib, espnet_ext.recipe.runner, espnet_ext.recipe.preflight
+with contextlib.suppress(ImportError):  # an extra
+    from transformers import AutoModelForMaskedLM, AutoTokenizer, RobertaForMaskedLM
+    from transformers import RobertaTokenizerFast
+"""
+)
 # Stock ESPnet where this package cannot be imported. Its import alone takes a quarter of a minute.
 STOCK = """
 import sys
@@ -56,6 +64,15 @@ def run_stock(code: str, cwd: Path, env: dict | None = None) -> str:
     said, _ = Warm(STOCK, code, cwd, env or {**os.environ}).communicate(timeout=600)
     assert said.endswith("done\n"), said
     return said
+
+
+def as_module(name: str, argv: list[str]) -> str:
+    """Return the code that does what ``python -m name argv`` does."""
+    return f"""
+import runpy, sys
+sys.argv = {[name, *argv]!r}
+runpy.run_module({name!r}, run_name="__main__", alter_sys=True)
+"""
 
 
 class Warm:

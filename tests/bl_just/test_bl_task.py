@@ -3,12 +3,12 @@
 
 import itertools
 import json
-import subprocess
 from collections import Counter
 
 import pytest
 import torch
 import yaml
+from children import train_in_two
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from espnet_ext.espnet import checkpoint, fastimport, train
@@ -23,8 +23,6 @@ from espnet_ext.bl_just.model import part_of  # noqa: E402
 from espnet_ext.bl_just.task import BLJustTask  # noqa: E402
 from espnet_ext.data.tables import read_table  # noqa: E402
 from espnet_ext.espnet.verify import verify_stock  # noqa: E402
-from espnet_ext.recipe.options import Options  # noqa: E402
-from espnet_ext.recipe.steps.launch import torchrun_command  # noqa: E402
 
 TASK = "espnet_ext.bl_just.task:BLJustTask"
 ADAMW = ["--optim", "adamw", "--optim_conf", "weight_decay=0.1"]
@@ -303,13 +301,11 @@ def test_two_processes_go_through_all_phases(bl_argv, unlabelled_dir, tmp_path):
     lengths = {u: int(n) for u, n in read_table(unlabelled_dir / "speech_shape").items()}
     mask_s = (sorted(lengths.values())[1] - 1) / 16000 / 2 - 0.005
     argv += ["--bl_just", f"kmeans={{mask_length_s: {mask_s:.3f}, codes: 4}}"]
-    command = torchrun_command(Options(num_procs=2), 0, TASK, argv)
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr[-3000:]
+    said = train_in_two(TASK, argv)
     for epoch in (1, 2, 3):
-        assert done.stdout.count(f"espnet_ext.progress: epoch {epoch}/3") == 1
-    (plan,) = [x for x in done.stdout.splitlines() if "forward-backward passes" in x]
-    assert done.stdout.count("k-means: 4 classes of ") == 1
+        assert said.count(f"espnet_ext.progress: epoch {epoch}/3") == 1
+    (plan,) = [x for x in said.splitlines() if "forward-backward passes" in x]
+    assert said.count("k-means: 4 classes of ") == 1
     assert len((tmp_path / "exp/unlabelled_skipped.tsv").read_text().splitlines()) == 1
     record = read(tmp_path / "exp")
     assert record["processes"] == 2

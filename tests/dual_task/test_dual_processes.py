@@ -2,20 +2,17 @@
 """Two gloo processes train the dual schedule, with a draw balanced by language each epoch."""
 
 import json
-import subprocess
+
+from children import train_in_two
 
 from espnet_ext.espnet import checkpoint
-from espnet_ext.recipe.options import Options
-from espnet_ext.recipe.steps.launch import torchrun_command
 
 
 def test_two_processes_train_every_part(dual_argv, tmp_path):
     out = tmp_path / "exp"
     argv = [*dual_argv, "--dual_task", "rebalance_alpha=0.5", "--output_dir", str(out)]
     argv += ["--max_epoch", "2", "--keep_nbest_models", "2"]
-    command = torchrun_command(Options(num_procs=2), 0, "espnet_ext.dual_task.task:DualTask", argv)
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr[-3000:]
+    train_in_two("espnet_ext.dual_task.task:DualTask", argv)
     first, second = (checkpoint.load(out / f"{n}epoch.pth") for n in (1, 2))
     parts = {k.split(".")[0] for k, v in first.items() if not v.equal(second[k])}
     assert parts == {"encoder", "pooling", "slu", "ctc"}

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import ModuleType
 
 import yaml
-from warm import RECIPE, Warm, run_stock
+from warm import RECIPE, Warm, as_module, run_stock
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -127,8 +127,7 @@ def reaches_python(command: list[str], cwd: Path, env: dict) -> tuple[str, str, 
             for kind in (".argv", ".cwd", ".env")
         )
     assert argv[0] == "-m"
-    code = f"import runpy, sys\nsys.argv = {argv[1:]!r}\n"
-    code += f"runpy.run_module({argv[1]!r}, run_name='__main__', alter_sys=True)\n"
+    code = as_module(argv[1], argv[2:])
     kept = {name: env[name] for name in changed if name in env}
     return code, where, {**dict(row.split("=", 1) for row in rows), **kept}
 
