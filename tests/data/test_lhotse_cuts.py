@@ -105,6 +105,12 @@ def test_alignments_of_a_cut_within_a_recording(here):
             assert Path("out/alignment/words.ctm").read_text() == f"a-2 1 {first} 0.040 you\n"
 
 
+def test_alignments_of_other_units_are_no_alignment(here):
+    s = {**CUTS["mono"]["supervisions"][0], "alignment": {"subword": [["_he", 0.05, 0.02]]}}
+    done = from_cuts(write(here / "x.jsonl", {**CUTS["mono"], "supervisions": [s]}), Path("out"))
+    assert (done.utterances, done.aligned) == (1, 0) and not Path("out/alignment").exists()
+
+
 def test_cuts_without_supervisions_are_unlabelled_speech(here):
     bare = {**CUTS["mono"], "supervisions": []}
     write(here / "x.jsonl", bare)

@@ -157,8 +157,8 @@ class _Maker:
         except (KeyError, TypeError, ValueError, IndexError, DataError) as e:
             what = e.what if isinstance(e, DataError) else e
             raise DataError(f"'{utt}' has no usable alignment ({what})", row["where"]) from None
-        if u is None:
-            self.done.misplaced += 1
+        if u is None or not texts:  # misplaced, or of other units than words and phones
+            self.done.misplaced += u is None
             return
         for name, lines in texts.items():
             self._table(f"{ALIGNMENT}/{name}").write(lines)
