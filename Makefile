@@ -32,7 +32,7 @@ lint: env ## ruff and shellcheck
 		xargs -0 $(VENV)/bin/shellcheck -x
 
 dist: env ## sdist and wheel in dist/, checked as a package index would
-	@rm -rf dist && $(UV) build && $(UV) tool run twine check --strict dist/*
+	@rm -rf dist && $(UV) build -q -p $(VENV)/bin/python && $(UV) tool run -p $(VENV)/bin/python twine check --strict dist/*
 
 clean-env: ## removes the environment and what .uv holds
 	@rm -rf "$(VENV)" .uv

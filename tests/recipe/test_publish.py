@@ -31,7 +31,7 @@ YES = ("--licence", "cc-by-4.0")
 def experiment(folder, monkeypatch):
     """Experiments s1 and s2 of group g, as stages 7 to 10 leave them, by a model of one tensor."""
     monkeypatch.setattr(pack, "check", lambda plan, packed: None)  # tests/recipes loads a real one
-    corpus = {"name": "Toy", "licence": "research only", "source": "a shop", "env": "TOY"}
+    corpus = {"name": "Toy", "licence": "research only", "source": "a shop", "language": "fr, it"}
     phase = {"task": "asr", "config": "conf/train.yaml", "model": "m.pth"}
     rest = {"tokens": {"type": "char"}, "decode": {}, "score": {}, "pack": {}}
     folder.recipe(title="A toy | small", corpus=corpus, finetune=phase, **rest)
@@ -206,4 +206,5 @@ def test_push_uploads_just_the_folder(experiment, monkeypatch, capfd):
     (repo, options), (again, path, files) = calls
     assert repo == again == "me/toy" and options["private"] and told.endswith("the address\n")
     assert path == str(experiment.path / "exp/s1/hub") and len(files) == 7
-    assert 'from_pretrained("me/toy"' in Path(path, "README.md").read_text()
+    card = Path(path, "README.md").read_text()
+    assert 'from_pretrained("me/toy"' in card and card.startswith("---\nlanguage:\n- fr\n- it\n")

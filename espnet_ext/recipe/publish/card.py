@@ -24,7 +24,7 @@ LICENCES = (
     "cc-by-3.0", "cc-by-sa-4.0", "cc-by-sa-3.0", "cc-by-nc-4.0", "cc-by-nc-3.0", "cc-by-nc-sa-4.0",
     "cc-by-nc-nd-4.0", "cc-by-nd-4.0", "openrail", "odc-by", "odbl", "unlicense",
 )  # fmt: skip
-PLACEHOLDERS = ("yours", "that of your corpus", "in the README, for each corpus", "see README")
+PLACEHOLDERS = ("EDIT", "yours", "that of your corpus", "in the README, for each corpus")
 _RESTRICTED = re.compile(r"non-?commercial|\bNC\b|research|LDC|ELRA|agreement", re.I)
 _TASKS = {"ml_lmcl": "text-classification"}  # of the others: speech in, text out
 _SPEECH = "automatic-speech-recognition"
@@ -54,7 +54,8 @@ def terms(found: Experiment, licence: str, corpus_licence: str, languages: str, 
     """Return the terms of a model, from options and from recipe.yaml.
 
     Raises:
-        UsageError: The licence of the weights or that of the corpus is not known.
+        UsageError: The licence of the weights or that of the corpus is not known, or a language
+            is no code.
     """
     corpus = found.ctx.recipe.corpus
     if not licence:
@@ -67,9 +68,10 @@ def terms(found: Experiment, licence: str, corpus_licence: str, languages: str, 
         how = "set corpus.licence in recipe.yaml, or give --corpus-licence TEXT"
         raise UsageError(what, "recipe.yaml: corpus.licence", how)
     name = corpus.name or f"the data of {found.record.recipe}"
-    codes = tuple(x.strip() for x in languages.split(",") if x.strip())
+    codes = tuple(x.strip() for x in (languages or corpus.language).split(",") if x.strip())
     if odd := [x for x in codes if not re.fullmatch(r"[a-z]{2,3}(-[A-Za-z]+)?", x)]:
-        raise UsageError(f"'{odd[0]}' is no language code", "--language", "e.g. en or en,fr")
+        where = "--language" if languages else "recipe.yaml: corpus.language"
+        raise UsageError(f"'{odd[0]}' is no language code", where, "--language en, or en,fr")
     repo = repo or "OWNER/" + re.sub(r"[^\w.-]", "_", f"{found.record.recipe}_{found.record.name}")
     return Terms(licence, name, of_corpus, codes, repo)
 

@@ -7,7 +7,7 @@ configuration, tokens, and a model card made from the run record. It is checked 
   EXPERIMENT             exp/<name> of a recipe, or <name> in the recipe's folder
   --licence ID           of the model: apache-2.0, cc-by-4.0, cc-by-nc-4.0, ... or another's name
   --corpus-licence TEXT  of the training data, where recipe.yaml (corpus.licence) does not say it
-  --language CODES       of the data, for the hub's search: en, or en,fr
+  --language CODES       of the data: en, or en,fr (default: corpus.language of recipe.yaml)
   --out DIR              folder to write (default: exp/<name>/hub); one that this command wrote is
                          replaced
   --push OWNER/NAME      upload the folder; log in before, with 'hf auth login'
