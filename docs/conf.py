@@ -30,7 +30,7 @@ html_math_renderer = "mathml"
 html_show_sourcelink = False
 toc_object_entries = False  # the sidebar would list every function
 
-# Importing these takes most of a minute on a slow machine and adds nothing to a page.
+# Importing these takes half a minute on a slow machine and adds nothing to a page.
 autodoc_mock_imports = ["espnet", "espnet2", "torchaudio", "transformers"]
 napoleon_use_ivar = True
 autodoc_member_order = "bysource"
@@ -46,20 +46,26 @@ _INNER = (
 )
 # Types of other packages have their own sites, and this one has no network.
 nitpick_ignore_regex = [(r"py:.*", r"(?!espnet_ext\b).*"), *((r"py:.*", x) for x in _INNER)]
-_LEAVES = re.compile(r"\[([^\]\[]+)\]\(((?:\.\./)+|(?:egs2|espnet_ext)/)[^)]*\)")
+_LINK = re.compile(r"(?<!!)\[([^\]\[]+)\]\(([^()\s#:]+)(?:#[^()\s]*)?\)")
 
 
-def _inside(text: str) -> str:
+def _inside(text: str, folder: Path) -> str:
     """Turn links to files of the repository into plain names: the site holds docs/ only."""
-    return _LEAVES.sub(lambda m: m[1] if m[1].startswith("`") else f"`{m[1]}`", text)
+
+    def name(m: re.Match) -> str:
+        if (folder / m[2]).resolve().is_relative_to(ROOT / "docs"):
+            return m[0]
+        return m[1] if m[1].startswith("`") else f"`{m[1]}`"
+
+    return _LINK.sub(name, text)
 
 
 def _read(app: object, name: str, source: list[str]) -> None:
-    source[0] = _inside(source[0])
+    source[0] = _inside(source[0], (ROOT / "docs" / name).parent)
 
 
 def _include(app: object, path: Path, parent: str, source: list[str]) -> None:
-    source[0] = _inside(source[0])
+    source[0] = _inside(source[0], (ROOT / "docs" / path).resolve().parent)
 
 
 def _math(writer: object, node: nodes.Element) -> None:

@@ -25,7 +25,7 @@ _HOW = f"<!-- results: RECIPE ...; figure: FILE.png --> and {END}, each on a lin
 
 
 def write_page(path: Path | str) -> Path:
-    """Write the results between the marks of a page anew, and its figure.
+    """Write the results between the marks of a page again, and its figure.
 
     Raises:
         UsageError: The page is missing or has no marks.

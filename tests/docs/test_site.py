@@ -46,3 +46,12 @@ def test_the_first_page_shows_table_and_figure(site):
         and "results.png" in text
         and "egs2/" not in re.sub(r"<code.*?</code>", "", text)
     )
+
+
+def test_pages_link_to_one_another_and_not_to_what_the_site_lacks(site):
+    page = (site / "add/corpus.html").read_text()
+    assert 'href="../recipes.html"' in page
+    links = (
+        m for p in site.rglob("*.html") for m in re.findall(r'href="([^"#:]+\.md)"', p.read_text())
+    )
+    assert list(links) == []
