@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from espnet_ext.installation import install
-from espnet_ext.upstream.worktree import changed
+from espnet_ext.upstream.worktree import changed, known_before
 
 OK, FAILED, MISSING, NOT_RUN = "ok", "failed", "not available", "not run"
 MAX_FILES, MAX_LINES, MAX_BYTES = 20, 2000, 500_000
@@ -102,17 +102,28 @@ def run(branch: Branch, command: Sequence[str], cwd: Path | None = None) -> tupl
     return done.returncode, done.stdout.replace(f"{branch.folder}{os.sep}", "").strip()
 
 
-def _module(branch: Branch, name: str, module: str, args: Sequence[str]) -> Check:
-    """Run ``python -m module args``."""
+def _module(branch: Branch, name: str, module: str, args: Sequence[str], files: list[str]) -> Check:
+    """Run ``python -m module args files``."""
     if not installed(module):
         return Check(name, MISSING, install(extra="upstream"))
-    status, text = run(branch, [sys.executable, "-m", module, *args])
+    if not files:
+        return Check(name, OK, "no Python files")
+    status, text = run(branch, [sys.executable, "-m", module, *args, *files])
     return Check(name, OK if status == 0 else FAILED, "" if status == 0 else text)
 
 
+def is_set_up(branch: Branch, path: str) -> bool:
+    """Whether a file is what ESPnet's setup.sh makes: a link, or a copy of the template's."""
+    file = branch.folder / path
+    source = branch.folder / "egs2/TEMPLATE/asr1" / path.removeprefix(f"{branch.recipe}/")
+    same = source.is_file() and file.is_file() and source.read_bytes() == file.read_bytes()
+    return file.is_symlink() or same
+
+
 def size(branch: Branch) -> Check:
-    """Check the limits for a branch that reviewers read."""
-    rows = changed(branch.folder)
+    """Check the limits for a branch that reviewers read; what setup.sh makes does not count."""
+    every = changed(branch.folder)
+    rows = [row for row in every if not is_set_up(branch, row[0])]
     lines = sum(max(n, 0) for _, n in rows)
     wrong = []
     if len(rows) > MAX_FILES:
@@ -125,7 +136,8 @@ def size(branch: Branch) -> Check:
             wrong.append(f"{path}: {file.stat().st_size:,} bytes, at most {MAX_BYTES:,}")
         if count < 0 or path.endswith(DATA):
             wrong.append(f"{path}: data, not text")
-    told = f"{len(rows)} files, {lines} lines"
+    more = len(every) - len(rows)
+    told = f"{len(rows)} files, {lines} lines" + (f", {more} made by setup.sh" if more else "")
     return Check("size", FAILED if wrong else OK, "\n".join(wrong) or told)
 
 
@@ -167,34 +179,33 @@ def licence(branch: Branch) -> Check:
 
 def black(branch: Branch) -> Check:
     """Run black."""
-    return _module(branch, "black", "black", ["--check", "-q", *branch.files(".py")])
+    return _module(branch, "black", "black", ["--check", "-q"], branch.files(".py"))
 
 
 def isort(branch: Branch) -> Check:
     """Run isort; the packages of a full checkout count as its own."""
     own = [x for name in FIRST_PARTY for x in ("-p", name)]
-    args = ["--profile", "black", "--check-only", *own, *branch.files(".py")]
-    return _module(branch, "isort", "isort", args)
+    args = ["--profile", "black", "--check-only", *own]
+    return _module(branch, "isort", "isort", args, branch.files(".py"))
 
 
 def pycodestyle(branch: Branch) -> Check:
     """Run pycodestyle with the checkout's settings."""
-    args = [f"--max-line-length={COLUMNS}", "--ignore=E203,W503", *branch.files(".py")]
-    return _module(branch, "pycodestyle", "pycodestyle", args)
+    args = [f"--max-line-length={COLUMNS}", "--ignore=E203,W503"]
+    return _module(branch, "pycodestyle", "pycodestyle", args, branch.files(".py"))
 
 
 def flake8(branch: Branch) -> Check:
-    """Run flake8, with docstrings outside the tests."""
+    """Run flake8, with docstrings in files that are new and no tests."""
     name = "flake8-docstrings"
     if not installed("flake8") or not installed("flake8_docstrings"):
         return Check(name, MISSING, install(extra="upstream"))
     files = branch.files(".py")
-    tests = [p for p in files if p.startswith("test/")]
+    tests = {p for p in files if p.startswith("test/")} | known_before(branch.folder, files)
     own = f"--max-line-length={COLUMNS}"
     codes = "E203,W503,D104,D205,H"
-    for chosen, ignored in ((tests, f"{codes},D"), (sorted({*files} - {*tests}), codes)):
-        args = [own, f"--extend-ignore={ignored}", *chosen]
-        check = _module(branch, name, "flake8", args) if chosen else Check(name, OK)
+    for chosen, ignored in ((sorted(tests), f"{codes},D"), (sorted({*files} - tests), codes)):
+        check = _module(branch, name, "flake8", [own, f"--extend-ignore={ignored}"], chosen)
         if check.state != OK:
             return check
     return Check(name, OK)
@@ -208,6 +219,8 @@ def shellcheck(branch: Branch) -> Check:
         return Check("shellcheck", MISSING, install(extra="upstream"))
     args = ["-Cnever", "-x", "-e", "SC2001", "-e", "SC1091", "-e", "SC2086"]
     for path in branch.files(".sh"):
+        if is_set_up(branch, path):
+            continue
         file = branch.folder / path
         status, text = run(branch, [tool, *args, file.name], cwd=file.parent)
         if status:
@@ -232,7 +245,10 @@ def formatted(branch: Branch) -> str:
     ruff's format is nearly that of black: better than none where black is not installed.
     """
     files = branch.files(".py")
+    files = sorted({*files} - known_before(branch.folder, files))  # no noise in what is there
     own = [x for name in FIRST_PARTY for x in ("-p", name)]
+    if not files:
+        return ""
     if installed("isort"):
         run(branch, [sys.executable, "-m", "isort", "-q", "--profile", "black", *own, *files])
     for module, args in (

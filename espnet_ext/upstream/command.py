@@ -107,12 +107,21 @@ def _checked(tree, what, folder: Path, smoke: bool) -> int:
 
 
 def _checks(branch, what, smoke: bool) -> Iterator:
-    from espnet_ext.upstream.checks import static_checks
+    from espnet_ext.upstream.checks import NOT_RUN, Check, static_checks
     from espnet_ext.upstream.dynamic import dry_run, tests
+    from espnet_ext.upstream.smoke import NAME as SMOKE
     from espnet_ext.upstream.smoke import smoke as short_run
 
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     yield from static_checks(branch)
+    if what.layout == "egs2":
+        from espnet_ext.upstream.checks_egs2 import all_checks
+
+        yield from all_checks(branch)
+        yield Check(
+            SMOKE, NOT_RUN, "run.sh needs Kaldi's scripts: run it where ESPnet is installed"
+        )
+        return
     yield tests(branch)
     yield dry_run(branch)
     yield short_run(branch, what, smoke)

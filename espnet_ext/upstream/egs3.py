@@ -34,7 +34,10 @@ def build(plan: Plan, checkout: Path) -> Tree:
     package = here.replace("/", ".")
     result = mapped(plan.config, plan.phase.model)
     egs3_conf.note_data(plan, result)
-    values, flags = _values(plan, system), {"align" if plan.align else "plain", _kind(plan)}
+    values, flags = (
+        _values(plan, system),
+        {plan.layout, "align" if plan.align else "plain", _kind(plan)},
+    )
 
     def filled(name: str) -> str:
         return template(f"egs3/{name}", values, flags)
@@ -79,6 +82,10 @@ def _values(plan: Plan, system: str) -> dict[str, str]:
         "SPLIT_FOLDERS": "\n".join(f"    {s}: {f}" for s, f in folders.items()),
         "MANIFEST_PATHS": "\n".join(f"    {s}: manifest/{s}.tsv" for s in folders),
         "TEST_SET": plan.test_sets[0],
+        **{
+            f"{x.upper()}_TESTS": template(f"weak_align/test_{x}.py", {}).strip()
+            for x in ("method", "model")
+        },
     }
 
 

@@ -29,16 +29,17 @@ def recipe_page(plan: Plan, result: Mapped, here: str) -> str:
         here: Folder of the recipe below the checkout.
     """
     flags = {"align" if plan.align else "plain", "own" if plan.corpus == "an4" else "kaldi"}
-    return template("egs3/README.md", _values(plan, result, here), flags)
+    return template("egs3/README.md", page_values(plan, result, here), flags)
 
 
 def pull_request(plan: Plan, result: Mapped, files: Mapping[str, str], here: str) -> str:
     """Return the text of the pull request; ``files`` are those of the branch but the page."""
     flags = {"align" if plan.align else "plain", plan.layout}
-    return template("PR_BODY.md", _values(plan, result, here), flags)
+    return template("PR_BODY.md", page_values(plan, result, here), flags)
 
 
-def _values(plan: Plan, result: Mapped, here: str) -> dict[str, str]:
+def page_values(plan: Plan, result: Mapped, here: str) -> dict[str, str]:
+    """Return the values of the pages' templates."""
     corpus = plan.recipe.corpus
     variable = corpus.env or plan.corpus.upper()
     name = corpus.name or plan.corpus

@@ -142,16 +142,26 @@ def stage(folder: Path, paths: Sequence[str]) -> None:
     git(folder, "add", "--", *paths)
 
 
+def base_of(folder: Path) -> str:
+    """Return where the branch starts: the last commit that it shares with the checkout's own."""
+    own = git(folder, "worktree", "list", "--porcelain").split("HEAD ")[1].split()[0]
+    return git(folder, "merge-base", "HEAD", own)
+
+
 def changed(folder: Path) -> list[tuple[str, int]]:
     """Return ``(path, added and removed lines)`` of all that differs from where the branch starts.
 
-    It starts at the last commit that it shares with the checkout's own branch. A binary file has
-    -1 lines. Files that git does not know yet are not seen.
+    A binary file has -1 lines. Files that git does not know yet are not seen.
     """
-    own = git(folder, "worktree", "list", "--porcelain").split("HEAD ")[1].split()[0]
-    base = git(folder, "merge-base", "HEAD", own)
     found = []
-    for row in git(folder, "diff", "--numstat", "--no-renames", base).splitlines():
+    for row in git(folder, "diff", "--numstat", "--no-renames", base_of(folder)).splitlines():
         added, removed, path = row.split("\t")
         found.append((path, -1 if added == "-" else int(added) + int(removed)))
     return found
+
+
+def known_before(folder: Path, paths: Sequence[str]) -> set[str]:
+    """Return those of the paths that ESPnet has already."""
+    if not paths:
+        return set()
+    return set(git(folder, "ls-tree", "-r", "--name-only", base_of(folder), *paths).splitlines())

@@ -40,3 +40,23 @@ def checkout(tmp_path_factory, wheel) -> Path:
     git(root, "add", "-A")
     git(root, "commit", "-qm", "base")
     return root
+
+
+@pytest.fixture(scope="module")
+def checkout_egs2(tmp_path_factory, wheel) -> Path:
+    """The same for the layout egs2: stand-ins, but for espnet2/tasks/asr.py of the wheel."""
+    root = tmp_path_factory.mktemp("upstream2") / "espnet"
+    template = root / "egs2/TEMPLATE/asr1"
+    for name in ("cmd.sh", "path.sh", "asr.sh", "db.sh", "scripts/x", "pyscripts/x",
+                 "conf/slurm.conf", "conf/queue.conf", "conf/pbs.conf"):  # fmt: skip
+        (template / name).parent.mkdir(parents=True, exist_ok=True)
+        (template / name).write_text("# stand-in\nAN4=downloads\n")
+    (root / "egs2/an4/asr1/local").mkdir(parents=True)
+    (root / "egs2/an4/asr1/local/data.sh").write_text("# stand-in\n")
+    (root / "egs2/README.md").write_text("| an4 | CMU AN4 | ASR |\n")
+    (root / "espnet2/tasks").mkdir(parents=True)
+    shutil.copy(wheel / "espnet2/tasks/asr.py", root / "espnet2/tasks")
+    git(root, "init", "-q", "-b", "master")
+    git(root, "add", "-A")
+    git(root, "commit", "-qm", "base")
+    return root
