@@ -60,6 +60,10 @@ _espnet_ext() {{
             if [ "${{cur#-}}" != "$cur" ]; then
                 COMPREPLY=($(compgen -W "--from --fs --lang --help" -- "$cur")); return
             fi ;;
+        results)
+            if [ "${{cur#-}}" != "$cur" ]; then
+                COMPREPLY=($(compgen -W "--page --help" -- "$cur")); return
+            fi ;;
         doctor)
             if [ "${{cur#-}}" != "$cur" ]; then
                 COMPREPLY=($(compgen -W "--data --fix --allow-pipes --help" -- "$cur")); return
