@@ -25,14 +25,19 @@ TRAINING = """
 from espnet_ext.espnet import compat, fastimport
 fastimport.enable()
 compat.provide_editdistance()
-import espnet2.tasks.asr, librosa, scipy.signal, torch.utils.tensorboard
-import matplotlib.backends.backend_agg, matplotlib.figure, rapidfuzz.fuzz
-librosa.filters.mel, scipy.signal.lfilter  # they may wait for their first use
+import contextlib, importlib, espnet2.tasks.asr
+for name, first in (  # they may wait for their first use; some are extras
+    ("librosa", "filters"), ("librosa.filters", "mel"), ("scipy.signal", "lfilter"),
+    ("torch.utils.tensorboard", "SummaryWriter"), ("rapidfuzz.fuzz", "ratio"),
+    ("matplotlib.figure", "Figure"), ("matplotlib.backends.backend_agg", "FigureCanvasAgg"),
+):
+    with contextlib.suppress(ImportError):
+        getattr(importlib.import_module(name), first)
 """
 RECIPE = (
     TRAINING
     + """
-import contextlib, espnet_ext.recipe.runner, espnet_ext.recipe.preflight
+import espnet_ext.recipe.runner, espnet_ext.recipe.preflight
 with contextlib.suppress(ImportError):  # an extra
     from transformers import AutoModelForMaskedLM, AutoTokenizer, RobertaForMaskedLM
     from transformers import RobertaTokenizerFast
@@ -103,6 +108,7 @@ class Warm:
             said = self.stdout.read()
         self.wait()
         timer.cancel()
+        timer.join()  # a fork wants no other threads
         return said, None
 
 

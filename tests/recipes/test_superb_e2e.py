@@ -13,6 +13,7 @@ from tiny_encoder import make_model
 from espnet_ext.data.tables import read_table
 from espnet_ext.scoring.record import load_record
 
+pytestmark = pytest.mark.e2e
 WORDS = ("yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go", "bed")
 SMALL = "{updates: 60, rate: 0.03, batch: 12, width: 16, evaluations: 3}"
 HEADS = ["--ngpu=0", *(f"--decode.args.{task}={SMALL}" for task in ("ks", "ic", "pr", "sd"))]
