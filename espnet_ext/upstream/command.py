@@ -4,11 +4,20 @@
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from espnet_ext import commandline
+from espnet_ext.errors import UsageError
 from espnet_ext.installation import project_file
 from espnet_ext.paths import absolute
 from espnet_ext.upstream import worktree
+
+if TYPE_CHECKING:  # --help is to be quick
+    import argparse
+
+    from espnet_ext.upstream.checks import Branch, Check
+    from espnet_ext.upstream.plan import Plan
+    from espnet_ext.upstream.tree import Tree
 
 USAGE = """usage: espnet-ext upstream RECIPE --espnet CHECKOUT [options]
 
@@ -53,6 +62,8 @@ def main(argv: list[str]) -> int:
     folder = (
         absolute(args.worktree) if args.worktree else worktree.default_worktree(root, what.branch)
     )
+    if args.check and worktree.worktree_of(root, what.branch) is None:
+        raise UsageError(f"no worktree has the branch {what.branch}", root, "leave out --check")
     if not args.check:
         worktree.check_free(root, what.branch, folder, args.force)
     tree = _build(what, root)
@@ -61,13 +72,15 @@ def main(argv: list[str]) -> int:
     return _checked(tree, what, worktree.worktree_of(root, what.branch) or folder, args.smoke)
 
 
-def _build(what, root: Path):
+def _build(what: "Plan", root: Path) -> "Tree":
     from espnet_ext.plugin import load_object
 
     return load_object(f"espnet_ext.upstream.{what.layout}:build", "--layout")(what, root)
 
 
-def _write(tree, what, root: Path, folder: Path, args) -> None:
+def _write(
+    tree: "Tree", what: "Plan", root: Path, folder: Path, args: "argparse.Namespace"
+) -> None:
     from espnet_ext.upstream.checks import Branch, formatted
 
     worktree.add(root, what.branch, folder, args.base)
@@ -82,7 +95,7 @@ def _write(tree, what, root: Path, folder: Path, args) -> None:
             print(f"  deviation: {section}: {note}")
 
 
-def _checked(tree, what, folder: Path, smoke: bool) -> int:
+def _checked(tree: "Tree", what: "Plan", folder: Path, smoke: bool) -> int:
     from espnet_ext.upstream.checks import FAILED, MISSING, NOT_RUN, Branch, Check
 
     paths = tuple(path for path, _ in worktree.changed(folder))
@@ -106,7 +119,7 @@ def _checked(tree, what, folder: Path, smoke: bool) -> int:
     return 0
 
 
-def _checks(branch, what, smoke: bool) -> Iterator:
+def _checks(branch: "Branch", what: "Plan", smoke: bool) -> Iterator["Check"]:
     from espnet_ext.upstream.checks import NOT_RUN, Check, static_checks
     from espnet_ext.upstream.dynamic import dry_run, tests
     from espnet_ext.upstream.smoke import NAME as SMOKE

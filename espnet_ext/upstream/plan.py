@@ -160,6 +160,11 @@ def _align_conf(aux: dict[str, Any], records: list[Record], folder: Path) -> dic
             f"'{conf.preset}' has: {', '.join(kinds) or 'none'}",
             folder, "finetune.args.aux.preset weak_tri, one_hot or one_hot_weighted",
         )  # fmt: skip
+    if conf.unit != "triphone":
+        raise UsageError(
+            "labels of our aligner are read as tied triphone states", f"{folder}, aux.unit",
+            "unit: triphone; TextGrids give phones upstream",
+        )  # fmt: skip
     loss = conf.losses[0]
     same = ("weight", "smoothing", "smoothing_form", "label_rule", "normalise")
     more = ("head_layers", "head_norm", "silence")

@@ -19,7 +19,8 @@ from espnet_ext.upstream.templating import template
 
 NAME = "a short run from data to score"
 UTTERANCES = {"train": 120, "valid": 12}  # of others as many as of valid
-BATCHES = 20
+BATCHES = 10  # of each epoch
+EPOCHS = 2  # the model of the first one is averaged at the end of the second
 TEXTGRID = """item [1]:
     name = "phones"
     intervals: size = 2
@@ -111,7 +112,10 @@ def _shortened(copy: Copy) -> str:
 
     def short(config: dict[str, Any]) -> None:
         config["trainer"].update(
-            max_epochs=1, limit_train_batches=BATCHES, limit_val_batches=4, num_sanity_val_steps=0
+            max_epochs=EPOCHS,
+            limit_train_batches=BATCHES,
+            limit_val_batches=4,
+            num_sanity_val_steps=0,
         )
         if not installed("editdistance"):  # ESPnet's error rates during training need it
             config["model"]["model_conf"].update(report_cer=False, report_wer=False)

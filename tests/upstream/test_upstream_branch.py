@@ -127,6 +127,12 @@ def test_what_is_no_checkout_is_refused(tmp_path, capfd):
     assert "there is no egs3" in capfd.readouterr().err
 
 
+def test_a_check_needs_a_branch(checkout, capfd):
+    argv = ["upstream", str(ROOT / "egs2/an4/asr1"), "--espnet", str(checkout), "--check"]
+    assert cli.main(argv) == 2
+    assert "no worktree has the branch ext/an4-asr" in capfd.readouterr().err
+
+
 def test_a_preset_that_is_not_vendored_is_refused(tmp_path, checkout, capfd):
     folder = tmp_path / "egs2/an4/weak_align1"
     shutil.copytree(ROOT / "egs2/an4/weak_align1", folder, ignore=shutil.ignore_patterns("local"))
