@@ -16,6 +16,7 @@ from espnet_ext.upstream.checks import FAILED, MISSING, NOT_RUN, OK, Branch, Che
 from espnet_ext.upstream.dynamic import Copy, lacking
 from espnet_ext.upstream.plan import Plan
 from espnet_ext.upstream.templating import template
+from espnet_ext.yamlfile import read
 
 NAME = "a short run from data to score"
 UTTERANCES = {"train": 120, "valid": 12}  # of others as many as of valid
@@ -134,7 +135,7 @@ def _shortened(copy: Copy) -> str:
 
 
 def _changed(path: Path, change: Any) -> dict[str, Any]:
-    config = yaml.safe_load(path.read_text(encoding="utf-8"))
+    config = read(path)
     change(config)
     path.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
     return config

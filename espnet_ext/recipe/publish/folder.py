@@ -9,6 +9,7 @@ import yaml
 
 from espnet_ext.errors import DataError
 from espnet_ext.packed import META, portable, unpacked
+from espnet_ext.yamlfile import read
 
 KEPT = ("token_list",)  # a token may look like a path
 LARGE = ("*.pth", "*.npz", "*.safetensors", "*.model")
@@ -52,7 +53,7 @@ def configs(folder: Path, meta: dict[str, Any]) -> list[Path]:
 
 
 def _yaml(path: Path) -> dict[str, Any]:
-    return yaml.safe_load(path.read_text(encoding="utf-8"))
+    return read(path, DataError)
 
 
 def _elsewhere(value: Any, out: Path) -> dict[str, Path]:
@@ -111,7 +112,7 @@ def check(out: Path) -> None:
         raise DataError(f"the card's front matter is not valid ({e})", out / "README.md") from None
     if not data.license or not data.eval_results:
         raise DataError("the card lacks a licence or scores", out / "README.md")
-    meta = yaml.safe_load((out / META).read_text(encoding="utf-8"))
+    meta = _yaml(out / META)
     for name in [v for k in ("files", "yaml_files") for v in (meta.get(k) or {}).values()]:
         if not (out / name).is_file():
             raise DataError("the folder lacks a file that meta.yaml names", out / name)

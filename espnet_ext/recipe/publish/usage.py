@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from espnet_ext.packed import META
+from espnet_ext.yamlfile import read
 
 STOCK, OURS = "espnet2.bin.asr_inference", "espnet_ext.espnet.speech2text"
 _SHELL = re.compile(r"([\w ]+): (espnet-ext .*)")
@@ -32,7 +31,7 @@ def markdown(told: Sequence[str], archive: str, repo: str, folder: Path) -> list
             continue
         out += [_capital(heading), "", *_python(code)]
         if any(STOCK in line for line in code):
-            meta = yaml.safe_load((folder / META).read_text(encoding="utf-8"))
+            meta = read(folder / META)
             out += ["The same from a downloaded folder, started in that folder:", ""]
             out += _python([_from_files(line, meta) for line in code])
             out += ["And with espnet_ext, which takes the name, a folder or an archive:", ""]
