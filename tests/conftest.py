@@ -45,8 +45,10 @@ def fixed_seeds():
     """Let each test draw the same numbers, whichever tests ran before it in the process."""
     random.seed(0)
     np.random.seed(0)
-    if "torch" in sys.modules:
-        sys.modules["torch"].manual_seed(0)
+    if torch := sys.modules.get("torch"):
+        torch.default_generator.manual_seed(0)
+        if torch.cuda.is_initialized():  # else torch.manual_seed writes a stack down for later
+            torch.cuda.manual_seed_all(0)
 
 
 @pytest.fixture(autouse=True)
