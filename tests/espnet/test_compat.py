@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+import torch
 
 from espnet_ext.espnet import compat
 
@@ -19,10 +20,13 @@ def test_imports_are_silent_and_errors_are_not_swallowed(capsys):
     assert capsys.readouterr() == ("", "")
 
 
-def test_recognising_in_a_process_of_its_own_says_nothing():
+def test_recognising_in_a_process_of_its_own_says_nothing(tmp_path):
+    torch.save({}, tmp_path / "empty.pth")  # a lost one would be told before ESPnet is imported
     code = "from espnet_ext.espnet.recognise import Beam\ntry:\n"
-    code += "    Beam('no.yaml', 'no.pth', {})\nexcept FileNotFoundError: pass"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    code += "    Beam('no.yaml', 'empty.pth', {})\nexcept FileNotFoundError: pass"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path
+    )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 

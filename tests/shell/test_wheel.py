@@ -38,7 +38,7 @@ build_meta.build_wheel(dist)
 # In a process that finds the wheel and nothing of the repository, here as pip would leave it.
 INSIDE = """
 import sys
-sys.path[:] = [sys.argv.pop(1), *(p for p in sys.path if p and not p.startswith(sys.argv[1]))]
+sys.path[:] = [sys.argv.pop(1), *(p for p in sys.path if p not in ('', sys.argv[1]))]
 sys.meta_path[:] = [f for f in sys.meta_path if not getattr(f, "__module__", "").startswith("__ed")]
 root = sys.argv.pop(1)
 from importlib import import_module
