@@ -3,6 +3,7 @@
 
 import argparse
 import re
+from collections.abc import Callable
 from typing import Any
 
 from espnet_ext.errors import UsageError, nearest
@@ -42,15 +43,27 @@ def count(text: str) -> int:
     return int(text)
 
 
-def share(text: str) -> float:
-    """Return a number from 0 to 1, as the ``type`` of an option."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"must be a number from 0 to 1, not '{text}'")
-    return value
+def number(what: str, fits: Callable[[float], bool]) -> Callable[[str], float]:
+    """Return the ``type`` of an option that takes a number.
+
+    Args:
+        what: As the message names it: ``a number above 0``.
+        fits: Whether a number can be taken; it must be false for NaN.
+    """
+
+    def read(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = float("nan")
+        if not fits(value):
+            raise argparse.ArgumentTypeError(f"must be {what}, not '{text}'")
+        return value
+
+    return read
+
+
+share = number("a number from 0 to 1", lambda value: 0 <= value <= 1)
 
 
 def asks_for_help(argv: list[str]) -> bool:

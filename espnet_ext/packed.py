@@ -17,6 +17,7 @@ from espnet_ext.errors import DataError
 META = "meta.yaml"  # what ESPnet notes of a packed model
 LIMIT_BYTES = 32 << 30  # unpacked; a small archive can claim to hold far more than any disk
 LIMIT_FILES = 10_000
+AGAIN = "pack the model again, or copy the archive again"
 DAMAGE = (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError, zlib.error)
 
 
@@ -45,7 +46,7 @@ def unpacked(
         try:
             yield extract(archive, Path(folder) / "model")
         except NotImplementedError as e:  # a compression that this Python does not have
-            raise DataError(f"the archive is not readable ({e})", archive, _AGAIN) from None
+            raise DataError(f"the archive is not readable ({e})", archive, AGAIN) from None
 
 
 def is_packed(path: Path) -> bool:
@@ -75,9 +76,6 @@ def _linked(folder: Path, out: Path) -> Path:
     return out
 
 
-_AGAIN = "pack the model again, or copy the archive again"
-
-
 def _check(archive: Path, limit_bytes: int, limit_files: int) -> None:
     """Refuse what unpacking alone would not notice; see :func:`unpacked`."""
     if not archive.is_file():
@@ -89,7 +87,7 @@ def _check(archive: Path, limit_bytes: int, limit_files: int) -> None:
         limit = f"at most {limit_files} files and {limit_bytes / 1e9:.2f} GB are taken"
         raise DataError(what, archive, limit)
     if len(set(names)) < len(names):
-        raise DataError("the archive holds two files of one name", archive, _AGAIN)
+        raise DataError("the archive holds two files of one name", archive, AGAIN)
 
 
 def _members(archive: Path) -> list[tuple[str, int]]:
@@ -104,8 +102,8 @@ def _members(archive: Path) -> list[tuple[str, int]]:
             with tarfile.open(archive) as t:
                 return [(m.name, m.size) for m in t]
     except DAMAGE as e:
-        raise DataError(f"the archive is damaged ({e})", archive, _AGAIN) from None
-    raise DataError("neither a zip nor a tar archive", archive, _AGAIN)
+        raise DataError(f"the archive is damaged ({e})", archive, AGAIN) from None
+    raise DataError("neither a zip nor a tar archive", archive, AGAIN)
 
 
 def portable(value: Any, base: Path) -> Any:

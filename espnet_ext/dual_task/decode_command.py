@@ -43,23 +43,14 @@ def main(argv: list[str]) -> int:
 
 def parser(prog: str) -> commandline.Parser:
     """Return a parser of what commands on audio share."""
+    seconds = commandline.number("a number of seconds from 1", lambda value: 1 <= value < 1e6)
     p = commandline.Parser(prog)
     p.add_argument("audio", nargs="*")
     p.add_argument("--model", required=True)
     p.add_argument("--device", default="cpu")
-    p.add_argument("--batch-s", type=_seconds, default=60.0)
-    p.add_argument("--longest-s", type=_seconds, default=60.0)
+    p.add_argument("--batch-s", type=seconds, default=60.0)
+    p.add_argument("--longest-s", type=seconds, default=60.0)
     return p
-
-
-def _seconds(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 1 <= value < 1e6:
-        raise argparse.ArgumentTypeError(f"must be a number of seconds from 1, not '{text}'")
-    return value
 
 
 def audio_of(args: argparse.Namespace) -> list[Utterance]:

@@ -18,10 +18,9 @@ from espnet_ext.errors import DataError, EspnetExtError, told
 from espnet_ext.espnet.archive import asr_files, read_yaml
 from espnet_ext.espnet.model_kind import find_config, find_model, method_of
 from espnet_ext.hub import found
-from espnet_ext.packed import is_packed
+from espnet_ext.packed import AGAIN, is_packed
 
 MAKES = "recipes egs2/*/dual_task1 make such a model: give exp/<name> or its archive"
-_AGAIN = "pack the model again, or copy the archive again"
 
 
 class Files(NamedTuple):
@@ -136,9 +135,9 @@ def load_model(config: Path, model_file: Path, device: str = "cpu") -> tuple[Any
         state = load(model_file, device)
     except Exception as e:  # of torch, pickle, zipfile: each has its own
         what = f"the checkpoint cannot be loaded ({told(e)})"
-        raise DataError(what, model_file, _AGAIN) from None
+        raise DataError(what, model_file, AGAIN) from None
     if not isinstance(state, dict):
-        raise DataError("the checkpoint holds no parameters", model_file, _AGAIN)
+        raise DataError("the checkpoint holds no parameters", model_file, AGAIN)
     try:
         model.load_state_dict(state)
     except RuntimeError as e:

@@ -11,9 +11,7 @@ import yaml
 from espnet_ext import yamlfile
 from espnet_ext.errors import DataError
 from espnet_ext.hub import found
-from espnet_ext.packed import META, unpacked
-
-_AGAIN = "pack the model again, or copy the archive again"
+from espnet_ext.packed import AGAIN, META, unpacked
 
 
 def read_yaml(path: Path, what: str) -> dict[str, Any]:
@@ -29,9 +27,9 @@ def read_yaml(path: Path, what: str) -> dict[str, Any]:
     try:
         value = yamlfile.read(path, DataError)
     except DataError as e:
-        raise DataError(f"{what} cannot be read ({e.what})", e.where, _AGAIN) from None
+        raise DataError(f"{what} cannot be read ({e.what})", e.where, AGAIN) from None
     if not isinstance(value, dict):
-        raise DataError(f"{what} does not hold key: value lines", path, _AGAIN)
+        raise DataError(f"{what} does not hold key: value lines", path, AGAIN)
     return value
 
 
@@ -80,7 +78,7 @@ def _member(inside: dict[str, Path], name: str, archive: Path | str) -> Path:
     # ESPnet notes absolute names of files from outside the folder it was started in, and zip and
     # tar archives drop the leading slash.
     if name.lstrip("/") not in inside:
-        raise DataError(f"the archive lacks '{name}', which it names", archive, _AGAIN)
+        raise DataError(f"the archive lacks '{name}', which it names", archive, AGAIN)
     return inside[name.lstrip("/")]
 
 

@@ -20,10 +20,9 @@ cost of each phase. The page needs no network: a browser opens the file.
 Exit codes: 0 done, 2 wrong usage, 3 data not usable.
 """
 
-import argparse
 from pathlib import Path
 
-from espnet_ext.commandline import Parser, asks_for_help, count, parse
+from espnet_ext.commandline import Parser, asks_for_help, count, number, parse
 from espnet_ext.errors import UsageError
 from espnet_ext.files import write_text
 
@@ -56,6 +55,7 @@ def main(argv: list[str]) -> int:
 
 
 def _parser() -> Parser:
+    megabytes = number("megabytes, 0.2 to 1000", lambda value: 0.2 <= value <= 1000)
     p = Parser("espnet-ext report")
     p.add_argument("experiments", nargs="*")
     p.add_argument("--out", type=Path, default=Path(OUT))
@@ -63,15 +63,5 @@ def _parser() -> Parser:
     p.add_argument("--set")
     p.add_argument("--alignment", action="append", default=[])
     p.add_argument("--aligner", default="")
-    p.add_argument("--max-mb", type=_megabytes, default=MAX_MB)
+    p.add_argument("--max-mb", type=megabytes, default=MAX_MB)
     return p
-
-
-def _megabytes(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0.2 <= value <= 1000:
-        raise argparse.ArgumentTypeError(f"must be megabytes, 0.2 to 1000, not '{text}'")
-    return value

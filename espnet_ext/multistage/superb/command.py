@@ -53,6 +53,7 @@ def main(argv: list[str]) -> int:
 
 def parser() -> commandline.Parser:
     """Return the parser of the options."""
+    positive = commandline.number("a number above 0", lambda value: 0 < value < 1e9)
     p = commandline.Parser("espnet-ext probe")
     for name in ("model", "task", "data"):
         p.add_argument(f"--{name}", required=True)
@@ -62,22 +63,12 @@ def parser() -> commandline.Parser:
     p.add_argument("--device", default="cpu")
     p.add_argument("--seed", type=int, default=0)
     p.add_argument("--cache", type=Path, default=Path("probe_cache"))
-    p.add_argument("--cache-gb", type=_positive, default=50.0)
+    p.add_argument("--cache-gb", type=positive, default=50.0)
     for name in ("updates", "batch", "accumulate", "width", "evaluations"):
         p.add_argument(f"--{name}", type=commandline.count)
-    p.add_argument("--rate", type=_positive)
-    p.add_argument("--chunk-s", type=_positive)
+    p.add_argument("--rate", type=positive)
+    p.add_argument("--chunk-s", type=positive)
     return p
-
-
-def _positive(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value < 1e9:
-        raise argparse.ArgumentTypeError(f"must be a number above 0, not '{text}'")
-    return value
 
 
 def settings_of(args: argparse.Namespace) -> Settings:
