@@ -29,7 +29,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "first_teacher": ("none", "one_hot"),
     "teacher": ("logits", "published"),
     "teacher_refresh": ("full", "on_the_fly"),
-    "precision": ("float32", "bfloat16"),
+    "precision": ("auto", "float32", "bfloat16"),
 }
 OPTIONAL = {"reg_reduction"}  # may be None
 PLAIN = {"stage1": "none", "alpha": 0.0, "beta": 0.0, "gamma_mode": "zero"}
@@ -74,7 +74,8 @@ class MlLmclConf:
             embeddings; 0: none. Their output for a text is computed once.
         frozen_cache_mb: Memory for these outputs, in units of 10^6 bytes, each classifier's share
             being equal; texts beyond it are computed each time.
-        precision: Of the encoder's products; ``bfloat16`` halves the time on CPUs that have it.
+        precision: Of the encoder's products: ``float32``, ``bfloat16`` (half the time where the
+            processor has it, much slower where it is emulated), or ``auto``: the faster one.
         max_tokens: Longer texts are cut, in sub-words with the two special ones.
         length_groups: A training batch is random, with the corpus' share of each label; the encoder
             reads it in so many parts of similar length, which saves padding and changes no loss.

@@ -21,6 +21,7 @@ from espnet_ext.ml_lmcl import annealing
 from espnet_ext.ml_lmcl.network import Texts
 from espnet_ext.ml_lmcl.options import MlLmclConf
 from espnet_ext.ml_lmcl.teacher import TeacherStore
+from espnet_ext.precision import EMULATED, has_bfloat16, resolve
 from espnet_ext.progress import progress_log
 
 
@@ -33,14 +34,16 @@ class TextTrainer(ExtTrainer):
 
     conf: MlLmclConf
     predictions: Any = None  # iterator factory over the training set, in a fixed order
-    filled: bool = False
+    started: bool = False
 
     @classmethod
     def train_one_epoch(cls, model, **rest):
         """One epoch."""
         start = time.perf_counter()
-        if cls.conf.freeze_layers and cls.predictions and not cls.filled:
-            cls.filled = True
+        first, cls.started = not cls.started, True
+        if first:
+            _tell_precision(cls.conf.precision, next(model.parameters()).device.type)
+        if first and cls.conf.freeze_layers and cls.predictions:
             with unchanged_random_state():  # a process that goes on fills in another epoch
                 fill(getattr(model, "module", model), cls.predictions.build_iter(1, shuffle=False))
         before_s = time.perf_counter() - start
@@ -99,6 +102,13 @@ class ClassifyTrainer(TextTrainer):
     @classmethod
     def _file(cls, epoch: int) -> Path:
         return Path(cls.state.options.output_dir) / f"teacher.{epoch}epoch.pth"
+
+
+def _tell_precision(wanted: str, device: str) -> None:
+    if wanted == "bfloat16" and not has_bfloat16(device):
+        progress_log.info(EMULATED)
+    elif wanted == "auto":
+        progress_log.info(f"precision: {resolve(wanted, device)}, the faster one here")
 
 
 def fill(model: Any, batches: Any) -> None:

@@ -7,6 +7,7 @@ optimisers and one loss are built on the CPU from the options that the training 
 
 import contextlib
 import dataclasses
+import math
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -145,7 +146,7 @@ def _check_audio_of(ctx: Context, plan: Plan) -> None:
         return
     usual = usual_encoder(form.fs, form.ctc_stride)
     if encoder.shift_s > usual.shift_s + 1e-9:
-        right = max(1, round(encoder.shift_s / 0.01))
+        right = math.ceil(encoder.shift_s / 0.01 - 1e-9)  # 64 ms need 7
         raise UsageError(
             f"the encoder makes a frame of {1000 * encoder.shift_s:g} ms, and format keeps what is "
             f"long enough for {1000 * usual.shift_s:g} ms: utterances would have no CTC path",

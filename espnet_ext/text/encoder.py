@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from espnet_ext.errors import DataError
+from espnet_ext.precision import resolve
 
 
 def build_encoder(folder: Path | str, weights: bool) -> nn.Module:
@@ -115,8 +116,9 @@ def _in_groups(encoder: nn.Module, ids, mask, pad_id: int, layer: int, groups: i
 
 def autocast(precision: str, like: Tensor) -> torch.autocast:
     """Return the context of the encoder's products on the device of ``like``."""
-    enabled = precision == "bfloat16"
-    return torch.autocast(like.device.type, torch.bfloat16, enabled=enabled)
+    device = like.device.type
+    enabled = resolve(precision, device) == "bfloat16"
+    return torch.autocast(device, torch.bfloat16, enabled=enabled)
 
 
 def join(texts: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:

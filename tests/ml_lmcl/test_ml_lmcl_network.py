@@ -6,6 +6,7 @@ import itertools
 import pytest
 import torch
 
+from espnet_ext import precision
 from espnet_ext.errors import UsageError
 from espnet_ext.ml_lmcl import contrastive as stage1
 from espnet_ext.ml_lmcl.contrastive import ContrastiveNetwork
@@ -213,6 +214,16 @@ def test_bfloat16_is_near_float32(make):
     half, _ = make(2, precision="bfloat16")
     a, b = (n.posteriors(*texts["asr"])["topic"] for n in (full, half))
     assert torch.allclose(a, b, atol=0.02) and not torch.equal(a, b) and b.dtype == torch.float32
+
+
+@pytest.mark.parametrize("has", [False, True])
+def test_auto_is_the_precision_that_is_faster_here(make, monkeypatch, has):
+    """Emulated bfloat16 takes many times as long as float32, so a recipe must not ask for it."""
+    monkeypatch.setattr(precision, "has_bfloat16", lambda device: has)
+    same, texts = make(2, precision="bfloat16" if has else "float32")
+    auto, _ = make(2, precision="auto")
+    a, b = (n.posteriors(*texts["asr"])["topic"] for n in (same, auto))
+    assert torch.equal(a, b)
 
 
 @pytest.mark.parametrize(

@@ -111,6 +111,8 @@ WRONG = [  # sections, configuration, what is said, parts of the message
     ({}, {"frontend_conf": {**CONFIG["frontend_conf"], "fmax": 9000}}, "fmax is 9000", "fmax"),
     ({}, {"encoder_conf": {**LAYER, "input_layer": "conv2d8"}}, "a frame of 80 ms",
      "format.ctc_stride: 8"),
+    ({}, {"frontend_conf": {**CONFIG["frontend_conf"], "hop_length": 256}}, "a frame of 64 ms",
+     "format.ctc_stride: 7"),  # 6 would still be too little
     ({}, {"encoder": "rnn", "encoder_conf": {"subsample": [2, 2, 2]}}, "a frame of 80 ms", ""),
     # Names
     ({"decode": {"sets": ["tset"]}}, {}, "there is no set 'tset'", "did you mean 'test'?"),

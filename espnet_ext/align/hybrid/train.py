@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from espnet_ext.align.hybrid.files import make_network
 from espnet_ext.align.hybrid.network import Network
 from espnet_ext.align.hybrid.pieces import Epochs, Frames, Pieces, batches, read_batches, split
-from espnet_ext.align.hybrid.precision import pick_precision
 from espnet_ext.align.options import Hybrid, pick_device
 from espnet_ext.errors import DataError
+from espnet_ext.precision import resolve
 
 PRIOR_COUNT = 10.0  # added to the frames of each state, so that no prior is zero
 LOOK_EVERY = 100  # steps; to look at a loss makes a GPU wait
@@ -45,7 +45,8 @@ def train(
     with torch.random.fork_rng(devices=[0] if device == "cuda" else []):
         torch.manual_seed(seed)
         model = make_network(o, len(data.counts)).to(device)
-        model.precision = pick_precision(o, device)
+        auto_blstm = o.precision == "auto" and o.network == "blstm"  # bfloat16 saves it no time
+        model.precision = "float32" if auto_blstm else resolve(o.precision, device)
         model.log_prior.copy_(_log_prior(data.counts))
         padded = model.kind == "blstm"
         epochs = Epochs(training, o, np.random.default_rng(seed), padded)

@@ -16,7 +16,6 @@ from espnet_ext.align.features.frontend import open_store
 from espnet_ext.align.features.store import FeatureStore
 from espnet_ext.align.hybrid.files import load_network
 from espnet_ext.align.hybrid.pieces import Frames, read_frames
-from espnet_ext.align.hybrid.precision import has_bfloat16
 from espnet_ext.align.hybrid.train import train
 from espnet_ext.align.options import AlignOptions, pick_device
 from espnet_ext.align.passes.shard import align_batches, collect, load_tree, utterances
@@ -25,6 +24,7 @@ from espnet_ext.align.search.graph import Graph
 from espnet_ext.align.search.long import Emit
 from espnet_ext.align.session import Model, Session, count, totals
 from espnet_ext.errors import DataError
+from espnet_ext.precision import EMULATED, has_bfloat16
 
 SUSPICIOUS_CHANGE = 0.3  # of phone frames; 1 to 10 % are usual
 
@@ -92,7 +92,7 @@ def _train_round(
         raise DataError("the features of the hybrid lack utterances", s.work, str(missing[:3]))
     o = s.options.hybrid
     if o.precision == "bfloat16" and not has_bfloat16(pick_device(o.device)):
-        s.say("  bfloat16 is emulated here: slower than float32, with the same result to rounding")
+        s.say(f"  {EMULATED}")
     torch.set_num_threads(1)
     network, rows = train(data, o, s.options.seed, s.say)
     network.save(Path(model.gmm))

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 
+from espnet_ext import precision
 from espnet_ext.align import model as model_files
 from espnet_ext.align.formats.header import Header
 from espnet_ext.align.hybrid import pieces as pieces_module
-from espnet_ext.align.hybrid import precision
 from espnet_ext.align.hybrid.files import load_network, make_network
 from espnet_ext.align.hybrid.pieces import (
     MIN_BATCHES,
@@ -246,9 +246,9 @@ def test_bfloat16_is_chosen_where_the_processor_has_it_and_is_recorded(task, mon
     auto, picked = replace(TINY, precision="auto"), []
     for has in (False, True):
         monkeypatch.setattr(precision, "has_bfloat16", lambda device, has=has: has)
-        for o in (auto, replace(auto, network="blstm"), TINY):
-            picked.append(precision.pick_precision(o, "cpu"))
-    assert picked == ["float32"] * 3 + ["bfloat16", "float32", "float32"]
+        picked += [precision.resolve(p, "cpu") for p in precision.PRECISIONS]
+    assert picked == ["float32", "float32", "bfloat16", "bfloat16", "float32", "bfloat16"]
+    assert fit(task, replace(auto, network="blstm", epochs=1))[0].precision == "float32"
     model, rows = fit(task, auto)
     assert str(model).endswith("trained in bfloat16") and rows[-1]["held_out"] > 0.9
     assert weights(model).dtype == torch.float32
