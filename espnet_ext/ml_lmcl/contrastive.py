@@ -60,6 +60,17 @@ class ContrastiveNetwork(WithFrozenLayers):
             limit = conf.frozen_cache_mb
             self.frozen = FrozenLayers(self.encoder, conf.freeze_layers, about.pad_id, limit)
 
+    @property
+    def texts_per_batch(self) -> int:
+        """Forward-backward passes of an update: texts of an utterance that are read."""
+        pairs = len(KINDS) if self.contrastive_weight > 0 else 0
+        return pairs + (len(self.guessed_kinds) if self.masked_weight > 0 else 0)
+
+    @property
+    def guessed_kinds(self) -> tuple[str, ...]:
+        """Texts whose hidden sub-words are guessed."""
+        return KINDS if self.conf.mlm_text == "both" else (self.conf.mlm_text,)
+
     def fill(self, texts: Texts) -> list[FrozenLayers]:
         """Compute the frozen layers' output for texts before they are trained on; return these."""
         if not self.frozen:
@@ -88,7 +99,7 @@ class ContrastiveNetwork(WithFrozenLayers):
         total, terms = 0.0, {}
         inputs = masked if conf.mask_contrastive_inputs else plain
         pairs = [(inputs[k][0], plain[k][1]) for k in KINDS] if self.contrastive_weight > 0 else []
-        kinds = KINDS if conf.mlm_text == "both" else (conf.mlm_text,)
+        kinds = self.guessed_kinds
         guessed = [(masked[k][0], plain[k][1]) for k in kinds] if self.masked_weight > 0 else []
         of_pairs, of_guessed = self._states(pairs, guessed)
         if pairs:

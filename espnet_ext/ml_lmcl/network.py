@@ -122,6 +122,11 @@ class ClassifyNetwork(nn.Module):
         """Names of the classifiers."""
         return tuple(self.models)
 
+    @property
+    def texts_per_batch(self) -> int:
+        """Forward-backward passes of an update: texts of an utterance that are read."""
+        return len(self.conf.views)
+
     def fill(self, texts: Texts) -> list[FrozenLayers]:
         """Compute the frozen layers' output for texts before they are trained on; return these."""
         for name, kind in self.conf.views:

@@ -49,6 +49,8 @@ class TextTrainer(ExtTrainer):
         before_s = time.perf_counter() - start
         invalid = super().train_one_epoch(model=model, **rest)
         cls.state.epoch_s += before_s
+        spent = cls.state.spent[str(rest["reporter"].get_epoch())]
+        spent["passes"] = spent["batches"] * getattr(model, "module", model).texts_per_batch
         return invalid
 
 

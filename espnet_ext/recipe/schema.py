@@ -241,6 +241,9 @@ class Results:
     compare: Annotated[
         dict, "What alone is compared, listed beforehand: {metrics: [...], sets: [...]}"
     ] = field(default_factory=dict)
+    unlabelled: Annotated[
+        list[str], "Phases that read no label of the task: the updates of the others are the budget"
+    ] = field(default_factory=list)
     published: Annotated[list[dict], "Published figures with their source"] = field(
         default_factory=list
     )

@@ -6,7 +6,7 @@ ones, what a method gains, it gains from unlabelled data. All passes are shown b
 table compares at equal passes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
 from espnet_ext.scoring.record import Record
@@ -32,6 +32,28 @@ class Ratio(NamedTuple):
     note: str = ""
     unit: str = ""
     passes: float | None = None
+
+
+def count_labels(records: Iterable[Record], unlabelled: Collection[str]) -> list[Record]:
+    """Return the records with labelled and unlabelled batches, where no phase has counted them.
+
+    Args:
+        records: Of one recipe.
+        unlabelled: Phases that read no label of the task; an update of another phase is a labelled
+            batch. Empty: the records as they are.
+    """
+    return [_counted(r, unlabelled) if unlabelled else r for r in records]
+
+
+def _counted(record: Record, unlabelled: Collection[str]) -> Record:
+    phases = record.phases
+    if record.budget is None or any(p.labelled_batches is not None for p in phases.values()):
+        return record
+    every = sum(p.updates for p in phases.values())
+    free = sum(p.updates for name, p in phases.items() if name in unlabelled)
+    counts = {"labelled_batches": every - free, "unlabelled_batches": free}
+    budget = {"passes": every, **record.budget, **counts}
+    return record.model_copy(update={"budget": budget})
 
 
 def budget_ratio(

@@ -12,6 +12,7 @@ from pathlib import Path
 from espnet_ext.errors import DataError, SetupError
 from espnet_ext.files import write_text
 from espnet_ext.scoring.budget import budget_lines
+from espnet_ext.scoring.budget_ratio import count_labels
 from espnet_ext.scoring.learning import learning_lines
 from espnet_ext.scoring.markdown import cell, code, table
 from espnet_ext.scoring.page import TEXT, Page, by_group, folded
@@ -93,6 +94,7 @@ def page_of(records: Sequence[Record], settings: Settings) -> Page:
         records: At least one; of distinct names, and of distinct seeds within a group.
         settings: The metrics that are known, the development set, the planned comparison.
     """
+    records = count_labels(records, settings.unlabelled)
     swept = [r for r in records if r.group.startswith(SWEEP)]
     scores = Scores([r for r in records if r not in swept], settings.metrics)
     development, sets = sets_of(scores.records, settings)

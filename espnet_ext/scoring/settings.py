@@ -4,7 +4,7 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
@@ -16,8 +16,9 @@ from espnet_ext.scoring.pairs import Compare, Planned
 
 _HOW = (
     "results: {planned: {system: GROUP, against: GROUP}, compare: {metrics: [], sets: []}, "
-    "published: [{system:, set:, METRIC: value, source:}]}"
+    "unlabelled: [PHASE], published: [{system:, set:, METRIC: value, source:}]}"
 )
+PhaseName = Literal["pretrain", "midtrain", "finetune"]
 
 
 class Published(BaseModel):
@@ -36,6 +37,7 @@ class _Results(BaseModel):
     model_config = ConfigDict(extra="forbid")
     planned: Planned | None = None
     compare: Compare = Compare()
+    unlabelled: list[PhaseName] = []
     published: list[Published] = []
 
     @field_validator("planned", mode="before")
@@ -52,6 +54,7 @@ class Settings:
         metrics: Known metrics by name, in the order of the recipe; built-in ones follow.
         planned: The comparison that was planned beforehand.
         compare: What alone is compared.
+        unlabelled: Phases that read no label of the task.
         published: Figures of others, by metric.
         development: The development set.
         test: The test sets, in the order of the recipe.
@@ -60,6 +63,7 @@ class Settings:
     metrics: Mapping[str, Metric]
     planned: Planned | None = None
     compare: Compare = field(default_factory=Compare)
+    unlabelled: tuple[str, ...] = ()
     published: Mapping[str, list[tuple[Published, str]]] | None = None
     development: str | None = None
     test: tuple[str, ...] = ()
@@ -98,6 +102,7 @@ def read_settings(path: Path) -> Settings:
         metrics=known,
         planned=results.planned,
         compare=results.compare,
+        unlabelled=tuple(results.unlabelled),
         published=_by_metric(results.published, known, path),
         development=data.get("valid"),
         test=tuple(test) if isinstance(test, list) else (test,),

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from espnet_ext.errors import DataError
+from espnet_ext.scoring.budget_ratio import count_labels
 from espnet_ext.scoring.comparison import Comparison, judge
 from espnet_ext.scoring.markdown import cell, table
 from espnet_ext.scoring.page import NONE, bounds, signed
@@ -74,7 +75,7 @@ def _row(root: Path, name: str) -> Row:
     records = [r for r in load_records(folder / "results") if not r.group.startswith(SWEEP)]
     if planned := settings.planned:
         records = [r for r in records if r.group in (planned.system, planned.against)]
-    scores = Scores(records, settings.metrics)
+    scores = Scores(count_labels(records, settings.unlabelled), settings.metrics)
     _, sets = sets_of(records, settings)
     field = next((f for s in sets for f in scores.fields(s)), None)
     if field is None:

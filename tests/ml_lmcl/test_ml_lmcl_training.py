@@ -54,6 +54,8 @@ def reference(text_corpus, tmp_path_factory):
 def test_stage_1_lowers_its_loss_and_brings_pairs_together(stage1):
     log = json.loads((stage1 / "spent.json").read_text())
     assert len(log) == 2
+    # Two texts are compared, and in both sub-words are guessed.
+    assert all(epoch["passes"] == 4 * epoch["batches"] for epoch in log.values())
     state = weights(stage1 / "checkpoint.pth")["reporter"]["stats"]
     first, last = state[1]["valid"], state[2]["valid"]  # without dropout
     assert last["loss"] < first["loss"] and last["contrastive"] < first["contrastive"]
@@ -247,6 +249,8 @@ def test_presets_train_and_load_without_espnet(text_corpus, tmp_path, preset, mo
     assert in_child(run, "ClassifyTask", [*argv, "--max_epoch", "2"], tmp_path / "e") == 0
     record = json.loads((tmp_path / "e/phase.json").read_text())
     assert record["updates"] == 2 * 3  # 20 utterances in batches of up to 8
+    texts = 2 if preset == "pooled" else 1
+    assert record["passes"] == texts * record["updates"]
     monkeypatch.chdir(text_corpus.root)
     net, _, heads = load_classifier(tmp_path / "e/config.yaml", tmp_path / "e/valid.acc.best.pth")
     assert net.names == ("asr",) and list(heads) == ["topic", "act"] and not net.training

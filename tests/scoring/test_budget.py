@@ -120,6 +120,33 @@ def test_labelled_batches_are_the_budget_and_a_second_table_is_at_equal_passes(r
     assert "Budgets are labelled batches here" in text and "The same systems by passes" in text
 
 
+@pytest.mark.parametrize(
+    ("unlabelled", "budget", "passes", "verdict"),
+    [("", "2.00x", None, "not comparable †"), ("pretrain", "1.00x", "2.00x", "better †"),
+     ("midtrain", "2.00x", None, "not comparable †")],
+)  # fmt: skip
+def test_updates_of_phases_without_labels_are_no_labelled_budget(
+    recipe_dir, record_dict, unlabelled, budget, passes, verdict
+):
+    """A recipe names these phases; records from before it did so are read alike."""
+    for seed in range(3):
+        base, new = record_dict("base", seed, BASE[seed]), record_dict("new", seed, BETTER[seed])
+        new["phases"]["pretrain"] = new["phases"]["finetune"]
+        for record in (base, new):
+            recipe_dir.add(record | {"budget": total_budget(record["phases"].values())})
+    section_of_recipe = f"{{planned: {{system: new, against: base}}, unlabelled: [{unlabelled}]}}"
+    (recipe_dir.path / "recipe.yaml").write_text(f"results: {section_of_recipe}\n")
+    row = comparisons(render_results(recipe_dir.path))[0]
+    assert (row["Budget"], row.get("Passes"), row["Verdict"]) == (budget, passes, verdict)
+
+
+def test_a_phase_without_labels_is_one_of_the_recipe_s_phases(recipe_dir, record_dict):
+    recipe_dir.add(record_dict("base", 0, BASE[0]))
+    (recipe_dir.path / "recipe.yaml").write_text("results: {unlabelled: [pretraining]}\n")
+    with pytest.raises(DataError, match=r"results\.unlabelled\.0"):
+        render_results(recipe_dir.path)
+
+
 def test_more_labelled_batches_are_a_larger_budget_at_equal_passes(recipe_dir, counted):
     base = [counted("base", s, BASE[s], 2275, 4025) for s in range(3)]
     new = [counted("new", s, BETTER[s], 6300, 0) for s in range(3)]
