@@ -149,6 +149,7 @@ def _against_strongest(
     rows = []
     for system in (s for s in order if s in mine):
         rivals = order if len(mine) > 1 else [s for s in order if s != system]
+        rivals = _with_enough_seeds(field, system, rivals)
         equal = [s for s in rivals if s == system or _equal_budgets(field, system, s, labelled)]
         # The strongest of its budget stands against the strongest of all.
         reference = equal[0] if equal and equal[0] != system else rivals[0]
@@ -161,12 +162,25 @@ def _pairs(
     field: Field, mine: Sequence[System], pool: Sequence[System]
 ) -> set[tuple[str, str, frozenset[System]]]:
     """Return the pairs that could be compared: those with enough seeds for a claim."""
-    seeds = {s: {r.seed for r in field.systems[s]} for s in pool}
     return {
         (field.set_name, field.metric.name, frozenset((a, b)))
         for a, b in combinations(pool, 2)
-        if (a in mine or b in mine) and len(seeds[a] & seeds[b]) >= MIN_SEEDS
+        if (a in mine or b in mine) and _can_be_judged(field, a, b)
     }
+
+
+def _can_be_judged(field: Field, a: System, b: System) -> bool:
+    mine, theirs = ({r.seed for r in field.systems[s]} for s in (a, b))
+    return len(mine & theirs) >= MIN_SEEDS
+
+
+def _with_enough_seeds(field: Field, system: System, rivals: Sequence[System]) -> Sequence[System]:
+    """Return the rivals that a claim is possible against; all of them where there is none.
+
+    One run of a system that nobody repeated must not take the place of a reference with seeds.
+    """
+    found = [s for s in rivals if s != system and _can_be_judged(field, system, s)]
+    return [s for s in rivals if s == system or s in found] if found else rivals
 
 
 def _judge(

@@ -34,7 +34,7 @@ _LABELLED = (
     "all forward-backward passes."
 )
 _AT_EQUAL_PASSES = (
-    "The same systems by passes: each against the strongest of as many forward-backward passes, "
+    "Each system against the strongest of as many forward-backward passes, "
     "labelled and unlabelled together. Budget is that of passes, and labelled batches differ."
 )
 
@@ -69,8 +69,11 @@ def comparison_lines(page: Page) -> list[str]:
     others = [c for c in rows if c not in main]
     lines += [*_table(page, main), ""] if main else []
     lines += [*LEGEND, *([_LABELLED] if _by_labels(rows) else []), ""]
-    if second := page.compared.at_equal_passes:
-        lines += [_AT_EQUAL_PASSES, "", *_table(page, second), ""]
+    second = page.compared.at_equal_passes
+    lines += folded(
+        "The same systems by passes",
+        [_AT_EQUAL_PASSES, "", *_table(page, second), ""] if second else [],
+    )
     lines += folded(
         "Comparisons on other sets and by other metrics",
         [*_table(page, others), ""] if others else [],

@@ -53,6 +53,14 @@ def test_all_stand_against_the_strongest_and_against_the_planned_reference(recip
     assert (first["fair"]["Against"], first["good"]["Verdict"]) == ("good", "reference")
 
 
+def test_one_lucky_run_is_no_reference_of_systems_with_seeds(recipe_dir, record_dict):
+    three_groups(recipe_dir, record_dict)
+    recipe_dir.add(record_dict("lucky", 0, (0, 0, 0)))
+    assert pairs(comparisons(plan(recipe_dir, ""))) == [("fair", "good"), ("poor", "good")]
+    recipe_dir.add(record_dict("luckless", 0, (9, 9, 9)))  # no claim is possible: the strongest
+    assert pairs(comparisons(plan(recipe_dir, "")))[-1] == ("luckless", "lucky")
+
+
 def test_the_planned_comparison_is_of_one_set_and_decoding(recipe_dir, record_dict):
     def twice(record):
         decoded = record["sets"]["test"]["greedy_ctc"]
