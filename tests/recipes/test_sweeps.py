@@ -32,11 +32,13 @@ def test_there_are_sweeps():
 
 
 @pytest.mark.parametrize("path", SWEEPS, ids=lambda p: str(p.relative_to(ROOT / "egs2")))
-def test_each_run_of_a_sweep_plans(path, monkeypatch):
+def test_each_run_of_a_sweep_plans(path, monkeypatch, tmp_path):
     head = path.read_text().partition("\nname:")[0].splitlines()
     assert all(line.startswith("# ") for line in head) and "?" in " ".join(head)
     recipe_dir = path.parents[2]
     monkeypatch.chdir(recipe_dir)
+    (tmp_path / "config.json").write_text('{"num_hidden_layers": 6}')  # a sentence encoder
+    monkeypatch.setenv("TEXT_ENCODER", str(tmp_path))
     grid = sweep.load(path)
     runs = sweep.expand(grid, path)
     sweep.check(grid, runs, path)
