@@ -3,8 +3,6 @@
 
 from functools import cache
 
-import torch
-
 PRECISIONS = ("auto", "float32", "bfloat16")
 EMULATED = "bfloat16 is emulated here: slower than float32, with the same result to rounding"
 
@@ -15,6 +13,8 @@ def has_bfloat16(device: str) -> bool:
 
     Others emulate it: with the same result to rounding, and slower.
     """
+    import torch  # options, which are read for --help as well, need the names above only
+
     if device.startswith("cuda"):
         return torch.cuda.is_bf16_supported(including_emulation=False)
     tests = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")  # torch has no public ones

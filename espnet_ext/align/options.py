@@ -13,6 +13,7 @@ from typing import Any
 
 from espnet_ext.errors import SetupError, UsageError, nearest
 from espnet_ext.lang.lexicon import POLICIES
+from espnet_ext.precision import PRECISIONS
 
 GMM_PASSES = ("mono", "tri", "lda_mllt", "sat")
 PASSES = (*GMM_PASSES, "hybrid")
@@ -211,7 +212,7 @@ def _check_ranges(o: AlignOptions) -> None:
         ("device", o.device, ("cpu", "cuda")),
         ("hybrid.device", o.hybrid.device, ("auto", "cpu", "cuda")),
         ("hybrid.network", o.hybrid.network, tuple(USUAL)),
-        ("hybrid.precision", o.hybrid.precision, ("auto", "float32", "bfloat16")),
+        ("hybrid.precision", o.hybrid.precision, PRECISIONS),
         ("oov", o.oov, POLICIES),
         ("times", o.times, ("auto", "last", "mono", "tri")),
         ("lexicon_kind", o.lexicon_kind, ("auto", "cmudict", "kaldi", "kaldi_prob")),

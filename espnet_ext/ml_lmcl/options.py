@@ -11,6 +11,7 @@ from typing import Any
 
 from espnet_ext.errors import UsageError, nearest
 from espnet_ext.ml_lmcl.annealing import SHORTEST_PERIOD
+from espnet_ext.precision import PRECISIONS
 from espnet_ext.settings import build
 
 INFERENCE_MODELS = ("asr", "clean", "average")
@@ -29,7 +30,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "first_teacher": ("none", "one_hot"),
     "teacher": ("logits", "published"),
     "teacher_refresh": ("full", "on_the_fly"),
-    "precision": ("auto", "float32", "bfloat16"),
+    "precision": PRECISIONS,
 }
 OPTIONAL = {"reg_reduction"}  # may be None
 PLAIN = {"stage1": "none", "alpha": 0.0, "beta": 0.0, "gamma_mode": "zero"}

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 from espnet_ext import yamlfile
 from espnet_ext.errors import DataError
 from espnet_ext.scoring import metrics
+from espnet_ext.scoring.curve import PHASES
 from espnet_ext.scoring.metrics import Metric
 from espnet_ext.scoring.pairs import Compare, Planned
 
@@ -18,7 +19,7 @@ _HOW = (
     "results: {planned: {system: GROUP, against: GROUP}, compare: {metrics: [], sets: []}, "
     "unlabelled: [PHASE], published: [{system:, set:, METRIC: value, source:}]}"
 )
-PhaseName = Literal["pretrain", "midtrain", "finetune"]
+PhaseName = Literal[PHASES]
 
 
 class Published(BaseModel):
