@@ -82,6 +82,7 @@ def build(plan: Plan, checkout: Path) -> Tree:
 def _values(plan: Plan, name: str) -> dict[str, str]:
     train, valid, tests = SETS[plan.corpus]
     tokens, speeds = plan.recipe.tokens, plan.recipe.format.speeds if plan.recipe.format else []
+    copies = [f"{s}" for s in speeds if s != 1]
     return {
         "NAME": name,
         "TRAIN_SET": train,
@@ -92,6 +93,7 @@ def _values(plan: Plan, name: str) -> dict[str, str]:
         "BPEMODE": tokens.model_type,
         "NORMALIZE": str(plan.config.get("normalize", "global_mvn")),
         "SPEEDS": " ".join(f"{s}" for s in speeds) if len(speeds) > 1 else "",
+        "SPEED_ARGS": " --speeds " + " ".join(copies) if copies else "",
         "MODEL": plan.phase.model,
         "BASE": "espnet2.asr.weak_align",
         **{f"{x.upper()}_TESTS": template(f"weak_align/test_{x}.py", {}).strip()
@@ -125,7 +127,7 @@ def _method(checkout: Path, values: dict[str, str]) -> dict[str, str]:
     room = "espnet2/asr/weak_align"
     files = {f"{room}/{n}": text for n, text in method_files(values["BASE"]).items()}
     files[f"{room}/__init__.py"] = ""
-    files[f"{room}/alignment.py"] = template("egs3/alignment.py", values, {"egs2"})
+    files[f"{room}/alignment.py"] = template("egs3/alignment.py", values, {"egs2", "stretch"})
     files["espnet2/asr/weak_align_model.py"] = template("weak_align/model.py", values)
     files["test/espnet2/asr/test_weak_align.py"] = template("egs2/test_weak_align.py", values)
     files[TASK] = edited((checkout / TASK).read_text(encoding="utf-8"))

@@ -34,10 +34,10 @@ def build(plan: Plan, checkout: Path) -> Tree:
     package = here.replace("/", ".")
     result = mapped(plan.config, plan.phase.model)
     egs3_conf.note_data(plan, result)
-    values, flags = (
-        _values(plan, system),
-        {plan.layout, "align" if plan.align else "plain", _kind(plan)},
-    )
+    values = _values(plan, system)
+    flags = {plan.layout, "align" if plan.align else "plain", _kind(plan)}
+    # Labels have to follow the speed, which only the dataset can see to.
+    flags.add("stretch" if plan.align and egs3_conf.speeds_of(plan) else "fixed")
 
     def filled(name: str) -> str:
         return template(f"egs3/{name}", values, flags)
@@ -72,6 +72,7 @@ def _values(plan: Plan, system: str) -> dict[str, str]:
                **dict(zip(plan.test_sets, plan.recipe.data.test, strict=True))}  # fmt: skip
     return {
         "CORPUS": plan.corpus,
+        "STRETCH": ", stretch" if egs3_conf.speeds_of(plan) else "",
         "SYSTEM": system,
         "BASE": f"egs3.{plan.corpus}.{system}.src.weak_align",
         "MIN_S": f"{section.min_s if section else 0.1}",

@@ -16,7 +16,7 @@ INFERENCE_KEYS = ("beam_size", "ctc_weight", "maxlenratio", "minlenratio", "pena
 
 def note_data(plan: Plan, result: Mapped) -> None:
     """Note what the data and the tokenizer do otherwise."""
-    if speeds := _speeds(plan):
+    if speeds := speeds_of(plan):
         result.deviate(
             "dataset",
             f"speed perturbation ({', '.join(f'{s:g}' for s in speeds)}) is drawn for each "
@@ -83,7 +83,11 @@ def _dataset(plan: Plan) -> dict[str, Any]:
         "bpemodel": f"{SAVE}/${{tokenizer.model_type}}.model",
         "text_cleaner": None,
     }
-    if speeds := _speeds(plan):
+    speeds = speeds_of(plan)
+    train: dict[str, Any] = {"split": "train"}
+    if speeds and plan.align:
+        train["speeds"] = [1.0, *speeds]
+    elif speeds:
         share = 1 / len(speeds)
         preprocessor |= {
             "fs": plan.recipe.format.fs,
@@ -92,7 +96,7 @@ def _dataset(plan: Plan) -> dict[str, Any]:
         }
     return {
         "dataset": {
-            "train": [{"data_src_args": {"split": "train"}}],
+            "train": [{"data_src_args": train}],
             "valid": [{"data_src_args": {"split": "valid"}}],
             "preprocessor": preprocessor,
         },
@@ -100,7 +104,7 @@ def _dataset(plan: Plan) -> dict[str, Any]:
     }
 
 
-def _speeds(plan: Plan) -> list[float]:
+def speeds_of(plan: Plan) -> list[float]:
     """Return the speeds besides 1."""
     return [s for s in (plan.recipe.format.speeds if plan.recipe.format else []) if s != 1]
 

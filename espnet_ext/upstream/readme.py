@@ -16,7 +16,7 @@ PAPER = {
     "alignment (arXiv 2311.14835)",
     "asr": "Conformer with CTC and attention",
 }
-LEGEND = ("- **better**", "- **n.s.**", "- **half-trained**", "- **not comparable**")
+VERDICTS = ("better", "n.s.", "half-trained", "not comparable", "worse")
 NO_RESULTS = "No run has been recorded yet: train it before you send it."
 
 
@@ -67,21 +67,19 @@ def _deviations(result: Mapped) -> Iterable[str]:
 
 
 def results(plan: Plan) -> list[str]:
-    """Return the first tables of RESULTS.md, with its rules, and what they are results of.
+    """Return the first table of RESULTS.md, the rules of its verdicts, and what it is of.
 
     The page is made anew from the run records.
     """
     if not plan.records:
         return []
     sections = _sections(render_results(plan.folder))
-    titles = list(sections)
-    shown = [titles[0], *(t for t in titles if t.endswith(" on all sets"))]
-    lines = []
-    for title in shown:
-        text = [x for x in sections[title] if not x.startswith("![")]
-        lines += [f"### {title}", *text]
-    rules = sections.get("Comparisons", [])
-    lines += [x for x in rules if x.startswith(LEGEND)]
+    title = next(iter(sections))
+    table = [x for x in sections[title] if not x.startswith("![")]
+    met = [v for v in VERDICTS if any(f"| {v} " in x for x in table)]
+    rules = [x for x in sections.get("Comparisons", [])
+             if x.startswith("- **") and any(f"**{v}**" in x for v in met)]  # fmt: skip
+    lines = [f"### {title}", *table, "", *rules]
     return [*_squeezed(lines), "", *_training(plan.records)]
 
 

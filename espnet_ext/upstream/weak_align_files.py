@@ -22,7 +22,7 @@ def method_files(base: str) -> dict[str, str]:
                     ("Step", "POOL2", "skip", "stride_of", "length_after", "offset_of", "Features"),
                 ),
                 Piece(f"{_ROOM}.geometry"),
-                Piece(f"{_ROOM}.taps"),
+                Piece(f"{_ROOM}.taps", leave=("layer_number",)),
             ),
             front=template("weak_align/errors.py", {}),
             provides=("UsageError", "nearest"),

@@ -87,7 +87,7 @@ def find_tap(model: nn.Module, layer: int | str, tap: str = TAPS[0]) -> Tap:
     if layer == "context":
         return _context_tap(model, blocks[-1].geometry)
     if layer == "output":
-        geometry = _output_geometry(blocks)
+        geometry = blocks[-1].geometry
         width = model.encoder.output_size()
         return Tap((model.encoder,), width, geometry, "at the encoder output", _read_output)
     number = (len(blocks) + 1) // 2 if layer == "middle" else layer
@@ -172,10 +172,6 @@ def _rnn_blocks(parts: nn.ModuleList) -> list[_Block]:
         width = layer.hidden_size * (2 if rnn.bidir else 1)
         blocks.append(_Block((layer,), width, geometry, _read_rnn, pool))
     return blocks
-
-
-def _output_geometry(blocks: list[_Block]) -> Geometry:
-    return blocks[-1].geometry
 
 
 def _context_tap(model: nn.Module, geometry: Geometry) -> Tap:

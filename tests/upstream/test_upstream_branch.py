@@ -55,6 +55,11 @@ def test_tree(branch, checkout):
     training = yaml.safe_load((folder / WEAK / "conf/training.yaml").read_text())
     assert training["model"]["model_conf"]["align_conf"]["num_classes"] == 348
     assert training["model"]["specaug_conf"]["apply_time_warp"] is False
+    # The preprocessor would change the speed of the speech alone.
+    assert training["dataset"]["train"] == [
+        {"data_src_args": {"split": "train", "speeds": [1.0, 0.9, 1.1]}}
+    ]
+    assert "data_aug_effects" not in training["dataset"]["preprocessor"]
     assert " ok  size: 20 files" in out and " ok  no espnet_ext left" in out
     # Style by ruff, which is what is installed here; black and flake8 are asked where they are.
     style = ["--isolated", "--select", "E,F,W,D1,D2,D4", "--line-length", "88"]

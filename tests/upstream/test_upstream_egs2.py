@@ -34,6 +34,8 @@ def test_weak_align(checkout_egs2, monkeypatch, capfd):
     assert (recipe / "local/data.sh").is_file()
     assert os.access(recipe / "run.sh", os.X_OK)
     config = yaml.safe_load((recipe / "conf/train_asr_weak_align.yaml").read_text())
+    page = (recipe / "README.md").read_text()
+    assert "data/train_nodev data/train_dev --speeds 0.9 1.1\n" in page
     assert "aux" not in config and config["model"] == "weak_align"
     assert config["model_conf"]["align_conf"]["layer"] == 3
     assert config["batch_bins"] == 240000  # ESPnet2's options, as they are
