@@ -166,12 +166,16 @@ def _align_conf(aux: dict[str, Any], records: list[Record], folder: Path) -> dic
             "unit: triphone; TextGrids give phones upstream",
         )  # fmt: skip
     loss = conf.losses[0]
-    same = ("weight", "smoothing", "smoothing_form", "label_rule", "normalise")
-    more = ("head_layers", "head_norm", "silence")
+    if loss.head_layers != 1 or loss.head_norm:
+        raise UsageError(
+            "the head upstream is one linear layer, as in the paper", f"{folder}, aux",
+            "head_layers: 1, head_norm: false",
+        )  # fmt: skip
+    same = ("weight", "smoothing", "smoothing_form", "label_rule", "normalise", "silence")
     return {
         **_label_facts(records, folder),
         "layer": loss.layer,
-        **{key: getattr(loss, key) for key in (*same, *more)},
+        **{key: getattr(loss, key) for key in same},
     }
 
 

@@ -138,13 +138,20 @@ def test_a_check_needs_a_branch(checkout, capfd):
     assert "no worktree has the branch ext/an4-asr" in capfd.readouterr().err
 
 
-def test_a_preset_that_is_not_vendored_is_refused(tmp_path, checkout, capfd):
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ("preset: both", "preset 'both' has: frame_ce, bpe_ce"),
+        ("preset: weak_tri\n  head_layers: 2", "one linear layer"),
+    ],
+)
+def test_what_is_not_vendored_is_refused(tmp_path, checkout, capfd, options, says):
     folder = tmp_path / "egs2/an4/weak_align1"
     shutil.copytree(ROOT / "egs2/an4/weak_align1", folder, ignore=shutil.ignore_patterns("local"))
     conf = folder / "conf/train_cpu.yaml"
-    conf.write_text(conf.read_text().replace("preset: weak_tri", "preset: both"))
+    conf.write_text(conf.read_text().replace("preset: weak_tri", options))
     assert cli.main(["upstream", str(folder), "--espnet", str(checkout)]) == 2
-    assert "preset 'both' has: frame_ce, bpe_ce" in capfd.readouterr().err
+    assert says in capfd.readouterr().err
 
 
 def test_a_corpus_without_a_builder_of_its_own_reads_kaldi_folders(checkout):
