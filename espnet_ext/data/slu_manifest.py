@@ -3,11 +3,11 @@
 
 A manifest is UTF-8 text with tabs between the columns and no quoting. Its first line names them:
 
-    id  audio  start_s  end_s  speaker  language  text  tagged  [set]  [meaning]
+    id  audio  [start_s]  [end_s]  speaker  language  text  tagged  [set]  [meaning]
 
 ``text`` is what is said, ``tagged`` the same with concepts (:mod:`espnet_ext.text.tagged`); they
 may differ in capitals.
-``audio`` is absolute or relative to the manifest; empty times mean the whole file. ``set`` is
+``audio`` is absolute or relative to the manifest; without times it is the whole file. ``set`` is
 train, dev or test, ``meaning`` a key that the translations of an utterance share.
 """
 
@@ -26,6 +26,7 @@ from espnet_ext.files import atomic_path
 from espnet_ext.text import tagged as tags
 
 COLUMNS = ("id", "audio", "start_s", "end_s", "speaker", "language", "text", "tagged")
+TIMES = ("start_s", "end_s")  # empty, or no such column: the whole file
 OPTIONAL = ("set", "meaning")
 NAME = "manifest.tsv"
 SHORTEST_S = 0.01
@@ -204,8 +205,8 @@ def _rows(path: Path, part: str) -> Iterator[SluRow]:
         yield SluRow(
             id=cell["id"],
             audio=os.path.abspath(audio),
-            start_s=_seconds(cell["start_s"], "start_s", where),
-            end_s=_seconds(cell["end_s"], "end_s", where),
+            start_s=_seconds(cell.get("start_s"), "start_s", where),
+            end_s=_seconds(cell.get("end_s"), "end_s", where),
             speaker=cell["speaker"],
             language=cell["language"],
             text=" ".join(cell["text"].split()),
@@ -217,9 +218,11 @@ def _rows(path: Path, part: str) -> Iterator[SluRow]:
 
 
 def _check_columns(columns: list[str], where: str, part: str) -> None:
-    if missing := [name for name in COLUMNS if name not in columns]:
+    needed = [name for name in COLUMNS if name not in TIMES]
+    if missing := [name for name in needed if name not in columns]:
         what = f"the first line names no column {', '.join(missing)}"
-        raise DataError(what, where, f"its columns are {', '.join(COLUMNS)}, tabs between them")
+        also = f"; {', '.join((*TIMES, *OPTIONAL))} if there are any"
+        raise DataError(what, where, f"it needs {', '.join(needed)}, tabs between them{also}")
     if twice := [name for name in columns if columns.count(name) > 1]:
         raise DataError(f"the column {twice[0]} stands twice", where, "remove one")
     if not part and "set" not in columns:
@@ -227,7 +230,7 @@ def _check_columns(columns: list[str], where: str, part: str) -> None:
         raise DataError("the first line names no column set", where, how)
 
 
-def _seconds(cell: str, name: str, where: str) -> float | None:
+def _seconds(cell: str | None, name: str, where: str) -> float | None:
     if not cell:
         return None
     try:

@@ -106,6 +106,13 @@ def test_a_file_for_each_set(folder):
         list(slu_manifest.read(folder / "train.tsv"))
 
 
+def test_columns_of_times_may_be_left_out(folder):
+    put(folder, ["\t".join([*ROWS[2].split("\t")[:2], *ROWS[2].split("\t")[4:]])],
+        HEADER.replace("start_s\tend_s\t", ""))  # fmt: skip
+    (row,) = slu_manifest.read(folder)
+    assert (row.start_s, row.end_s, row.speaker) == (None, 2.0, "s2")
+
+
 def test_bom_crlf_blank_lines_and_spaces_are_forgiven(folder):
     text = "\ufeff" + HEADER + "\r\n\r\n" + ROWS[0].replace("Le Mans", " Le  Mans ") + "\r\n"
     (folder / "manifest.tsv").write_bytes(text.encode())
