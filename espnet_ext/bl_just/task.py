@@ -9,6 +9,7 @@ same kind of optimiser with rates of their own. ``max_epoch`` follows from the s
 import argparse
 import copy
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -74,6 +75,11 @@ class BLJustTask(ExtTask, ASRTask):
     def updates(cls, args: argparse.Namespace) -> list[int]:
         """See :class:`ExtTask`: each optimiser has its phase."""
         return [cls.trainer.schedule.updates(number) for number in range(OPTIMISERS)]
+
+    @classmethod
+    def tell_updates(cls, args: argparse.Namespace, counts: Sequence[int]) -> None:
+        """See :class:`ExtTask`; the number of updates is told with the phases."""
+        schedules.tell_rise(args, counts)
 
     @classmethod
     def stand_in(cls, args: argparse.Namespace) -> None:

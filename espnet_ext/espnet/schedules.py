@@ -8,6 +8,7 @@ the schedule, a function of the step, is built with the new length and stepped t
 
 import argparse
 import copy
+import inspect
 import math
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -33,6 +34,7 @@ STEPS_ARE_EPOCHS = {"cosineannealinglr"}
 CYCLES = {"cosineannealingwarmuprestarts", "cosineannealinglr"}  # go up again after their end
 STAND_IN = 10**6
 _SHORTER = 0.95  # a training that is so much longer than its schedule is told of
+_RISING = 0.5  # and one whose rate rises for so much of it
 _STANDS_AT = {  # what a schedule's state says of the step, not of its shape
     "last_epoch", "_step_count", "_last_lr", "_get_lr_called_within_step", "_is_initial",
 }  # fmt: skip
@@ -64,6 +66,37 @@ def set_lengths(
             given = conf.setdefault(key, max(1, steps))
             setattr(args, option, conf)
         _compare(name, f"{option}.{key}", given, steps, say)
+
+
+def tell_rise(args: argparse.Namespace, counts: Sequence[int]) -> None:
+    """Warn of schedules whose rate is still rising when half of the training is over.
+
+    Such a training is hardly one: ``warmup_steps`` of a large corpus on a small one.
+
+    Args:
+        args: ESPnet's training options.
+        counts: Updates of each optimiser in the whole training.
+    """
+    for number, count in enumerate(counts):
+        suffix = str(number + 1) if number else ""
+        steps = _warmup_steps(args, suffix)
+        if count and steps > _RISING * count:
+            progress_log.warning(
+                f"the learning rate rises for {steps:,} updates (scheduler{suffix}_conf."
+                f"warmup_steps), but the training has only {count:,}; usual is some tenth of "
+                f"them: {max(1, count // 10):,}. Or train longer (max_epoch)"
+            )
+
+
+def _warmup_steps(args: argparse.Namespace, suffix: str) -> int:
+    """Return the updates in which the rate of a schedule rises, if it has an option for them."""
+    kind = scheduler_classes.get((getattr(args, f"scheduler{suffix}", None) or "").lower())
+    default = inspect.signature(kind).parameters.get("warmup_steps") if kind else None
+    if default is None:
+        return 0
+    conf = getattr(args, f"scheduler{suffix}_conf", None) or {}
+    steps = conf.get("warmup_steps", default.default)
+    return steps if isinstance(steps, int | float) else 0
 
 
 def stand_in(args: argparse.Namespace, optimisers: int) -> None:

@@ -14,6 +14,7 @@ inference loads the result; the method's settings are further top-level keys, wh
 import argparse
 import copy
 import functools
+from collections.abc import Sequence
 from typing import Any
 
 import torch.distributed as dist
@@ -27,6 +28,7 @@ from espnet_ext.espnet.compat import provide_editdistance
 from espnet_ext.espnet.input_layers import BuildsInputLayers
 from espnet_ext.espnet.iterators import JointIterFactory, PersistentIterFactory, count_batches
 from espnet_ext.espnet.trainer import ExtTrainer
+from espnet_ext.progress import progress_log
 
 
 class ExtTask(BuildsInputLayers, AbsTask):
@@ -69,8 +71,10 @@ class ExtTask(BuildsInputLayers, AbsTask):
         if args.collect_stats:
             schedules.stand_in(args, cls.num_optimizers)
         else:
-            updates = functools.partial(cls.updates, args)
+            updates = functools.cache(functools.partial(cls.updates, args))
             schedules.set_lengths(args, cls.num_optimizers, updates, is_first_process(args))
+            if is_first_process(args):
+                cls.tell_updates(args, updates())
         run = track.start(args) if is_first_process(args) and not args.collect_stats else None
         try:
             super().main_worker(args)
@@ -89,6 +93,19 @@ class ExtTask(BuildsInputLayers, AbsTask):
         if batches is None:
             batches = count_batches(args, args.train_shape_file, world_size(args))
         return [batches // args.accum_grad * args.max_epoch]
+
+    @classmethod
+    def tell_updates(cls, args: argparse.Namespace, counts: Sequence[int]) -> None:
+        """Tell how long the training is, before time is spent on it.
+
+        Args:
+            args: ESPnet's training options.
+            counts: What :meth:`updates` returns.
+        """
+        if counts and counts[0]:
+            each = counts[0] // args.max_epoch
+            progress_log.info(f"{counts[0]:,} updates: {each:,} in each of {args.max_epoch} epochs")
+        schedules.tell_rise(args, counts)
 
     @classmethod
     def build_model(cls, args: argparse.Namespace) -> Any:

@@ -112,6 +112,26 @@ def test_an_end_before_that_of_the_training_is_told(caplog):
         schedules.set_lengths(options("onecyclelr", total_steps=150), 1, lambda: [300], say=False)
 
 
+def test_a_warm_up_that_outlasts_the_training_is_told(caplog):
+    schedules.tell_rise(options("warmuplr", warmup_steps=2000), [150])
+    assert "rises for 2,000 updates (scheduler_conf.warmup_steps)" in caplog.text
+    assert "has only 150; usual is some tenth of them: 15" in caplog.text
+    caplog.clear()
+    schedules.tell_rise(options("warmuplr"), [150])  # ESPnet's default
+    assert "rises for 25,000 updates" in caplog.text
+    caplog.clear()
+    for quiet in (options("warmuplr", warmup_steps=75), options(None), options("tristagelr"),
+                  options("exponentialdecaywarmup", warmup_steps=3)):  # fmt: skip
+        schedules.tell_rise(quiet, [150])
+    schedules.tell_rise(options("warmuplr", warmup_steps=2000), [])  # the length is not known
+    schedules.tell_rise(options("warmuplr", warmup_steps=2000), [0])  # nor used
+    second = options(None)
+    second.scheduler2, second.scheduler2_conf = "noamlr", {"warmup_steps": 80}
+    assert caplog.text == ""
+    schedules.tell_rise(second, [150, 150])
+    assert "scheduler2_conf.warmup_steps" in caplog.text
+
+
 def test_where_nothing_is_trained_any_length_will_do():
     args = options("onecyclelr", max_lr=1.0)
     schedules.stand_in(args, 1)
@@ -131,6 +151,7 @@ def test_a_training_that_goes_on_ends_at_the_rate_of_a_whole_one(tiny_argv, tmp_
         short = run(tiny_argv, tmp_path / "a", 2)
         longer = run(tiny_argv, tmp_path / "a", 4)
     assert "the learning rate goes on as in a training of 4 epochs" in caplog.text
+    assert " in each of 2 epochs" in caplog.text and " in each of 4 epochs" in caplog.text
     whole = run(tiny_argv, tmp_path / "b", 4)
     assert longer["schedulers"] == whole["schedulers"]
     rate = [s["optimizers"][0]["param_groups"][0]["lr"] for s in (short, longer, whole)]
