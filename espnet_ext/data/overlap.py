@@ -46,21 +46,22 @@ def _ids(a: Path, b: Path) -> Iterator[str]:
         ("wav.scp", 1, "audio files"),
         ("utt2spk", 1, "speakers"),
     ):
-        known = {hash(row[column]) for row in _rows(a / file)}
+        known = {hash(row[column]) for row in rows_of(a / file)}
         common: dict[str, None] = {}
-        for row in _rows(b / file) if known else ():
+        for row in rows_of(b / file) if known else ():
             if hash(row[column]) in known:
                 common[row[column]] = None
         # Without speakers each utterance is its own.
-        if common and not (what == "speakers" and all(row[0] == row[1] for row in _rows(b / file))):
+        own = what == "speakers" and all(row[0] == row[1] for row in rows_of(b / file))
+        if common and not own:
             more = ", ..." if len(common) > SHOWN else ""
             yield f"{len(common)} {what} ({', '.join(list(common)[:SHOWN])}{more})"
 
 
 def _texts(a: Path, b: Path, first: str, second: str) -> list[str]:
-    known = {hash(tidy(text)) for _, text in _rows(a / "text")}
+    known = {hash(tidy(text)) for _, text in rows_of(a / "text")}
     total = common = 0
-    for _, text in _rows(b / "text") if known else ():
+    for _, text in rows_of(b / "text") if known else ():
         total += 1
         common += hash(tidy(text)) in known
     if not common:
@@ -69,7 +70,7 @@ def _texts(a: Path, b: Path, first: str, second: str) -> list[str]:
     return [f"{common} of {total} texts of {second} ({share}) are texts of {first}, too"]
 
 
-def _rows(path: Path) -> Iterator[tuple[str, str]]:
+def rows_of(path: Path) -> Iterator[tuple[str, str]]:
     """Yield the rows of a table as far as it is usable; other checks tell the rest."""
     if path.is_file():
         try:

@@ -259,6 +259,16 @@ def test_a_phase_judged_on_what_it_trains_is_told(corpus, capfd):
     assert "train and same share 4 utterance ids" in capfd.readouterr().out
 
 
+def test_texts_in_another_case_than_those_of_training_are_told_before_time_is_spent(corpus, capfd):
+    recipe(corpus)
+    text = Path("data/test/text")
+    rows = (line.split(" ", 1) for line in text.read_text().splitlines())
+    text.write_text("".join(f"{utt} {words.swapcase()}.\n" for utt, words in rows))
+    format_step.warn_of_sets(corpus.context("format"))
+    said = capfd.readouterr().out
+    assert "words of test have characters that no training text has" in said
+
+
 def test_types_are_found_by_name():
     for name in STREAMS:
         wanted = find_stream(name).loader or f"{OWN_READER}{name}"

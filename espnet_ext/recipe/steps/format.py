@@ -143,8 +143,9 @@ def labelled_sets(ctx: Context) -> list[str]:
 
 
 def warn_of_sets(ctx: Context) -> None:
-    """Say what the sets of ``data/`` share, as a test must not be in the training; low rates."""
+    """Say what the sets of ``data/`` share, as a test must not be in the training; odd texts."""
     from espnet_ext.data.overlap import overlaps
+    from espnet_ext.data.text_form import punctuated, unlearnt
 
     data = ctx.recipe.data
     for name in sets(ctx):
@@ -156,6 +157,10 @@ def warn_of_sets(ctx: Context) -> None:
     for train, valid in sorted(pairs):
         if valid in data.also and train != valid:
             lines += overlaps({train: DATA / train, valid: DATA / valid}, [train])
+    learnt = [DATA / name / "text" for name in labelled_sets(ctx)]
+    lines += punctuated(learnt[0], data.train)
+    for name in dict.fromkeys([data.valid, *data.test]):
+        lines += unlearnt(learnt, DATA / name / "text", name)
     for line in lines:
         say(f"  warning: {line}")
 
