@@ -79,6 +79,9 @@ def make_sets(
         rows = list(rows)
     report = slu_sets.write_sets(rows, out, sets, manifest)
     slu_sets.write_skipped(out, [*skipped, *report.skipped])
+    if not any(figures["concepts"] for figures in report.sets.values()):
+        how = "mark them: je pars <date> le deux mai >; speech without any is for another method"
+        raise DataError("no utterance has a concept", manifest, how)
     print(slu_sets.tell(report))
     if args.train_encoder:
         teach(rows, args.train_encoder, out, ParallelArgs(steps=args.encoder_steps))

@@ -26,6 +26,9 @@ OTHER_SET = {"dev": "valid"}  # names of those options
 _NAMED = re.compile(r"(?:\.\./)+[\w./-]+\.(?:yaml|py|sh)")
 _OWN = re.compile(r"(?<![\w./])local/\w+\.py")
 _IMPORTS = re.compile(r"^(?:from|import) (\w+)", re.M)
+# What the recipe reads: lists, or folders of --from.
+_LISTS = re.compile(r"<!-- lists -->\n(.*?)\n<!-- from: (.*?) -->\n", re.S)
+_STAGE_1 = re.compile(r"^# Stage 1\. EDIT: .*$", re.M)  # on the scripts that read lists
 _FRONTEND = re.compile(r"^frontend_conf: \{fs: 16k, n_fft: 512, win_length: 400, hop_length: (\d+)",
                        re.M)  # fmt: skip
 
@@ -79,6 +82,7 @@ def make(target: Path, template: Path, values: Values, alone: bool) -> list[str]
             run = run.replace("../../../utils/recipe.sh", "espnet-ext recipe")
             readme = readme.replace(GUIDE, "STEPS.md")
             files.write("STEPS.md", _text(template.parent / "README.md"))
+        readme = _LISTS.sub(lambda m: f"{m[2 if values.sets else 1]}\n", readme)
         files.write("README.md", _without_paths(readme, template, values))
         files.write("run.sh", run)
         return sorted(p.relative_to(out).as_posix() for p in out.rglob("*") if p.is_file())
@@ -189,6 +193,7 @@ def _recipe(text: str, template: Path, values: Values) -> str:
     text = set_value(text, "corpus.licence", "not told")
     text = set_value(text, "corpus.source", "folders in prepare.args")
     text = re.sub(r"^  more_env: .*\n", "", text, flags=re.M)
+    text = _STAGE_1.sub("# Stage 1 takes the folders that args name.", text)
     recipe = config.load(template / "recipe.yaml")
     tests = new_sets.tests(values.sets, recipe.data)
     text = text.replace("test: [test]", f"test: [{', '.join(tests)}]", 1) if tests else text

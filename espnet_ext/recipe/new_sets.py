@@ -5,13 +5,14 @@ import re
 from pathlib import Path
 
 from espnet_ext.data.sets_from import FILES, TEXTS, check_folder
-from espnet_ext.errors import UsageError, nearest
+from espnet_ext.errors import DataError, UsageError, nearest
 from espnet_ext.paths import absolute
 from espnet_ext.recipe import config
 from espnet_ext.recipe.schema import Data
 
 VALID = ("dev", "valid", "val", "validation")
 FURTHER = re.compile(r"(test|eval)[\w.-]*")
+MADE = ("utt2spk", "plain")  # by local/data.sh, where they are not there
 HELD_OUT = "bl_just1"  # takes development and test set out of the labelled one where they lack
 
 
@@ -24,7 +25,7 @@ def read(given: list[str], template: Path) -> dict[str, Path]:
 
     Raises:
         UsageError: A name is no set of the method, stands twice, or a set is missing.
-        DataError: A folder does not exist or is no data folder.
+        DataError: A folder does not exist, is no data folder, or lacks a table of the method.
     """
     data, found = config.load(template / "recipe.yaml").data, {}
     known = [data.train, data.valid, *data.test, *data.also]
@@ -40,8 +41,20 @@ def read(given: list[str], template: Path) -> dict[str, Path]:
     if missing := [name for name in needed if name not in found]:
         how = f"add {' '.join(f'{name}=DIR' for name in missing)}"
         raise UsageError(f"{template.name} needs the set {', '.join(missing)}", "--from", how)
+    for name, folder in found.items():
+        if name not in data.also:
+            _check_tables(name, folder, template.name, data)
     order = [*known, *tests(found, data)]
     return dict(sorted(found.items(), key=lambda item: order.index(item[0])))
+
+
+def _check_tables(name: str, folder: Path, method: str, data: Data) -> None:
+    """Raise if a set lacks a table that the method trains on or is tested by."""
+    needed = [file for file in data.files if file not in MADE]
+    if missing := [file for file in needed if not (folder / file).is_file()]:
+        what = f"the set '{name}' has no {', '.join(missing)}"
+        how = f"{method} needs {', '.join(needed)}; see egs2/TEMPLATE/{method}/README.md"
+        raise DataError(what, folder, how)
 
 
 def tests(names: dict[str, Path], data: Data) -> list[str]:

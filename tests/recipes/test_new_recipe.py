@@ -89,6 +89,8 @@ def test_the_doctor_tells_what_is_open_and_then_that_it_is_ready(method, new_rec
     for key in ("language", "licence", "source"):
         line = 1 + text[: text.index(f"  {key}: EDIT")].count("\n")
         assert f"recipe.yaml:{line}: {key}: " in out
+    readme = (recipe.path / "README.md").read_text()
+    assert "<!-- lists" not in readme and "prepare.args` of recipe.yaml names" not in readme
     assert "3 values are still EDIT" in out and "Traceback" not in out
     if method == "asr1":  # nor does it start
         assert "still EDIT" in recipe.run(code=3, env=env)
@@ -149,6 +151,10 @@ def test_folders_of_other_methods_become_its_sets(method, new_recipe, tmp_path, 
     given = [f"{name}={tmp_path / 'given' / name}" for name in names]
     recipe = new_recipe(f"mycorpus/{method}", "--from", *given)
     assert not open_edits(recipe.path)
+    readme = (recipe.path / "README.md").read_text()  # of the folders, not of lists
+    assert "`prepare.args` of recipe.yaml names them" in readme and "<!-- from" not in readme
+    assert ".tsv" not in readme and ".jsonl" not in readme and "local/data.py" not in readme
+    assert "local/data.py" not in (recipe.path / "recipe.yaml").read_text()
     monkeypatch.chdir(recipe.path)
     assert cli(["recipe", "--stop-stage", "prepare"]) == 0
     data = config.load(Path("recipe.yaml")).data
@@ -201,6 +207,11 @@ def test_outside_of_a_clone_the_recipe_has_all_that_it_runs(tmp_path, monkeypatc
         (["egs2/mine/asr1", "--from", "train=A", "test_b=A"], 2, "needs the set dev"),
         (["egs2/mine/asr1", "--from", "train=A", "train=A"], 2, "stands twice"),
         (["egs2/mine/bl_just1", "--from", "train=A"], 2, "needs the set unlabelled"),
+        (
+            ["egs2/mine/ml_lmcl1", "--from", "train=A", "dev=A", "test=A"],
+            3,
+            "the set 'train' has no text_manual, text_asr, label",
+        ),
     ],
 )
 def test_what_is_refused(argv, code, says, tmp_path, monkeypatch, capsys):

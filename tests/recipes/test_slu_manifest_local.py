@@ -74,10 +74,16 @@ def test_values_that_are_not_the_words(given, run_local, tmp_path):
     assert read_table(tmp_path / "data/test/plain") == {"d": "le 2 mai"}
 
 
+def test_speech_without_any_concept_is_refused_before_an_encoder_is_trained(given, run_local):
+    given([ROWS[2], ROWS[2].replace("c\t", "e\t").replace("dev", "train")])
+    told = run_local(script, "data", "--train-encoder", "train", MANIFEST="lists", code=3)
+    assert "no utterance has a concept" in told and "step 1/" not in told
+
+
 def test_a_sentence_encoder_from_the_texts_alone(given, run_local, tmp_path, monkeypatch):
     monkeypatch.delenv("SENTENCE_ENCODER", raising=False)
     rows = [
-        f"t{i}\tx.wav\t\t\ts\tfr\t{w} la {x}\t{w} la {x}\ttrain"
+        f"t{i}\tx.wav\t\t\ts\tfr\t{w} la {x}\t{w} la <thing> {x} >\ttrain"
         for i, (w, x) in enumerate(
             (w, x)
             for w in ("ferme", "ouvre", "allume")
