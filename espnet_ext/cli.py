@@ -90,6 +90,7 @@ def main(argv: list[str] | None = None) -> int:
         print(__doc__.rstrip())
         return 0 if argv else 2
     command, rest = argv[0], argv[1:]
+    _find_local()
     try:
         if command == "decode" and any(x.partition("=")[0] == "--model" for x in rest):
             return _of_model("main", "decode", rest)
@@ -110,6 +111,12 @@ def main(argv: list[str] | None = None) -> int:
     except BrokenPipeError:  # as in 'espnet-ext schema | head'
         close_stdout()
         return 0
+
+
+def _find_local() -> None:
+    """Let ``local.NAME`` of the recipe in this folder be imported, as run.sh does."""
+    if Path("local").is_dir() and "" not in sys.path:
+        sys.path.append("")  # at the end: nothing here hides an installed module
 
 
 def _recipe(argv: list[str]) -> int:

@@ -3,6 +3,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +13,8 @@ from espnet_ext import cli
 from espnet_ext.errors import UsageError, nearest
 from espnet_ext.plugin import load_object
 from espnet_ext.progress import duration
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.mark.parametrize(
@@ -124,3 +127,18 @@ def test_help_of_run_sh_may_be_read_in_part(tmp_path):
     command = f"{sys.executable} -m espnet_ext.recipe --help | true; exit ${{PIPESTATUS[0]}}"
     done = subprocess.run(["bash", "-c", command], cwd=tmp_path, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (141, "")
+
+
+def test_the_command_finds_what_a_recipe_has_in_local(tmp_path):
+    """The installed command starts without the current folder in sys.path, unlike ``python -m``."""
+    (tmp_path / "local").mkdir()
+    (tmp_path / "local/mine.py").write_text("def missed(reference, hypothesis):\n    return 0, 1\n")
+    code = """
+import sys
+from espnet_ext.cli import main
+from espnet_ext.plugin import load_object
+main(["doctor", "--help"])
+assert load_object("local.mine:missed", "score.metrics")("a", "b") == (0, 1)
+"""
+    start = [sys.executable, "-P", "-c", code]
+    subprocess.run(start, cwd=tmp_path, check=True, env={"PYTHONPATH": str(ROOT)})

@@ -125,7 +125,8 @@ def _check_corpus(ctx: Context) -> None:
     layouts = [x.strip() for x in corpus.layout.split("|") if x.strip()]
     if layouts and not any(found for x in layouts for found in Path(path).glob(x)):
         raise DataError(f"{path} does not look like {corpus.name}: there is no {corpus.layout}",
-                        corpus.env, f"get it from {corpus.source}")  # fmt: skip
+                        corpus.env, f"get it from {corpus.source}; of another layout: correct "
+                        "corpus.layout in recipe.yaml")  # fmt: skip
 
 
 def _check_audio(ctx: Context, plans: dict[str, Plan]) -> None:

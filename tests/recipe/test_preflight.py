@@ -51,6 +51,7 @@ def test_corpus_at_the_wrong_place(run, monkeypatch, tmp_path):
     monkeypatch.setenv("TOY_CORPUS", str(tmp_path))
     code, _, err = run({"corpus": CORPUS})
     assert (code, "does not look like Toy" in err) == (3, True)
+    assert "correct corpus.layout in recipe.yaml" in err
     assert not Path("started").exists()
     (tmp_path / "toy/etc/train").mkdir(parents=True)
     assert run({"corpus": CORPUS})[0] == 1

@@ -156,7 +156,9 @@ class Metric:
         value = float(self.value(np.array([totals[name] for name in self.counts])))
         if not np.isfinite(value):
             found = ", ".join(f"{name} {totals[name]}" for name in self.counts)
-            raise DataError(f"{self.title} is not defined for {found}", f"metric {self.name}")
+            what = f"{self.title} is not defined for {found}, the sums of the whole set"
+            how = "the references of the set hold nothing that it counts: leave it out of score."
+            raise DataError(what, f"metric {self.name}", f"{how}metrics, or decode other sets")
         return value
 
     def column(self, title: str, totals: Mapping[str, float]) -> float:
