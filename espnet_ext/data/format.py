@@ -31,6 +31,7 @@ from espnet_ext.errors import DataError, UsageError
 __all__ = ["FormatOptions", "FormatReport", "format_dir"]
 
 STREAM_FILES = "streams"  # folder of the files that streams write
+SHORT = "shorter than join_s, and of a speaker without more to join"
 # Lengths, which formatting changes.
 _STALE = ("utt2dur", "utt2num_samples", "utt2num_frames")
 
@@ -83,8 +84,16 @@ def format_dir(
     kept, report.reused = _fitting(written, changed, options, report), results.reused
     if join_s:
         write_joined(dst, parts, names, report)
+        _note_short(kept, join_s, options.fs, report)
     write_result(dst, kept, tables, names, options, report)
     return report
+
+
+def _note_short(kept: list[tuple], join_s: float, fs_hz: int, report: FormatReport) -> None:
+    """Note what is shorter than a loss needs, as there is nothing of its speaker to join it to."""
+    short = [(row[0], row[4] / fs_hz) for row in kept if row[4] < join_s * fs_hz]
+    report.notes += [(utt, SHORT, f"{length_s:.2f} of {join_s:g} s") for utt, length_s in short]
+    report.notes.sort(key=lambda row: rows.key_bytes(row[0]))
 
 
 def _complete(items: list[dict], streams: Mapping[str, str], common: dict) -> None:

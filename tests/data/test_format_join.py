@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from espnet_ext.data.check import check_dir
-from espnet_ext.data.format import FormatOptions, format_dir
+from espnet_ext.data.format import SHORT, FormatOptions, format_dir
 from espnet_ext.data.join import group_short
 from espnet_ext.data.tables import read_table
 from espnet_ext.errors import DataError, UsageError
@@ -86,6 +86,8 @@ def test_joined_audio_is_that_of_its_parts(src, tmp_path):
     assert read_table(dst / "utt2spk") == {name: name[0] for name in parts}
     assert json.loads((dst / "format.json").read_text())["joined"] == 5
     assert check_dir(dst, need_text=False) == []
+    # What a loss that needs join_s cannot use is told here, not when it is trained.
+    assert done.notes == [("b-1-joined2", SHORT, "0.50 of 1 s")]
 
 
 def test_a_rerun_changes_nothing_and_other_options_leave_nothing_behind(src, tmp_path):

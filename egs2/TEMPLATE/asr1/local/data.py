@@ -26,7 +26,7 @@ def read_set(root: Path, name: str) -> dict[str, tuple[str, str, str]]:
             raise DataError(
                 "the line is not id<TAB>audio<TAB>text<TAB>speaker", f"{source}:{number}"
             )
-        utt, audio, text, speaker = fields
+        utt, audio, text, speaker = fields  # EDIT: text counts as it is, with case and punctuation
         utt, speaker = utt.replace(" ", "_"), speaker.replace(" ", "_")
         # Kaldi's tools want utterances in the order of their speakers: the id starts with it.
         utt = utt if utt.startswith(speaker) else f"{speaker}-{utt}"
