@@ -60,6 +60,16 @@ def test_word_errors_of_a_hand_made_example(corpus):
     assert "valid: 2 utterances, WER of the ASR text 100.0 %" in out
 
 
+def test_texts_in_two_styles_are_told(corpus):
+    rows = [("a", "Turn it on, please.", "turn it on please"), ("b", "Stop!", "stop"),
+            ("c", "Good night.", "good light")]  # fmt: skip
+    write("train", [(*row, old[3]) for row, old in zip(rows, TRAIN, strict=True)])
+    how = "word errors are of case or punctuation: --format.args.normalize words"
+    train, valid = corpus().splitlines()
+    assert f"; 5 of 6 {how}" in train and how not in valid
+    assert corpus(normalize="words").count(how) == 1  # that of before
+
+
 @pytest.mark.parametrize(
     ("wer_text", "edits"), [("none", [3, 2, 2]), ("lower", [1, 2, 2]), ("words", [1, 2, 2])]
 )
