@@ -15,6 +15,7 @@ HERE = Path(__file__).resolve().parent
 SHIPPED = (
     "conf/**/*.yaml",
     "egs2/TEMPLATE/**/*",
+    "egs2/an4/bl_just1/conf/train_cpu.yaml",
     "egs2/atis/ml_lmcl1/conf/**/*",  # what templates name of other recipes
     "egs2/manifest/*/conf/**/*",
     "local/**/*",

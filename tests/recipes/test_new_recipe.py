@@ -167,7 +167,7 @@ def test_folders_of_other_methods_become_its_sets(method, new_recipe, tmp_path, 
 
 def test_outside_of_a_clone_the_recipe_has_all_that_it_runs(tmp_path, monkeypatch, capsys):
     shipped, place = tmp_path / "package/shipped", tmp_path / "elsewhere"
-    for name in ("egs2/TEMPLATE", "egs2/manifest/bl_just1/conf", "local"):
+    for name in ("egs2/TEMPLATE", "egs2/manifest/bl_just1/conf", "egs2/an4/bl_just1/conf", "local"):
         shutil.copytree(ROOT / name, shipped / name)
     place.mkdir()
     monkeypatch.chdir(place)
@@ -177,6 +177,7 @@ def test_outside_of_a_clone_the_recipe_has_all_that_it_runs(tmp_path, monkeypatc
     recipe = place / "egs2/mycorpus/bl_just1"
     made = {p.name for p in (recipe / "local").iterdir()}
     assert made == {"data.sh", "manifest.py", "json_lines.py", "segmented.py"}
+    assert (recipe / "conf/train_cpu.yaml").exists()  # of --preset cpu
     assert (recipe / "STEPS.md").exists() and "`STEPS.md`" in (recipe / "README.md").read_text()
     for name in ("run.sh", "local/data.sh", "recipe.yaml"):
         assert "../../" not in (recipe / name).read_text()
