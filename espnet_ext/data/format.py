@@ -77,16 +77,19 @@ def format_dir(
     report, items = _plan(src, tables, options, streams, changed)
     _complete(items, streams, {"wav_dir": str(wav_dir), "allow_pipes": allow_pipes})
     if join_s:
-        who = tables.setdefault("utt2spk", {})
-        items = join_short(items, who, join_s, options.max_s, n_jobs_map)
+        items = join_short(items, _speakers(tables), join_s, options.max_s, n_jobs_map)
     results = Journal(wav_dir / JOURNAL)
     written, parts = _work(results.run(format_item, items, n_jobs_map), report, options, progress)
     kept, report.reused = _fitting(written, changed, options, report), results.reused
     if join_s:
-        write_joined(dst, parts, names, report)
         _note_short(kept, join_s, options.fs, report)
+        write_joined(dst, parts, names, report)
     write_result(dst, kept, tables, names, options, report)
     return report
+
+
+def _speakers(tables: dict) -> dict[str, str]:
+    return tables.setdefault("utt2spk", {})
 
 
 def _note_short(kept: list[tuple], join_s: float, fs_hz: int, report: FormatReport) -> None:
