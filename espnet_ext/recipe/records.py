@@ -7,10 +7,13 @@ from pathlib import Path
 
 from espnet_ext.errors import DataError
 from espnet_ext.files import write_json
+from espnet_ext.installation import recipe_line
 from espnet_ext.recipe import stages, whole
 from espnet_ext.recipe.content import Contents
+from espnet_ext.recipe.options import without
 from espnet_ext.recipe.stages import Context, Plan, Stage
 
+_RESTORE = "restore it, or correct recipe.yaml"
 LISTS = "lists of "  # how inputs that are a corpus begin
 
 
@@ -33,13 +36,12 @@ def why_run(ctx: Context, stage: Stage, plan: Plan, now: dict) -> str:
     record = read(path)
     if record is None:
         return f"its record {path} is damaged" if path.exists() else "first run"
-    gone = [str(p) for p in plan.makes if not p.exists()]
-    if gone:
-        return f"{gone[0]} is gone"
-    damaged, _ = whole.damage(record.get("made", {}))
-    if damaged:
-        return damaged
     changed = changes(record.get("settings", {}), now["settings"])
+    if not changed:  # other settings make other products, which are not gone
+        gone = [str(p) for p in plan.makes if not p.exists()]
+        damaged = gone[0] + " is gone" if gone else whole.damage(record.get("made", {}))[0]
+        if damaged:
+            return damaged
     before, inputs = record.get("inputs", {}), now["inputs"]
     # A corpus that is no longer there, or was not looked at then, is no reason.
     either = {k for k in before.keys() ^ inputs.keys() if k.startswith(LISTS)}
@@ -97,7 +99,8 @@ def check_needs(ctx: Context, stage: Stage, plan: Plan) -> None:
     for path in plan.needs:
         if not path.exists():
             maker = _maker(ctx, stage, path)
-            how = f"./run.sh --stage {maker}" if maker else "restore it, or correct recipe.yaml"
+            keep = without(ctx.options.argv, {"stage", "stop-stage"})  # --name above all
+            how = recipe_line("--stage", str(maker), *keep) if maker else _RESTORE
             raise DataError(f"stage {stage.number} ({stage.name}) needs a missing file", path, how)
 
 

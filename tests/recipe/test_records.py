@@ -65,6 +65,14 @@ def test_a_missing_product_and_input(done):
     assert why(*done) == "changed: in.txt"
 
 
+def test_products_of_other_settings_are_not_gone(done):
+    _, _, plan = done
+    plan.settings, plan.makes = {**plan.settings, "fs": 8000}, [Path("other.txt")]
+    assert why(*done) == "changed: fs"
+    Path("out.txt").unlink()  # what the former settings made is not asked for
+    assert why(*done) == "changed: fs"
+
+
 def test_inputs_stand_for_needs(done, folder):
     _, _, plan = done
     plan.inputs = []

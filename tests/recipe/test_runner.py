@@ -235,7 +235,12 @@ def test_missing_input_names_the_stage_to_run(main):
     code, _, err, done = main("--stage", "decode")
     assert (code, done) == (3, [])
     assert "stage 3 (decode) needs a missing file\n  where: out/tokens" in err
-    assert "./run.sh --stage 2" in err
+    assert "./run.sh --stage 2\n" in err
+
+
+def test_the_stage_to_run_is_named_with_the_other_options(main):
+    _, _, err, _ = main("--stage", "decode", "--seed", "2", "--stop-stage=4", "--name", "try2")
+    assert "fix:   ./run.sh --stage 2 --seed 2 --name try2\n" in err
 
 
 def test_log_has_a_header_and_the_earlier_one_is_kept(main):
