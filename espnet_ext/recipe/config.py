@@ -39,7 +39,10 @@ def load(path: Path, overrides: list[tuple[str, str]] = ()) -> Recipe:
         build(Recipe, _applied(file, other, []), f"{path}: presets.{other}", "")
     raw = _applied(file, name, overrides)
     notes = _leave_out(file, raw)
-    recipe = build(Recipe, raw, str(path), "")
+    try:
+        recipe = build(Recipe, raw, str(path), "")
+    except UsageError as e:
+        raise _of_option(e, overrides) from None
     recipe.notes = notes
     off = [p for p in PHASES if getattr(recipe, p) is None and isinstance(file.get(p), dict)]
     recipe.left_out = tuple(build(Phase, file[p], str(path), p) for p in off)
@@ -50,6 +53,13 @@ def load(path: Path, overrides: list[tuple[str, str]] = ()) -> Recipe:
             "use letters, digits, '.', '_' and '-'",
         )
     return recipe
+
+
+def _of_option(error: UsageError, overrides: list[tuple[str, str]]) -> UsageError:
+    """Return the error with the option in place of recipe.yaml, where an option is at fault."""
+    key = error.what.partition("'")[2].partition("'")[0]
+    given = [name for name, _ in overrides if key == name or key.startswith(f"{name}[")]
+    return UsageError(error.what, f"--{given[-1]}", error.how) if given else error
 
 
 def _presets_of(file: dict) -> set[str]:

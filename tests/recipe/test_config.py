@@ -198,6 +198,20 @@ def test_wrong_overrides(folder, key, text, says):
     assert says in str(e.value)
 
 
+@pytest.mark.parametrize(
+    ("key", "text", "where"),
+    [
+        ("format.fs", "fast", "--format.fs"),
+        ("seed", "abc", "--seed"),
+        ("format.speeds", "[fast]", "--format.speeds"),
+    ],
+)
+def test_a_wrong_value_is_looked_for_where_it_was_given(folder, key, text, where):
+    with pytest.raises(UsageError) as e:
+        load(folder, BASE, ("title", "x"), (key, text))
+    assert str(e.value.where) == where
+
+
 def test_there_are_recipes():
     assert {p.parent.relative_to(ROOT / "egs2").as_posix() for p in RECIPES} >= {
         "an4/asr1",
