@@ -97,11 +97,18 @@ def read(path: Path | str, error: type[EspnetExtError] = UsageError) -> Any:
     """
     try:
         text = Path(path).read_text(encoding="utf-8")
+    except FileNotFoundError as e:
+        raise error(f"the file cannot be read: {e.strerror}", path, _beside(Path(path))) from None
     except OSError as e:
         raise error(f"the file cannot be read: {e.strerror}", path) from None
     except UnicodeDecodeError as e:
         raise error(f"not valid YAML: not UTF-8 at byte {e.start}", path) from None
     return parse(text, path, error)
+
+
+def _beside(path: Path) -> str | None:
+    have = sorted(str(p) for p in path.parent.glob("*.yaml"))
+    return f"there are: {', '.join(have[:8])}" if have else None
 
 
 def read_section(

@@ -64,6 +64,9 @@ def test_files(tmp_path):
     path = tmp_path / "a.yaml"
     with pytest.raises(DataError, match="cannot be read: No such file"):
         read(path, DataError)
+    (tmp_path / "b.yaml").touch()
+    with pytest.raises(UsageError, match=r"there are: .*b\.yaml"):
+        read(path)
     path.write_bytes(b"a: \xff")
     with pytest.raises(UsageError, match="not UTF-8 at byte 3"):
         read(path)

@@ -39,7 +39,8 @@ def main(argv: list[str]) -> int:
     if name not in COMMANDS and Path(name).exists():
         return apply([DEFAULT, *argv])
     if name not in COMMANDS:
-        raise UsageError(f"there is no command '{name}'", "align", nearest(name, COMMANDS))
+        what = f"'{name}' is no command of align, and there is no such folder or recording"
+        raise UsageError(what, "align", nearest(name, COMMANDS))
     return COMMANDS[name](rest) or 0
 
 

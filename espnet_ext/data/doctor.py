@@ -110,7 +110,10 @@ def _parse(argv: list[str]) -> tuple[dict[str, list[str]], set[str]]:
         elif arg in _VALUES and rest:
             values[arg].append(rest.pop(0))
         else:
-            raise UsageError(f"doctor does not know '{arg}'", None, "espnet-ext doctor --help")
+            how = "espnet-ext doctor --help"
+            if not arg.startswith("-"):
+                how = f"a data folder is given as --data {arg}; {how}"
+            raise UsageError(f"doctor does not know '{arg}'", None, how)
     return values, flags
 
 

@@ -62,6 +62,9 @@ def parse(argv: list[str], command: str, own: Iterable[str] = (), how: str = "")
         if name.partition(".")[0] not in known:
             how = "; ".join(x for x in (nearest(name, known), how) if x)
             raise UsageError(f"'{command}' has no option --{name}", None, how)
+    if not Path(argv[0]).exists() and not Path("recipe.yaml").exists():
+        how = "enter egs2/<corpus>/<method>1"
+        raise UsageError(f"there is neither {argv[0]} nor a recipe here", Path.cwd(), how)
     return options.parse(argv[1:], set(own))
 
 
