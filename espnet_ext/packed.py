@@ -54,6 +54,12 @@ def is_packed(path: Path) -> bool:
     return path.is_file() or (path / META).is_file()
 
 
+def how_packed(path: Path | str) -> str:
+    """Return how to give a packed model in place of a path that is none: the archives in it."""
+    have = sorted(str(p) for p in Path(path).glob("*.zip"))
+    return f"give the archive: {', '.join(have)}" if have else "give an archive of stage 10"
+
+
 def kept_unpacked(archive: Path) -> Path:
     """Return a folder with the files of an archive, which is removed when this process ends.
 

@@ -11,7 +11,7 @@ import yaml
 from espnet_ext import yamlfile
 from espnet_ext.errors import DataError
 from espnet_ext.hub import found
-from espnet_ext.packed import AGAIN, META, unpacked
+from espnet_ext.packed import AGAIN, META, how_packed, unpacked
 
 
 def read_yaml(path: Path, what: str) -> dict[str, Any]:
@@ -69,8 +69,9 @@ def asr_files(archive: Path | str) -> Iterator[tuple[Path, Path, dict[str, str]]
 def _meta(root: Path, archive: Path | str) -> Path:
     found = sorted(root.rglob(META), key=lambda p: len(p.parts))
     if not found:
-        how = "give an archive that stage 10 of a recipe made"
-        raise DataError("the archive has no meta.yaml: it is no packed model", archive, how)
+        kind = "folder" if Path(archive).is_dir() else "archive"
+        what = f"the {kind} has no meta.yaml: it is no packed model"
+        raise DataError(what, archive, how_packed(archive))
     return found[0]
 
 

@@ -21,7 +21,7 @@ from espnet_ext.espnet.decode import by_length, named
 from espnet_ext.espnet.recognise import load_recogniser
 from espnet_ext.files import sha256_file, sha256_json, write_json, write_text
 from espnet_ext.hub import found
-from espnet_ext.packed import META, is_packed
+from espnet_ext.packed import META, how_packed, is_packed
 from espnet_ext.progress import progress_log
 from espnet_ext.recipe.executor import make_executor
 from espnet_ext.recipe.lock import hold
@@ -107,6 +107,8 @@ def transcribe(
 def _check_files(*paths: Path | str | None) -> None:
     for path in paths:
         if path is not None and not is_packed(Path(path)):
+            if Path(path).is_dir():
+                raise DataError("the folder is no packed model", path, how_packed(path))
             raise DataError("there is no such file", path, "give the files of a trained ASR model")
 
 

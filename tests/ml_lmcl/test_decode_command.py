@@ -15,6 +15,8 @@ import soundfile
 from intent_model import TEXTS, pack, write_recipe
 
 from espnet_ext import cli
+from espnet_ext.errors import DataError
+from espnet_ext.espnet.speech2text import Speech2Text
 from espnet_ext.ml_lmcl import decode_command, transcribe
 from espnet_ext.ml_lmcl.classifier import IntentClassifier
 
@@ -172,6 +174,18 @@ def test_transcribe_command(run, data, stub_asr, tmp_path):
     code, lines, _ = run(data, out, *stub_asr, command=["transcribe"])
     assert code == 0 and "3 utterances" in lines[0] and "WER 0.00 %" in lines[0]
     assert out.read_text() == "".join(f"u{i} {TEXTS[i]}\n" for i in range(3))
+
+
+def test_an_experiment_in_place_of_its_archive_is_told_with_the_archive(run, data, tmp_path):
+    (tmp_path / "exp").mkdir()
+    (tmp_path / "exp/asr.zip").touch()
+    argv = (data, tmp_path / "text_asr", "--asr", tmp_path / "exp")
+    code, _, err = run(*argv, command=["transcribe"])
+    assert code == 3 and "the folder is no packed model" in err
+    assert f"give the archive: {tmp_path}/exp/asr.zip" in err
+    with pytest.raises(DataError, match="the folder has no meta") as e:
+        Speech2Text.from_pretrained(tmp_path / "exp")
+    assert str(tmp_path / "exp/asr.zip") in str(e.value)
 
 
 @pytest.mark.parametrize(
