@@ -2,15 +2,19 @@
 """Commands of models that stock ESPnet refuses are those of this package, and dry runs say why."""
 
 import shlex
+from pathlib import Path
 
 import pytest
 import yaml
 
+from espnet_ext.dual_task.stages import pack as dual_pack
+from espnet_ext.ml_lmcl.stages import pack as intent_pack
 from espnet_ext.recipe import runner, stages
 from espnet_ext.recipe.steps import pack
 
 OWN = {"encoder": "conformer", "encoder_conf": {"input_layer": "conv1d4"}}
 STOCK = {"encoder": "conformer", "encoder_conf": {"input_layer": "conv2d"}}
+AT = Path("my work/model.zip")
 TRANSLATION = {"config": "conf/train.yaml", "task": "espnet_ext.multistage.translation.task:T"}
 ALL = {
     "data": {"test": ["test"], "also": ["st"]},
@@ -65,6 +69,14 @@ def test_a_model_that_is_there_counts_whatever_is_configured_now(planned, folder
     assert "with stock ESPnet" in lines and "espnet_ext" not in lines
     folder.write("exp/base/finetune/config.yaml", yaml.safe_dump({**STOCK, "model": "dual_task"}))
     assert "it has no model dual_task" in stages.plan(ctx, ctx.stage).notes[0]
+
+
+@pytest.mark.parametrize("of", [pack, dual_pack, intent_pack])
+def test_lines_for_the_shell_quote_a_path_with_spaces(planned, folder, monkeypatch, of):
+    folder.write("exp/base/finetune/config.yaml", yaml.safe_dump(OWN))
+    monkeypatch.setattr(intent_pack if of is intent_pack else pack, "archive", lambda ctx: AT)
+    lines = [x for x in of.usage(planned("decode", OWN)[0]) if "espnet-ext " in x]
+    assert lines and all(str(AT.resolve()) in shlex.split(x) for x in lines)
 
 
 def test_the_translator_is_asked_for_by_itself(planned, folder):

@@ -5,6 +5,7 @@ A model without layers between encoder and CTC loads in stock ESPnet, which know
 with a Bi-LSTM or linear layers does not: stock ESPnet refuses it, and it loads by our own lines.
 """
 
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -143,14 +144,15 @@ def check(plan: Plan, packed: Path) -> None:
 def usage(ctx: Context) -> list[str]:
     """Return the lines that use the trained model; those of stock ESPnet where it loads it."""
     path = standard.archive(ctx).resolve()
+    quoted = shlex.quote(str(path))
     config = model_file(ctx, last_phase(ctx)).parent / "config.yaml"
     lines = [
         "the trained model in Python:",
         "import soundfile; from espnet_ext.dual_task.understand import SpeechUnderstander",
         f'understand = SpeechUnderstander.from_pretrained("{path}")',
         'print(understand([soundfile.read("speech.wav")[0]])[0].concepts)',
-        f"and in the shell: espnet-ext decode --model {path} speech.wav",
-        f"sentences like it: espnet-ext embed --model {path} speech.wav --retrieve texts.txt",
+        f"and in the shell: espnet-ext decode --model {quoted} speech.wav",
+        f"sentences like it: espnet-ext embed --model {quoted} speech.wav --retrieve texts.txt",
     ]
     stock = config.is_file() and not lacks_of(config)
     return [*lines, *standard.usage(ctx)] if stock else lines

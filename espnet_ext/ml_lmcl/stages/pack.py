@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Stage 10 of a text recipe: one archive of the final model, and the lines that use it."""
 
+import shlex
 from pathlib import Path
 
 from espnet_ext.errors import EspnetExtError
@@ -74,5 +75,5 @@ def usage(ctx: Context) -> list[str]:
         "from espnet_ext.ml_lmcl.classifier import IntentClassifier",
         f'classify = IntentClassifier.from_pretrained("{path}")',
         'print(classify("show me the flights from boston to denver").labels)',
-        f"and in the shell: espnet-ext decode --model {path} sentences.txt",
+        f"and in the shell: espnet-ext decode --model {shlex.quote(str(path))} sentences.txt",
     ]

@@ -105,5 +105,6 @@ def usage(ctx: Context) -> list[str]:
         'print(asr(soundfile.read("speech.wav")[0])[0][0])',
     ]
     if lack:
-        lines.append(f"and in the shell: espnet-ext transcribe DATA_FOLDER OUT --asr {path}")
+        quoted = shlex.quote(str(path))
+        lines.append(f"and in the shell: espnet-ext transcribe DATA_FOLDER OUT --asr {quoted}")
     return lines
