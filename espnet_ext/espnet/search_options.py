@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from espnet_ext.errors import UsageError, nearest
+from espnet_ext.espnet.compat import quiet_import
 
 
 def check_options(cls: Any, options: Mapping[str, Any], where: str) -> None:
@@ -30,7 +31,8 @@ def beam_help(option: str) -> str:
     Raises:
         UsageError: There is no such option; the nearest is named.
     """
-    from espnet2.bin.asr_inference import Speech2Text
+    with quiet_import():
+        from espnet2.bin.asr_inference import Speech2Text
 
     check_options(Speech2Text, {option: None}, "--help")
     parameter = inspect.signature(Speech2Text).parameters[option]
@@ -46,14 +48,16 @@ def check_beam(options: Mapping[str, Any], where: str) -> None:
     Raises:
         UsageError: One is unknown, of another type, out of range, or a file that is missing.
     """
-    from espnet2.bin.asr_inference import Speech2Text
+    with quiet_import():
+        from espnet2.bin.asr_inference import Speech2Text
 
     _check_search(Speech2Text, options, where)
 
 
 def check_translation(options: Mapping[str, Any], where: str) -> None:
     """Compare options with ESPnet's beam search over translations, as :func:`check_beam` does."""
-    from espnet2.bin.st_inference import Speech2Text
+    with quiet_import():
+        from espnet2.bin.st_inference import Speech2Text
 
     _check_search(Speech2Text, options, where)
 

@@ -130,8 +130,8 @@ def check_criteria(
 
 
 @contextlib.contextmanager
-def _told(what: str) -> Iterator[None]:
-    """Turn what ESPnet's constructors raise into one message."""
+def _told(what: str, where: str | None = None) -> Iterator[None]:
+    """Turn what ESPnet's constructors raise into one message; ``where`` if it does not tell."""
     try:
         yield
     except EspnetExtError:
@@ -139,7 +139,7 @@ def _told(what: str) -> Iterator[None]:
     except OSError as e:
         raise UsageError(f"{what}: {e.strerror or e}", e.filename) from e
     except Exception as e:
-        raise UsageError(f"{what}: {told(e)}", _section_of(e)) from e
+        raise UsageError(f"{what}: {told(e)}", _section_of(e) or where) from e
 
 
 def _section_of(error: Exception) -> str | None:
@@ -188,7 +188,9 @@ def _freeze(model: nn.Module, prefixes: list[str]) -> None:
 
 def _optimisers(task: type, args: argparse.Namespace, model: nn.Module | None) -> None:
     """Build optimisers and schedulers; without a model, of one stand-in parameter."""
-    with _told("the optimiser cannot be built"):
+    with _told(
+        "the optimiser cannot be built", f"optim: {args.optim}, optim_conf: {args.optim_conf}"
+    ):
         if model is None:
             some = nn.Linear(1, 1).parameters()
             optimisers = [optim_classes[args.optim](some, **args.optim_conf)]
@@ -198,7 +200,7 @@ def _optimisers(task: type, args: argparse.Namespace, model: nn.Module | None) -
         suffix = "" if i == 1 else str(i)
         name, conf = (getattr(args, f"scheduler{suffix}{x}", None) for x in ("", "_conf"))
         if name is not None:
-            with _told(f"the scheduler {name} cannot be built"):
+            with _told(f"the scheduler {name} cannot be built", f"scheduler{suffix}_conf: {conf}"):
                 scheduler_classes[name.lower()](optimiser, **(conf or {}))
 
 

@@ -83,6 +83,7 @@ WRONG = [  # sections, configuration, what is said, parts of the message
     # Values
     ({}, {"optim": "adamm"}, "adamm", "optim"),
     ({}, {"optim_conf": {"lr": -1}}, "the optimiser cannot be built", "Invalid learning rate"),
+    ({}, {"optim_conf": {"lr": "fast"}}, "optimiser cannot be built", "optim_conf: {'lr': 'fast'"),
     ({}, {"scheduler": "steplr", "scheduler_conf": {}}, "scheduler steplr cannot be built", "step"),
     ({}, {"encoder_conf": {**LAYER, "attention_heads": 3}}, "the model cannot be built", ""),
     ({}, {"encoder_conf": {**LAYER, "input_layer": "conv2d5"}}, "conv2d5", ""),

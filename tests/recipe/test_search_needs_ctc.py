@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """A search that weighs CTC, of a model that has none, is told before anything is trained."""
 
+import subprocess
+import sys
+
 import pytest
 import yaml
 
@@ -26,6 +29,12 @@ def decoding(folder):
         return folder.context("decode")
 
     return make
+
+
+def test_the_options_are_checked_without_what_espnet_prints_on_import():
+    code = "from espnet_ext.espnet import search_options as s; s.check_beam({}, 'x')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout + done.stderr == ""
 
 
 @pytest.mark.parametrize("args", [{}, {"ctc_weight": 0.3}, {"beam_size": 2, "ctc_weight": 1.0}])
