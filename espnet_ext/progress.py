@@ -6,6 +6,11 @@ import logging
 progress_log = logging.getLogger("espnet_ext.progress")  # its lines go to the terminal as well
 
 
+def count(n: int, what: str) -> str:
+    """Return ``1 utterance``, ``2 utterances``."""
+    return f"{n:,} {what}" + ("" if n == 1 else "s")
+
+
 def duration(seconds: float) -> str:
     """Return ``1 h 02 min``, ``3 min 20 s`` or ``4.2 s``."""
     if seconds < 60:

@@ -28,8 +28,9 @@ from espnet_ext.align.passes.hybrid import fbank_options, hybrid_pass, hybrid_sh
 from espnet_ext.align.passes.shard import align_shard, load_tree
 from espnet_ext.align.search import segfile
 from espnet_ext.align.search.segmentation import Segmentation
-from espnet_ext.align.session import Model, Session, count, totals
+from espnet_ext.align.session import Model, Session, totals
 from espnet_ext.errors import DataError
+from espnet_ext.progress import count
 
 Say = Callable[[str], None]
 Rows = Iterator[tuple[str, Segmentation, np.ndarray]]

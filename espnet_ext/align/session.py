@@ -150,8 +150,3 @@ def sum_stats(kind: type, results: list[dict]) -> Any:
     for file in files:
         file.unlink()
     return total
-
-
-def count(n: int, what: str) -> str:
-    """Return ``1 utterance``, ``2 utterances``."""
-    return f"{n:,} {what}" + ("" if n == 1 else "s")

@@ -203,7 +203,7 @@ def _line(raw: bytes, number: int, name: str, table: bool) -> tuple[str, str]:
         return str(number), line.strip()
     key, *text = line.split(maxsplit=1)[:2] or [""]
     if not key or line[0].isspace():
-        how = "give 'utterance text' a line, or leave --table away"
+        how = "give 'utterance text' a line, or omit --table"
         raise DataError("the line has no key", f"{name}:{number}", how)
     return key, text[0].strip() if text else ""
 

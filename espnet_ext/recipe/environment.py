@@ -203,7 +203,7 @@ def _check_extras(needed: Iterable[str]) -> list[Check]:
 def _check_size(name: str, have: int, need_gb: float, how: str) -> Check:
     detail = f"{have / _GB:.1f} GB free"
     if need_gb:
-        detail += f", {need_gb:g} GB needed"
+        detail += f", {round(need_gb, 2):g} GB needed"
     return Check(name, have >= need_gb * _GB, detail, how)
 
 

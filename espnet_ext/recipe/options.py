@@ -92,7 +92,7 @@ def parse(argv: list[str], recipe_keys: set[str]) -> Options:
                 )
             value = rest.pop(0)
         if name in TEXTS and not value.strip():
-            raise UsageError(f"--{key} needs a value", arg, "its value is empty: leave it away")
+            raise UsageError(f"--{key} needs a value", arg, "its value is empty: omit the option")
         if name in NUMBERS:
             setattr(opts, name.replace("-", "_"), _count(name, value))
         elif name in TEXTS:

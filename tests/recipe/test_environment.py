@@ -181,6 +181,12 @@ def test_unknown_needs(needs: dict[str, object]):
         check_environment(needs)
 
 
+def test_the_disk_that_is_needed_is_told_in_two_decimals():
+    assert named(check_environment({"disk_gb": 0.0145038}), "disk").detail.endswith(
+        ", 0.01 GB needed"
+    )
+
+
 @pytest.mark.parametrize(("threads", "ok"), [("1", True), (None, False), ("4096", False)])
 def test_threads_are_advice(monkeypatch: pytest.MonkeyPatch, threads: str | None, ok: bool):
     if threads is None:

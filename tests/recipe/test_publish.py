@@ -177,6 +177,14 @@ def test_what_is_not_published(experiment, case, capfd):
     assert not Path("exp/s1/hub").exists() and Path("conf/train.yaml").is_file()
 
 
+def test_experiments_that_are_there_are_named(experiment, capfd, tmp_path, monkeypatch):
+    assert cli.main(["publish", "s3", *YES]) == 3
+    assert "; there are: exp/s1" in capfd.readouterr().err
+    monkeypatch.chdir(tmp_path)  # there are none
+    assert cli.main(["publish", "s3", *YES]) == 3
+    assert "in the folder of its recipe\n" in capfd.readouterr().err
+
+
 def test_a_checkpoint_with_more_than_tensors_is_not_published(experiment, capfd):
     torch.save({"w": Path("x")}, "exp/s1/finetune/m.pth")
     packed(context(experiment, ["--name", "s1", "--group", "g", "--seed", "1"]))

@@ -19,7 +19,7 @@ from espnet_ext.align.formats.tiers import Interval
 from espnet_ext.errors import DataError, SetupError
 from espnet_ext.files import write_json
 from espnet_ext.lang.phones import STATES, is_silence
-from espnet_ext.progress import duration
+from espnet_ext.progress import count, duration
 
 REPORT, FIGURE = "align_report.json", "align_report.png"
 WORST = 20
@@ -260,7 +260,7 @@ def _warning_lines(report: Mapping) -> Iterator[str]:
     bad = [w["utt"] for w in scores["worst"] if w["outlier"]]
     if bad:
         yield (
-            f"{scores['outliers']:,} utterances score far below the others, perhaps wrong "
+            f"{count(scores['outliers'], 'utterance')} scored far below the others, perhaps wrong "
             f"transcripts: {', '.join(bad[:5])}" + (", ..." if scores["outliers"] > 5 else "")
         )
     if report.get("check") is not None:

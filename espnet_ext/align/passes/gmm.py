@@ -28,12 +28,13 @@ from espnet_ext.align.passes.shard import (
     moments_shard,
     tree_shard,
 )
-from espnet_ext.align.session import Model, Session, count, sum_stats, totals
+from espnet_ext.align.session import Model, Session, sum_stats, totals
 from espnet_ext.align.tree.questions import automatic_questions
 from espnet_ext.align.tree.stats import TriphoneStats
 from espnet_ext.align.tree.tree import Tree, build_tree, describe, initial_gmm_stats, leaf_budget
 from espnet_ext.errors import DataError
 from espnet_ext.files import write_text
+from espnet_ext.progress import count
 
 
 @dataclass

@@ -22,9 +22,10 @@ from espnet_ext.align.passes.shard import align_batches, collect, load_tree, utt
 from espnet_ext.align.search import segfile
 from espnet_ext.align.search.graph import Graph
 from espnet_ext.align.search.long import Emit
-from espnet_ext.align.session import Model, Session, count, totals
+from espnet_ext.align.session import Model, Session, totals
 from espnet_ext.errors import DataError
 from espnet_ext.precision import EMULATED, has_bfloat16
+from espnet_ext.progress import count
 
 SUSPICIOUS_CHANGE = 0.3  # of phone frames; 1 to 10 % are usual
 

@@ -56,7 +56,8 @@ def folder_of(given: str) -> Path:
             return path
     here = sorted(str(p) for p in Path("exp").glob("*") if p.is_dir())
     how = "give exp/<name> in the folder of its recipe"
-    raise DataError("there is no such experiment", given, f"{how}; here: {', '.join(here) or '-'}")
+    how += f"; there are: {', '.join(here)}" if here else ""
+    raise DataError("there is no such experiment", given, how)
 
 
 def load(name: str) -> Experiment:

@@ -54,6 +54,6 @@ def push(folder: Path, repo: str, private: bool) -> str:
             commit_message="Model published by espnet-ext publish",
         )  # fmt: skip
     except Exception as e:  # of the hub and of the network: each has classes of its own
-        how = "log in with 'hf auth login' (a token that may write), then try again"
+        how = "check the network, log in with 'hf auth login' (a token that may write), try again"
         raise EspnetExtError(f"the model was not uploaded: {told(e)}", repo, how) from None
     return str(done)

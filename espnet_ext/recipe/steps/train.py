@@ -21,6 +21,7 @@ from espnet_ext.plugin import (
     phase_off,
     unread_streams,
 )
+from espnet_ext.progress import count
 from espnet_ext.recipe import records
 from espnet_ext.recipe.console import say
 from espnet_ext.recipe.schema import Phase, Stream
@@ -295,7 +296,7 @@ def run(ctx: Context, plan: Plan) -> None:
     share = 100 * record["params_trained"] / max(1, record["params"])
     say(
         f"  {record['params_trained']:,} trainable parameters ({share:.3g} %), "
-        f"{record['epochs']} epochs"
+        f"{count(record['epochs'], 'epoch')}"
     )
     say(f"  {budget_line(record)}")
     if phase.verify and ctx.stage.name == "finetune":

@@ -37,6 +37,11 @@ def folder(tmp_path):
     return tmp_path / "ali"
 
 
+def test_one_outlier_is_told_in_the_singular(folder):
+    report = json.loads(write_report(folder, passes=PASSES, extra={}).read_text())
+    assert "1 utterance scored far below the others" in "\n".join(summary_lines(report))
+
+
 def test_figures(folder):
     extra = {"agreement": {"mono, tri": {"phones": 0.9}}, "skipped_s": {"s1": 2.0}, "seed": 1}
     path = write_report(folder, passes=PASSES, extra=extra)
