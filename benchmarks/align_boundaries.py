@@ -43,6 +43,7 @@ VARIANTS = {
     "labels by the hybrid": ({}, {}),
     "mono": ({"passes": ["mono"]}, {}),
     "times of tri": (NOW, {"times": "last"}),
+    "5 ms": ({**NOW, "frame_shift_ms": 5}, {}),
     "no deltas": ({**NOW, "delta_order": 0}, {}),
     "Kaldi's deltas": ({**NOW, "delta_order": 2, "delta_window": 2}, {}),
     "LDA+MLLT": ({"passes": [*SHORT, "lda_mllt"]}, {"times": "last"}),

@@ -102,7 +102,12 @@ def _pronunciations(path: str, version: int) -> Pronunciations:
 def feature_options(o: AlignOptions) -> FeatureOptions:
     """Return the options of the MFCCs."""
     return FeatureOptions(
-        fs=o.fs, kind="mfcc", num_ceps=o.num_ceps, cmvn_vars=o.cmvn_vars, channel=o.channel
+        fs=o.fs,
+        kind="mfcc",
+        num_ceps=o.num_ceps,
+        cmvn_vars=o.cmvn_vars,
+        channel=o.channel,
+        shift_ms=o.frame_shift_ms,
     )
 
 

@@ -15,6 +15,7 @@ from espnet_ext.errors import SetupError, UsageError, nearest
 from espnet_ext.lang.lexicon import POLICIES
 from espnet_ext.precision import PRECISIONS
 
+SHIFTS_MS = (10, 5)
 GMM_PASSES = ("mono", "tri", "lda_mllt", "sat")
 PASSES = (*GMM_PASSES, "hybrid")
 
@@ -104,6 +105,7 @@ class AlignOptions:
     sets: list[str] = field(default_factory=list)  # default: training and development set
     passes: list[str] = field(default_factory=lambda: ["mono", "tri", "hybrid"])
     fs: int = 16000
+    frame_shift_ms: int = 10  # 10, or 5: finer times for twice the work
     channel: str = "auto"  # auto, mix, or a number from 0; auto: mix, one where they cancel
     num_ceps: int = 13
     cmvn_vars: bool = False
@@ -149,7 +151,18 @@ class AlignOptions:
             other = "keep" if self.keep else "alignments" if self.alignments else "run"
             what = f"'{other}' stands beside 'model', with which nothing is trained"
             raise UsageError(what, "align.model", "give one of them")
+        if self.frame_shift_ms not in SHIFTS_MS:
+            what = f"{self.frame_shift_ms} ms between frames"
+            raise UsageError(what, "align.frame_shift_ms", f"use one of {SHIFTS_MS}")
+        if self.model and self.frame_shift_ms != SHIFTS_MS[0]:
+            what = "'frame_shift_ms' stands beside 'model', which has its own"
+            raise UsageError(what, "align.frame_shift_ms", "give one of them")
         _check_ranges(self)
+
+    @property
+    def shift_s(self) -> float:
+        """Seconds between frames."""
+        return self.frame_shift_ms / 1000
 
     def times_of(self, name: str) -> str:
         """Return the pass whose times are written with the labels of a pass."""
@@ -162,7 +175,8 @@ KINDS = {
     dict: "a section",
 }  # fmt: skip
 RANGES: dict[str, tuple[float, float]] = {
-    "fs": (4000, 192000), "num_ceps": (1, 23), "delta_order": (0, 2), "delta_window": (1, 10),
+    "fs": (4000, 192000), "frame_shift_ms": (5, 10), "num_ceps": (1, 23),
+    "delta_order": (0, 2), "delta_window": (1, 10),
     "sil_prob": (0.001, 0.999), "power": (0, 1), "tolerance": (0, 1e9), "seed": (0, 2**31),
     "mono.iterations": (1, 1000), "mono.gaussians": (1, 10**7), "mono.max_utterances": (1, 10**9),
     "mono.increase_until": (0, 1000),

@@ -14,10 +14,10 @@ import numpy as np
 from espnet_ext.align import confidence
 from espnet_ext.align import model as model_files
 from espnet_ext.align.corpus import MapFn, prepare, skip_lines
-from espnet_ext.align.features.features import REACH_S
+from espnet_ext.align.features.features import WINDOW_S
 from espnet_ext.align.features.store import FeatureStore
 from espnet_ext.align.formats.directory import AlignmentDir
-from espnet_ext.align.formats.write import FRAME_S, Times, write_alignment
+from espnet_ext.align.formats.write import Times, write_alignment
 from espnet_ext.align.hybrid.files import load_network
 from espnet_ext.align.model import AlignModel
 from espnet_ext.align.options import AlignOptions
@@ -170,8 +170,10 @@ def _times(s: Session, name: str, segs: Path, timer: tuple[str, str] | None) -> 
         shutil.rmtree(folder, ignore_errors=True)
         job = {"gmm": timer[0], "tree": timer[1], "fixed": str(segs)}
         s.run(align_shard, **job, segs_out=str(folder))
-    deltas = s.options.delta_order * s.options.delta_window * FRAME_S
-    return Times(name, folder, *((REACH_S + deltas, REACH_S) if s.options.edges else ()))
+    shift_s = s.options.shift_s
+    deltas_s = s.options.delta_order * s.options.delta_window * shift_s
+    reach_s = (WINDOW_S - shift_s) / 2  # what a frame's window has of the time on each side of it
+    return Times(name, folder, *((reach_s + deltas_s, reach_s) if s.options.edges else ()))
 
 
 def report_extra(session: Session) -> dict[str, Any]:
@@ -183,7 +185,7 @@ def report_extra(session: Session) -> dict[str, Any]:
     }
     return {
         "agreement": _agreement(session),
-        "skipped_s": {u: store.frames(u) * FRAME_S for u in sorted(lost & known)},
+        "skipped_s": {u: store.frames(u) * session.options.shift_s for u in sorted(lost & known)},
         "utterances_with_spoken_noise": session.corpus.with_spoken_noise(),
         "passes_of_an_earlier_run": session.reused,
         "audio_warnings": store.warnings,

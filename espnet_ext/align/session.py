@@ -22,7 +22,7 @@ from espnet_ext.files import sha256_json, write_json
 
 GENERAL = (
     "lexicon", "lexicon_kind", "stress", "oov", "fs", "num_ceps", "cmvn_vars", "delta_order",
-    "delta_window", "sil_prob", "power", "tolerance", "seed", "device",
+    "delta_window", "sil_prob", "power", "tolerance", "seed", "device", "frame_shift_ms",
 )  # fmt: skip
 
 
@@ -66,6 +66,7 @@ class Session:
             "sil_prob": o.sil_prob,
             "deltas": (o.delta_order, o.delta_window),
             "device": o.device,
+            "shift_s": o.shift_s,
             **job,
         }
         jobs = [{**base, "shard": i} for i in range(self.corpus.shards)]

@@ -55,6 +55,12 @@ def test_what_does_not_fit_is_named(given, parts):
         assert part in str(e.value)
 
 
+@pytest.mark.parametrize("more", [{"frame_shift_ms": 7}, {"frame_shift_ms": 5, "model": "en_us"}])
+def test_the_frame_shift_is_one_of_two_and_that_of_the_model(more):
+    with pytest.raises(UsageError, match="frame_shift_ms"):
+        from_dict(more)
+
+
 def test_defaults_lie_within_the_ranges_and_every_number_has_one():
     flat = {k: v for k, v in asdict(AlignOptions()).items() if not isinstance(v, dict)}
     for name, section in asdict(AlignOptions()).items():

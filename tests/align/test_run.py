@@ -239,6 +239,24 @@ def test_a_finished_pass_is_forgotten_before_its_files_go(trained, tmp_path, mon
     assert not (work / "mono/done.json").exists()
 
 
+def test_frames_of_5_ms(few, spoken, tmp_path):
+    """Times keep their unit, and the shortest phone takes half as long."""
+    options = {**TINY, "lexicon": str(spoken / "lexicon.txt"), "frame_shift_ms": 5}
+    data, work = few(40), tmp_path / "work"
+    session = train_aligner(data, work, from_dict(options), map, quiet)
+    model = save_model(session, tmp_path / "model", "tri", data)
+    found, _ = apply_aligner(model, spoken / "test", tmp_path / "a", tmp_path / "w", map, quiet)
+    header = found.header
+    assert (header.frame_shift_s, header.first_frame_centre_s) == (0.005, 0.0025)
+    utt = found.utts[0]
+    assert found.phones[utt][-1].end_s == pytest.approx(0.005 * len(found.labels(utt)))
+    phones = compare(found, spoken / "manifest.jsonl").as_json()["boundaries"]["phones"]
+    assert phones["median_abs_ms"] < 15 and abs(phones["median_ms"]) < 6
+    shortest = min(p.end_s - p.start_s for rows in found.phones.values() for p in rows)
+    assert 0.009 < shortest < 0.019  # three frames, of which edges of silence take a third
+    assert report_extra(session)["skipped_s"] == {}
+
+
 def test_speakers_of_any_name_have_transforms(few, spoken, trained, tmp_path):
     data = few(4)
     tables = [read_table(data / t) for t in ("wav.scp", "text")]

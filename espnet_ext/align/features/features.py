@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """MFCC and log mel filter bank features as Kaldi computes them, deltas and splicing.
 
-Frame t covers ``[0.01 t, 0.01 (t + 1))`` seconds; its window of 25 ms lies around the centre, and
-the audio is mirrored at both ends (Kaldi's ``--snip-edges=false``). N samples give
+Frame t covers ``[h t, h (t + 1))``, h being the shift; its window of 25 ms lies around the centre,
+and the audio is mirrored at both ends (Kaldi's ``--snip-edges=false``). N samples give
 ``(N + hop // 2) // hop`` frames, Kaldi's rule. The first cepstrum is C0, not the energy
 (``--use-energy=false`` of the recipes' mfcc.conf). T frames, D dimensions.
 """
@@ -15,9 +15,7 @@ import torchaudio.compliance.kaldi as kaldi
 
 from espnet_ext.errors import UsageError, nearest
 
-SHIFT_S = 0.01
 WINDOW_S = 0.025
-REACH_S = (WINDOW_S - SHIFT_S) / 2  # what a frame's window has of the time on each side of it
 INT16 = 32768.0  # Kaldi's samples are 16-bit integers
 BLOCK_FRAMES = 3000  # bounds the memory that a very long utterance takes
 KINDS = {"mfcc": 23, "fbank": 40}  # mel filters unless told otherwise
@@ -28,7 +26,7 @@ class FeatureOptions:
     """What to compute.
 
     Args:
-        fs: Sampling rate in Hz, a multiple of 100 so that a shift is a whole number of samples.
+        fs: Sampling rate in Hz, with which a shift is a whole number of samples.
         kind: ``mfcc`` or ``fbank``.
         num_ceps: Cepstra, C0 included (mfcc).
         num_mel: Mel filters; 0 is 23 for mfcc and 40 for fbank.
@@ -39,6 +37,7 @@ class FeatureOptions:
         cmvn_vars: Speakers' variances are made 1 as well as their means 0 when features are read.
         channel: Of the audio: ``mix``, a number from 0, or ``auto``: the mix, and one channel where
             the channels cancel each other.
+        shift_ms: Time between frames.
     """
 
     fs: int = 16000
@@ -50,17 +49,18 @@ class FeatureOptions:
     dither: float = 0.0
     cmvn_vars: bool = False
     channel: str = "auto"
+    shift_ms: int = 10
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
             raise UsageError(
                 f"there is no kind of features '{self.kind}'", "kind", nearest(self.kind, KINDS)
             )
-        if self.fs % 100 or self.fs < 4000:
+        if self.fs * self.shift_ms % 1000 or self.fs < 4000:
             raise UsageError(
-                f"a shift of 10 ms is no whole number of samples at {self.fs} Hz",
+                f"a shift of {self.shift_ms} ms is no whole number of samples at {self.fs} Hz",
                 "fs",
-                "use a multiple of 100 from 4000 on, e.g. 16000",
+                f"use a multiple of {1000 // self.shift_ms} from 4000 on, e.g. 16000",
             )
         top = self.high_hz if self.high_hz > 0 else self.fs / 2 + self.high_hz
         if not 0 <= self.low_hz < top <= self.fs / 2:
@@ -86,10 +86,14 @@ class FeatureOptions:
         """D of the features, without deltas."""
         return self.num_ceps if self.kind == "mfcc" else self.mel
 
+    @property
+    def hop(self) -> int:
+        """Samples between frames."""
+        return self.fs * self.shift_ms // 1000
 
-def samples_to_frames(samples: int, fs: int) -> int:
-    """Return the number of frames of ``samples`` at ``fs`` Hz."""
-    hop = round(fs * SHIFT_S)
+
+def samples_to_frames(samples: int, hop: int) -> int:
+    """Return the number of frames of ``samples``, one every ``hop``."""
     return (samples + hop // 2) // hop
 
 
@@ -111,13 +115,13 @@ def compute(wave: np.ndarray, options: FeatureOptions) -> np.ndarray:
     Raises:
         UsageError: The audio is shorter than one window.
     """
-    window, hop = min_samples(options.fs), round(options.fs * SHIFT_S)
+    window, hop = min_samples(options.fs), options.hop
     if len(wave) < window:
         raise UsageError(
             f"{len(wave)} samples are less than one window of {window}", "wave", "skip it"
         )
     x = torch.as_tensor(np.asarray(wave, np.float32)) * INT16
-    frames, pad = samples_to_frames(len(x), options.fs), window // 2 - hop // 2
+    frames, pad = samples_to_frames(len(x), hop), window // 2 - hop // 2
     # Mirrored here, so that blocks are the same as the whole.
     x = torch.cat([x[:pad].flip(0), x, x[-window:].flip(0)])
     out = []
@@ -131,7 +135,7 @@ def _block(x: torch.Tensor, o: FeatureOptions) -> torch.Tensor:
     common = {
         "sample_frequency": float(o.fs),
         "frame_length": 1000 * WINDOW_S,
-        "frame_shift": 1000 * SHIFT_S,
+        "frame_shift": float(o.shift_ms),
         "num_mel_bins": o.mel,
         "low_freq": o.low_hz,
         "high_freq": o.high_hz,

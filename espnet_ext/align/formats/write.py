@@ -16,7 +16,6 @@ from espnet_ext.align.search.segmentation import Segmentation
 from espnet_ext.align.tree.tree import Tree
 from espnet_ext.lang.phones import SILENCE_ID, PhoneSet
 
-FRAME_S = 0.01
 DIGITS = 4  # of a probability
 
 
@@ -69,12 +68,15 @@ def write_alignment(
     found, timed = (_all_of(corpus, folder) for folder in (segs, times.segs))
     shards = (corpus.shard(i) for i in range(corpus.shards))
     words = {u: w for s in shards for u, w in zip(s["utts"], s["words"], strict=True)}
-    header = _header(tree, phones, source=source, source_train_data=trained_on, times=times.name)
+    shift_s = corpus.store.options.shift_ms / 1000
+    header = _header(
+        tree, phones, shift_s, source=source, source_train_data=trained_on, times=times.name
+    )
     with AlignmentWriter(out, header, textgrid=textgrid) as writer:
         for utt in sorted(found, key=str.encode):
             labels, seg = found[utt].pdfs(tree.pdf), found[utt].whole(phones)
             exact = timed.get(utt, found[utt]).whole(phones)
-            cuts = boundaries_s(exact, times.early_s, times.late_s)
+            cuts = boundaries_s(exact, shift_s, times.early_s, times.late_s)
             writer.add(
                 utt,
                 labels,
@@ -89,12 +91,12 @@ def write_alignment(
     return AlignmentDir(out)
 
 
-def _header(tree: Tree, phones: PhoneSet, **about: str) -> Header:
+def _header(tree: Tree, phones: PhoneSet, shift_s: float, **about: str) -> Header:
     return Header(
         unit="senone" if tree.context else "phone_state",
         num_classes=tree.num_pdfs,
-        frame_shift_s=FRAME_S,
-        first_frame_centre_s=FRAME_S / 2,
+        frame_shift_s=shift_s,
+        first_frame_centre_s=shift_s / 2,
         silence_ids=tuple(tree.silence_pdfs),
         phones=phones.whole.names,
         long_phones=phones.long,
@@ -107,7 +109,9 @@ def _all_of(corpus: Corpus, segs: Path) -> dict[str, Segmentation]:
     return {utt: seg for part in parts for utt, seg in part.items()}
 
 
-def boundaries_s(seg: Segmentation, early_s: float = 0.0, late_s: float = 0.0) -> np.ndarray:
+def boundaries_s(
+    seg: Segmentation, shift_s: float, early_s: float = 0.0, late_s: float = 0.0
+) -> np.ndarray:
     """Return ``(P + 1,)`` times of the boundaries in seconds.
 
     A frame beside silence is taken for speech as soon as its window touches speech, and before
@@ -117,10 +121,11 @@ def boundaries_s(seg: Segmentation, early_s: float = 0.0, late_s: float = 0.0) -
 
     Args:
         seg: The alignment.
+        shift_s: Time between frames.
         early_s: Silence ends so much later than its last frame.
         late_s: Silence begins so much earlier than its first frame.
     """
-    b, silent = seg.boundaries() * FRAME_S, seg.phones == SILENCE_ID
+    b, silent = seg.boundaries() * shift_s, seg.phones == SILENCE_ID
     third = np.diff(b) / 3
     b[1:-1] += np.where(silent[:-1] & ~silent[1:], np.minimum(early_s, third[1:]), 0.0)
     b[1:-1] -= np.where(~silent[:-1] & silent[1:], np.minimum(late_s, third[:-1]), 0.0)

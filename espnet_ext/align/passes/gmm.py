@@ -96,7 +96,7 @@ def start_from(
     base = {"segs": str(s.folder(before.name) / "segs"), **extra}
     results, _ = s.run(tree_shard, **base, stats=str(folder / "tree_stats"))
     stats = sum_stats(TriphoneStats, results)
-    leaves, gaussians = leaf_budget(int(stats.occ.sum()))
+    leaves, gaussians = leaf_budget(float(stats.occ.sum()) * s.options.shift_s)
     phones = s.corpus.pronunciations.phone_set()
     leaves = o.leaves or max(leaves, 3 * len(phones))
     gaussians = o.gaussians or max(gaussians, leaves)

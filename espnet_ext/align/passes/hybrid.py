@@ -33,7 +33,12 @@ SUSPICIOUS_CHANGE = 0.3  # of phone frames; 1 to 10 % are usual
 def fbank_options(o: AlignOptions) -> FeatureOptions:
     """Return the options of the network's input."""
     return FeatureOptions(
-        fs=o.fs, kind="fbank", num_mel=o.hybrid.num_mel, cmvn_vars=True, channel=o.channel
+        fs=o.fs,
+        kind="fbank",
+        num_mel=o.hybrid.num_mel,
+        cmvn_vars=True,
+        channel=o.channel,
+        shift_ms=o.frame_shift_ms,
     )
 
 

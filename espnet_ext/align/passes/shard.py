@@ -119,8 +119,9 @@ def align_batches(
         need = t * (len(graph.pdf) + 4 * len(graph.unique))  # back pointers, emissions
         if need > LONG_BYTES:
             if (need := long_bytes(graph, t)) > SEARCH_BYTES:
-                why = f"{t * 0.01:.0f} s of speech take {need / 2**30:.1f} GiB to search: cut it"
-                yield utt, None, f"{TOO_LONG}: {why} into segments"
+                long_s, gib = t * job["shift_s"], need / 2**30
+                why = f"{long_s:.0f} s of speech take {gib:.1f} GiB to search: cut it into segments"
+                yield utt, None, f"{TOO_LONG}: {why}"
             else:
                 yield _result(utt, graph, viterbi_long(graph, emit(utt, graph), t))
             continue

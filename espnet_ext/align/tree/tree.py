@@ -263,7 +263,7 @@ def initial_gmm_stats(
     return packed[:, 0].copy(), packed[:, 1 : 1 + dim].copy(), packed[:, 1 + dim :].copy()
 
 
-def leaf_budget(frames: int) -> tuple[int, int]:
+def leaf_budget(seconds: float) -> tuple[int, int]:
     """Return how many leaves and Gaussians an amount of speech supports.
 
     Models: Kaldi's mini_librispeech, 5 h: 2000 / 10,000; TED-LIUM, 200 h: 2500-5000 / 30k-100k;
@@ -271,11 +271,10 @@ def leaf_budget(frames: int) -> tuple[int, int]:
     data should also make each pdf richer. The caller raises leaves to the number of roots.
 
     Args:
-        frames: Frames of 10 ms.
+        seconds: Of speech.
     """
-    hours = frames / 360_000
-    leaves = int(min(2000 * sqrt(hours / 5.5), frames / 600, 9000))
-    gaussians = int(min(frames / 150, 12 * leaves, 100_000))
+    leaves = int(min(2000 * sqrt(seconds / 3600 / 5.5), seconds / 6, 9000))
+    gaussians = int(min(seconds / 1.5, 12 * leaves, 100_000))
     return max(leaves, 1), max(gaussians, 1)
 
 

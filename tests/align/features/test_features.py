@@ -66,8 +66,8 @@ def test_formula(kind, fs):
 def test_frame_count(fs):
     hop = fs // 100
     for n in (min_samples(fs), 5 * hop - hop // 2 - 1, 5 * hop - hop // 2, 5 * hop, 6 * hop - 1):
-        assert len(compute(noise(n), FeatureOptions(fs=fs))) == samples_to_frames(n, fs)
-    assert samples_to_frames(5 * hop - hop // 2, fs) == 5  # half a shift more is one more frame
+        assert len(compute(noise(n), FeatureOptions(fs=fs))) == samples_to_frames(n, hop)
+    assert samples_to_frames(5 * hop - hop // 2, hop) == 5  # half a shift more is one more frame
     with pytest.raises(UsageError):
         compute(noise(min_samples(fs) - 1), FeatureOptions(fs=fs))
 

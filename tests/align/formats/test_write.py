@@ -5,7 +5,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from espnet_ext.align.formats.write import FRAME_S, boundaries_s
+from espnet_ext.align.formats.write import boundaries_s
 from espnet_ext.align.search.segmentation import Segmentation
 
 
@@ -18,8 +18,8 @@ def test_only_edges_of_silence_move_inward_and_order_stays(phones, early_s, late
     ids = np.array([p for p, _ in phones], np.int16)
     durations = np.array([[1, 1, n - 2] for _, n in phones], np.int32)
     seg = Segmentation(ids, np.where(ids, 0, -1), durations)
-    plain, got = seg.boundaries() * FRAME_S, boundaries_s(seg, early_s, late_s)
-    assert np.array_equal(boundaries_s(seg), plain)
+    plain, got = seg.boundaries() * 0.01, boundaries_s(seg, 0.01, early_s, late_s)
+    assert np.array_equal(boundaries_s(seg, 0.01), plain)
     assert (np.diff(got) > 0).all() and (got[0], got[-1]) == (plain[0], plain[-1])
     for i in range(1, len(ids)):
         a, b = ids[i - 1], ids[i]

@@ -306,4 +306,4 @@ def test_tree_file_and_misuse(tmp_path, stats, questions):
     "hours, budget", [(0.1, (60, 240)), (5.5, (2000, 13200)), (200, (9000, 100_000))]
 )
 def test_leaf_budget(hours, budget):
-    assert leaf_budget(int(hours * 360_000)) == budget
+    assert leaf_budget(hours * 3600) == budget
