@@ -39,7 +39,7 @@ class Built:
         shapes: Shapes of the model's state, by name; empty if it could not be built yet.
         parameters: Number of trainable parameters.
         tokens: The token list; None where there is a stand-in, or none at all.
-        waits: Why the model could not be built yet.
+        waits: What the model needs and earlier stages make; then it was not built.
     """
 
     shapes: Shapes = field(default_factory=dict)
@@ -86,7 +86,7 @@ def build(
             if not _is_of_later(e):
                 raise
             _optimisers(task, args, None)
-            return Built(waits=f"{e.what} ({e.where})")
+            return Built(waits=str(e.where or e.what))
         _freeze(model, args.freeze_param)
         _optimisers(task, args, model)
         statistics = _statistics(model, args) if stock else {}

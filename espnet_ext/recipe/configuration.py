@@ -201,7 +201,7 @@ def _check_phase(ctx: Context, plan: Plan, built: dict[str, dict]) -> None:
         raise
     built[str(train.model_file(ctx, ctx.stage.name))] = made.shapes
     if made.waits:
-        say(f"{ctx.stage.name}: its model can only be built after earlier stages: {made.waits}")
+        say(f"{ctx.stage.name}: its model can only be built after earlier stages made {made.waits}")
     else:
         say(f"{ctx.stage.name}: the model can be built, {made.parameters:,} parameters to train")
 

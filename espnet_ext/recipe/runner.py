@@ -24,8 +24,10 @@ from espnet_ext.recipe import (
     processes,
     records,
     stages,
+    tracking,
 )
 from espnet_ext.recipe.console import say, stage_log
+from espnet_ext.recipe.executor import dask_settings
 from espnet_ext.recipe.schema import Recipe
 from espnet_ext.recipe.stages import Context, Plan, Stage
 from espnet_ext.text import source
@@ -118,6 +120,8 @@ def _notes(ctx: Context) -> None:
 
 def _dry_run(ctx: Context, chosen: tuple[Stage, ...]) -> int:
     total = 0.0
+    dask_settings(ctx.options)  # raise if what is asked for does not exist
+    tracking.check(ctx.options.track)
     _notes(ctx)
     for stage in chosen:
         plan = stages.plan(ctx, stage)

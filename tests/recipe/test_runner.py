@@ -279,6 +279,8 @@ def test_showing_changes_nothing(main, argv):
         (["--stage", "token"], "did you mean 'tokens'?"),
         (["--stage", "3", "--stop-stage", "2"], "nothing to run"),
         (["--name", "../x"], "cannot name an experiment"),
+        (["--dry-run", "--executor", "dusk"], "did you mean 'dask'?"),
+        (["--dry-run", "--track", "tensorbord"], "did you mean 'tensorboard'?"),
     ],
 )
 def test_wrong_usage(main, argv, says):
