@@ -68,15 +68,13 @@ def write_alignment(
     found, timed = (_all_of(corpus, folder) for folder in (segs, times.segs))
     shards = (corpus.shard(i) for i in range(corpus.shards))
     words = {u: w for s in shards for u, w in zip(s["utts"], s["words"], strict=True)}
-    shift_s = corpus.store.options.shift_ms / 1000
-    header = _header(
-        tree, phones, shift_s, source=source, source_train_data=trained_on, times=times.name
-    )
+    about = {"source": source, "source_train_data": trained_on, "times": times.name}
+    header = _header(tree, phones, corpus.store.options.shift_ms / 1000, **about)
     with AlignmentWriter(out, header, textgrid=textgrid) as writer:
         for utt in sorted(found, key=str.encode):
             labels, seg = found[utt].pdfs(tree.pdf), found[utt].whole(phones)
             exact = timed.get(utt, found[utt]).whole(phones)
-            cuts = boundaries_s(exact, shift_s, times.early_s, times.late_s)
+            cuts = boundaries_s(exact, header.frame_shift_s, times.early_s, times.late_s)
             writer.add(
                 utt,
                 labels,
