@@ -68,8 +68,7 @@ def write_alignment(
     found, timed = (_all_of(corpus, folder) for folder in (segs, times.segs))
     shards = (corpus.shard(i) for i in range(corpus.shards))
     words = {u: w for s in shards for u, w in zip(s["utts"], s["words"], strict=True)}
-    about = {"source": source, "source_train_data": trained_on, "times": times.name}
-    header = _header(tree, phones, corpus.store.options.shift_ms / 1000, **about)
+    header = _header(corpus, tree, phones, source, trained_on, times.name)
     with AlignmentWriter(out, header, textgrid=textgrid) as writer:
         for utt in sorted(found, key=str.encode):
             labels, seg = found[utt].pdfs(tree.pdf), found[utt].whole(phones)
@@ -89,7 +88,10 @@ def write_alignment(
     return AlignmentDir(out)
 
 
-def _header(tree: Tree, phones: PhoneSet, shift_s: float, **about: str) -> Header:
+def _header(
+    corpus: Corpus, tree: Tree, phones: PhoneSet, source: str, trained_on: str, times: str
+) -> Header:
+    shift_s = corpus.store.options.shift_ms / 1000
     return Header(
         unit="senone" if tree.context else "phone_state",
         num_classes=tree.num_pdfs,
@@ -98,7 +100,9 @@ def _header(tree: Tree, phones: PhoneSet, shift_s: float, **about: str) -> Heade
         silence_ids=tuple(tree.silence_pdfs),
         phones=phones.whole.names,
         long_phones=phones.long,
-        **about,
+        source=source,
+        source_train_data=trained_on,
+        times=times,
     )
 
 
