@@ -3,8 +3,9 @@
 
     python benchmarks/align_hybrid.py [--data FOLDER --lexicon FILE] [--work DIR] [--minutes 10]
 
-One training of monophones and triphones; then each network learns its alignment and realigns. Times
-are CPU seconds of one core. Without --data: synthetic speech, on whose test set boundaries are
+One training of monophones and triphones; then each network learns its alignment and realigns, in
+float32, and in bfloat16 where the processor multiplies such numbers. Times are CPU seconds of one
+core. Without --data: synthetic speech, on whose test set boundaries are
 compared with the synthesiser's times.
 """
 
@@ -25,6 +26,7 @@ from espnet_ext.align.options import PASSES, USUAL, AlignOptions, from_dict
 from espnet_ext.align.passes.hybrid import fbank_options
 from espnet_ext.align.run import apply_aligner, save_model, train_aligner, write_pass
 from espnet_ext.align.session import Session
+from espnet_ext.precision import has_bfloat16
 
 BEFORE = "tri"
 
@@ -59,9 +61,10 @@ def train_passes(data: Path, work: Path, o: AlignOptions) -> Session:
 
 
 def train_network(name: str, data: Path, work: Path, o: AlignOptions) -> Session:
-    """Train a network and realign; print times and accuracies."""
+    """Train a network, ``tdnn-bfloat16``, and realign; print times and accuracies."""
     watch = Watch()
-    o = replace(o, hybrid=replace(o.hybrid, network=name))
+    network, precision = name.split("-")
+    o = replace(o, hybrid=replace(o.hybrid, network=network, precision=precision))
     session = train_aligner(data, work, o, map, watch.say)
     spent, report = watch.spent(), session.reports[-1]
     steps, row = [b - a for a, b in pairwise(watch.epochs[1:])], report["iterations"][-1]
@@ -108,7 +111,8 @@ def main() -> None:
         given = {"lexicon": lexicon, "passes": [*passes, "hybrid"], "textgrid": False}
         o = from_dict({**given, "times": "last"})  # those of the network, not of the best pass
         session, found = train_passes(data, work / "train", o), {}
-        for name in (BEFORE, *USUAL):
+        precisions = ("float32", "bfloat16") if has_bfloat16("cpu") else ("float32",)
+        for name in (BEFORE, *(f"{n}-{p}" for n in USUAL for p in precisions)):
             if name != BEFORE:
                 session = train_network(name, data, work / "train", o)
             found[name] = write_pass(

@@ -181,7 +181,10 @@ def _align_conf(aux: dict[str, Any], records: list[Record], folder: Path) -> dic
 
 def _label_facts(records: list[Record], folder: Path) -> dict[str, Any]:
     """Return what the header of the labels says, if they are there, else what a record says."""
-    header = folder / "dump" / "train" / "align" / "header.json"
+    written = folder / "dump" / "train" / "align"
+    header = written / "targets.json"
+    if not header.is_file():
+        header = written / "header.json"
     keys = ("num_classes", "frame_shift_s", "first_frame_centre_s", "silence_ids")
     if header.is_file():
         facts = json.loads(header.read_text(encoding="utf-8"))

@@ -11,6 +11,7 @@ from espnet_ext.weak_align.presets import AuxConf, as_plain
 
 ALIGNED, SHUFFLED = "aligned", "shuffled"
 LABELS_FILE, SHUFFLED_FILE, HEADER_FILE = "targets.scp", "shuffled.scp", "header.json"
+TARGETS_FILE = "targets.json"
 SILENCE = "SIL"
 Stream = Sequence[str]  # path, name, type
 
@@ -106,6 +107,8 @@ def header_path(conf: AuxConf, streams: Sequence[Stream], may_lack: bool = False
                 "add the stream '<alignment>/targets.scp,align,kaldi_ark', or set aux.header",
             )  # fmt: skip
         path = paths[0].parent / HEADER_FILE
+        if (own := path.with_name(TARGETS_FILE)).is_file():  # of the frames that are trained on
+            path = own
     if conf.label_source in (ALIGNED, SHUFFLED) or path.parent.name == conf.label_source:
         return path
     other = path.parent / conf.label_source / path.name

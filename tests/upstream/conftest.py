@@ -23,6 +23,21 @@ def git(folder: Path, *args: str) -> str:
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
 
+@pytest.fixture(scope="module")
+def with_speeds(tmp_path_factory) -> Path:
+    """an4/weak_align1 with speed copies, and without what a run left in its folder."""
+    source = Path(__file__).resolve().parents[2] / "egs2/an4/weak_align1"
+    folder = tmp_path_factory.mktemp("tree") / "egs2/an4/weak_align1"
+    left = shutil.ignore_patterns("dump", "exp", "data", "downloads", "local")
+    shutil.copytree(source, folder, ignore=left)
+    recipe = folder / "recipe.yaml"
+    text = recipe.read_text(encoding="utf-8")
+    changed = text.replace("max_s: 20.0}", "max_s: 20.0, speeds: [0.9, 1.0, 1.1]}")
+    assert changed != text
+    recipe.write_text(changed, encoding="utf-8")
+    return folder
+
+
 @pytest.fixture(scope="session")
 def wheel() -> Path:
     """The folder that holds espnet2, espnet3 and egs3."""

@@ -30,9 +30,9 @@ def without_runs():
 
 
 @pytest.fixture(scope="module")
-def branch(checkout):
+def branch(checkout, with_speeds):
     """The weak-alignment recipe on its branch: the worktree, what was printed, the command."""
-    argv = ["upstream", str(ROOT / "egs2/an4/weak_align1"), "--espnet", str(checkout)]
+    argv = ["upstream", str(with_speeds), "--espnet", str(checkout)]
     with without_runs(), contextlib.redirect_stdout(io.StringIO()) as out:
         assert cli.main([*argv, "--force"]) == 0, out.getvalue()
     return checkout.with_name("espnet-ext-an4-weak_align"), out.getvalue(), argv

@@ -24,8 +24,8 @@ def run(checkout, recipe, monkeypatch, *more):
     return cli.main(["upstream", recipe, "--espnet", str(checkout), "--layout", "egs2", *more])
 
 
-def test_weak_align(checkout_egs2, monkeypatch, capfd):
-    assert run(checkout_egs2, "an4/weak_align1", monkeypatch) == 0, capfd.readouterr().out
+def test_weak_align(checkout_egs2, with_speeds, monkeypatch, capfd):
+    assert run(checkout_egs2, with_speeds, monkeypatch) == 0, capfd.readouterr().out
     folder = checkout_egs2.with_name("espnet-ext-an4-weak_align")
     out = capfd.readouterr().out
     assert "12 files" in out and "12 made by setup.sh" in out and "8 links" in out

@@ -6,6 +6,7 @@ is centred at 12.5 ms, ours at 5 ms; a chain model has a frame every 30 ms).
 """
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from espnet_ext.errors import DataError
 from espnet_ext.files import write_json, write_text
 
 FRAME_S = 0.01
+HEADER = "targets.json"
 TOLERANCE_S = 0.035  # between the lengths of audio and alignment: window and rounding
 NO_LABEL = -1
 Copies = Callable[[str], tuple[str, float]]
@@ -28,10 +30,11 @@ def write_targets(source: AlignmentDir, out: Path, data: Path, fs: int, copies: 
     They hold the class, phone id and word index of each frame of 10 ms, for every utterance of
     ``data`` in its order. One without a usable alignment has -1 in every frame and stands in
     ``unlabelled.tsv`` with the reason. A speed copy has the labels of its original at the rescaled
-    times. ``shuffled.scp`` gives each utterance the labels of another one (a control).
+    times. ``targets.json`` is the header with the frames of 10 ms; ``header.json`` that of the
+    alignment. ``shuffled.scp`` gives each utterance the labels of another one (a control).
 
     Args:
-        source: The alignment; its header is copied to ``out``.
+        source: The alignment.
         out: Folder, may be that of ``source``.
         data: Kaldi-style folder with utt2num_samples.
         fs: Its sampling rate in Hz.
@@ -67,6 +70,8 @@ def write_targets(source: AlignmentDir, out: Path, data: Path, fs: int, copies: 
     _refuse_none(failed, frames, source)
     write_text(out / "unlabelled.tsv", "".join(f"{u}\t{why}\n" for u, why in failed.items()))
     write_json(out / "header.json", source.header.to_json())
+    own = replace(source.header, frame_shift_s=FRAME_S, first_frame_centre_s=FRAME_S / 2)
+    write_json(out / HEADER, own.to_json())
     _write_shuffled(out)
     return len(failed)
 

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Labels of training frames from alignments of other grids, lengths and speeds."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -14,6 +16,8 @@ from espnet_ext.align.options import from_dict
 from espnet_ext.align.stage import align_sets
 from espnet_ext.data.tables import read_table, write_set, write_table
 from espnet_ext.errors import DataError, UsageError
+from espnet_ext.weak_align.header import header_path, read_header
+from espnet_ext.weak_align.presets import resolve
 
 OURS = Header("senone", 100, phones=("SIL", "A"))
 KALDI = Header("pdf", 100, first_frame_centre_s=0.0125, phones=("SIL", "A"))
@@ -77,6 +81,23 @@ def test_every_utterance_has_a_line_and_what_is_missing_is_listed(folder):
     assert [set(targets[u].tolist()) for u in ("a", "b", "c", "d")] == [{0}, {1}, {-1}, {-1}]
     assert len(targets["sp0.9-a"]) == 111 and set(targets["sp0.9-a"].tolist()) == {0}
     assert Header.read(out) == OURS
+
+
+@pytest.mark.parametrize("within", [True, False])
+def test_trainings_are_told_of_the_frames_of_the_targets(folder, within):
+    """Not of those of the alignment, in whose folder the targets may be."""
+    chain = replace(OURS, frame_shift_s=0.03, first_frame_centre_s=0.015)
+    with AlignmentWriter(folder / "chain", chain, textgrid=False) as w:
+        for utt in ("a", "b", "c", "d"):
+            labels = np.repeat(np.arange(3, dtype=np.int32), 11)
+            w.add(utt, labels, [Interval(0.0, 0.99, "A")], [Interval(0.0, 0.99, "x")])
+    out = folder / ("chain" if within else "train/align")
+    write_targets(AlignmentDir(folder / "chain"), out, folder / "train", 16000, original)
+    assert Header.read(out) == chain
+    streams = [(str(out / "targets.scp"), "align", "kaldi_ark")]
+    facts = read_header(header_path(resolve({"preset": "weak_tri"}), streams))
+    assert (facts["frame_shift_s"], facts["first_frame_centre_s"]) == (0.01, 0.005)
+    assert facts["num_classes"] == chain.num_classes
 
 
 def test_shuffled_labels_are_those_of_another_utterance(folder):
