@@ -115,7 +115,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _find_local() -> None:
     """Let ``local.NAME`` of the recipe in this folder be imported, as run.sh does."""
-    if Path("local").is_dir() and "" not in sys.path:
+    if Path("recipe.yaml").is_file() and Path("local").is_dir() and "" not in sys.path:
         sys.path.append("")  # at the end: nothing here hides an installed module
 
 

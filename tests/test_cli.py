@@ -140,6 +140,7 @@ def test_help_of_run_sh_may_be_read_in_part(tmp_path):
 def test_the_command_finds_what_a_recipe_has_in_local(tmp_path):
     """The installed command starts without the current folder in sys.path, unlike ``python -m``."""
     (tmp_path / "local").mkdir()
+    (tmp_path / "recipe.yaml").touch()
     (tmp_path / "local/mine.py").write_text("def missed(reference, hypothesis):\n    return 0, 1\n")
     code = """
 import sys
