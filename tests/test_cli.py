@@ -28,6 +28,7 @@ ROOT = Path(__file__).resolve().parents[1]
         (["doctor", "folder"], 2, "a data folder is given as --data folder"),
         (["doctor", "--data=none"], 3, "does not exist"),
         (["results"], 2, "no run records"),
+        (["align", "."], 2, "OUT, the folder to write, is missing"),
         (["recipe"], 2, "there is no recipe.yaml here"),
         (["recipe", "--help"], 0, "--stop-stage N"),
         (["train", "--nj"], 2, "--nj needs a value"),

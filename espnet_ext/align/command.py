@@ -37,6 +37,8 @@ def main(argv: list[str]) -> int:
         return 0 if argv else 2
     name, rest = argv[0], argv[1:]
     if name not in COMMANDS and Path(name).exists():
+        if not rest or rest[0].startswith("-"):
+            raise UsageError("OUT, the folder to write, is missing", "align", "align DATA OUT")
         return apply([DEFAULT, *argv])
     if name not in COMMANDS:
         what = f"'{name}' is no command of align, and there is no such folder or recording"
