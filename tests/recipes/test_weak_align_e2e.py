@@ -152,7 +152,7 @@ def test_a_shipped_sweep_runs_and_draws_its_picture(whole, monkeypatch, capfd):
     for name in ("mono", "aligned"):
         config = (recipe.path / f"exp/sweep_alignment_{name}_s1/finetune/config.yaml").read_text()
         facts[name] = yaml.safe_load(config)["aux"]["resolved"]
-    assert facts["mono"]["labels"].endswith("train/align/mono/header.json")
+    assert facts["mono"]["labels"].endswith("train/align/mono/targets.json")
     assert facts["mono"]["classes"] != facts["aligned"]["classes"]
     picture = recipe.path / "results/sweep_alignment.png"
     assert picture.read_bytes().startswith(b"\x89PNG")
