@@ -30,8 +30,9 @@ SLACK_S = 0.05
 def joined(data: Path, minutes: float, out: Path, seed: int) -> dict[str, tuple[float, float]]:
     """Write ``long/`` and ``short/`` data folders; return start and end of each utterance."""
     rng, texts = np.random.default_rng(seed), read_table(data / "text")
+    wavs = read_table(data / "wav.scp")
     parts, spans, at = [], {}, 0
-    for utt, place in read_table(data / "wav.scp").items():
+    for utt, place in wavs.items():
         samples, rate = soundfile.read(place, dtype="float32")
         if rate != RATE:
             raise SystemExit(f"{place}: {rate} Hz, need {RATE}")
@@ -48,7 +49,6 @@ def joined(data: Path, minutes: float, out: Path, seed: int) -> dict[str, tuple[
     soundfile.write(out / "long.wav", np.concatenate(parts), RATE)
     write_table(out / "long/wav.scp", {"long": str(out / "long.wav")})
     write_table(out / "long/text", {"long": " ".join(texts[u] for u in spans)})
-    wavs = read_table(data / "wav.scp")
     write_table(out / "short/wav.scp", {u: wavs[u] for u in spans})
     write_table(out / "short/text", {u: texts[u] for u in spans})
     for name, utts in (("long", ["long"]), ("short", list(spans))):

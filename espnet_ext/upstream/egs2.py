@@ -9,7 +9,7 @@ from typing import Any
 
 from espnet_ext.errors import DataError, UsageError
 from espnet_ext.upstream import readme
-from espnet_ext.upstream.egs3_conf import INFERENCE_KEYS
+from espnet_ext.upstream.egs3_conf import INFERENCE_KEYS, speeds_of
 from espnet_ext.upstream.mapping import DEVIATION, Mapped, mapped
 from espnet_ext.upstream.plan import WEAK_ALIGN, Plan
 from espnet_ext.upstream.templating import template
@@ -82,7 +82,7 @@ def build(plan: Plan, checkout: Path) -> Tree:
 def _values(plan: Plan, name: str) -> dict[str, str]:
     train, valid, tests = SETS[plan.corpus]
     tokens, speeds = plan.recipe.tokens, plan.recipe.format.speeds if plan.recipe.format else []
-    copies = [f"{s}" for s in speeds if s != 1]
+    copies = [f"{s}" for s in speeds_of(plan)]
     return {
         "NAME": name,
         "TRAIN_SET": train,

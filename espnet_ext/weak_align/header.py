@@ -90,6 +90,12 @@ def facts_of(
     return facts
 
 
+def header_beside(folder: Path) -> Path:
+    """Return the header of the labels in a folder: the one of their own frames, if it is there."""
+    own = folder / TARGETS_FILE
+    return own if own.is_file() else folder / HEADER_FILE
+
+
 def header_path(conf: AuxConf, streams: Sequence[Stream], may_lack: bool = False) -> Path:
     """Return the header that belongs to the labels; with ``may_lack`` it need not exist.
 
@@ -106,9 +112,7 @@ def header_path(conf: AuxConf, streams: Sequence[Stream], may_lack: bool = False
                 "where the labels are is not known", "aux.header",
                 "add the stream '<alignment>/targets.scp,align,kaldi_ark', or set aux.header",
             )  # fmt: skip
-        path = paths[0].parent / HEADER_FILE
-        if (own := path.with_name(TARGETS_FILE)).is_file():  # of the frames that are trained on
-            path = own
+        path = header_beside(paths[0].parent)
     if conf.label_source in (ALIGNED, SHUFFLED) or path.parent.name == conf.label_source:
         return path
     other = path.parent / conf.label_source / path.name
