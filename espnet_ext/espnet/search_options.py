@@ -6,8 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from espnet_ext.errors import UsageError, nearest
+from espnet_ext.errors import DataError, UsageError, nearest
 from espnet_ext.espnet.compat import quiet_import
+from espnet_ext.yamlfile import read_section
+
+LM_CONFIG, LM_FILE = "lm_train_config", "lm_file"
 
 
 def check_options(cls: Any, options: Mapping[str, Any], where: str) -> None:
@@ -62,6 +65,43 @@ def check_translation(options: Mapping[str, Any], where: str) -> None:
     _check_search(Speech2Text, options, where)
 
 
+def named_files(options: Mapping[str, Any]) -> dict[str, Path]:
+    """Return the files that options of a search name, e.g. those of a language model."""
+    return {k: Path(v) for k, v in options.items() if _is_file(k, v)}
+
+
+def check_lm(options: Mapping[str, Any], tokens: list[str] | None, where: str) -> None:
+    """Refuse a language model of other tokens, whose scores ESPnet would give to wrong tokens.
+
+    Args:
+        options: Of a search; the model is not checked where its configuration is still missing.
+        tokens: Token list of the recogniser; None: not known.
+        where: Where the options stand.
+
+    Raises:
+        UsageError: The token lists differ, or only half of the language model is named.
+    """
+    given = options.keys() & {LM_CONFIG, LM_FILE}
+    if len(given) == 1:
+        (other,) = {LM_CONFIG, LM_FILE} - given
+        raise UsageError(f"a language model needs {LM_CONFIG} and {LM_FILE}", f"{where}.{other}")
+    if not given or tokens is None or not (path := Path(options[LM_CONFIG])).is_file():
+        return
+    own = read_section(path, "a training's configuration", DataError).get("token_list") or []
+    if own != tokens:
+        pairs = zip(own, tokens, strict=False)
+        first = next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(own), len(tokens)))
+        sizes = (
+            f"{len(own)} tokens there, {len(tokens)} in the recogniser; they differ from {first}"
+        )
+        how = "train it (task: lm) with the token list of the recogniser"
+        raise UsageError(f"the language model has another token list ({sizes})", path, how)
+
+
+def _is_file(key: str, value: Any) -> bool:
+    return key.endswith(("_file", "_config")) and isinstance(value, str)
+
+
 def _check_search(cls: Any, options: Mapping[str, Any], where: str) -> None:
     check_options(cls, options, where)
     parameters = inspect.signature(cls).parameters
@@ -73,8 +113,7 @@ def _check_search(cls: Any, options: Mapping[str, Any], where: str) -> None:
             raise UsageError(f"{key} must be at least 1, not {value}", place)
         if key == "ctc_weight" and not 0 <= value <= 1:
             raise UsageError(f"{key} must be from 0 to 1, not {value}", place)
-        file = key.endswith(("_file", "_config")) and isinstance(value, str)
-        if file and Path(value).parts[:1] != ("exp",) and not Path(value).exists():
+        if _is_file(key, value) and Path(value).parts[:1] != ("exp",) and not Path(value).exists():
             raise UsageError("there is no such file", f"{place}: {value}")
 
 

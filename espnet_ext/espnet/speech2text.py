@@ -4,10 +4,13 @@
 from pathlib import Path
 from typing import Any
 
+from espnet_ext.errors import DataError
 from espnet_ext.espnet import fastimport
 from espnet_ext.espnet.archive import asr_files
 from espnet_ext.espnet.compat import quiet_import
 from espnet_ext.espnet.loading import loading
+from espnet_ext.espnet.search_options import check_lm
+from espnet_ext.yamlfile import read_section
 
 
 def build(config: Path | str, model_file: Path | str, **options: Any) -> Any:
@@ -20,9 +23,12 @@ def build(config: Path | str, model_file: Path | str, **options: Any) -> Any:
 
     Raises:
         DataError: The files do not fit together, or hold more than tensors.
+        UsageError: The language model that the options name has other tokens.
     """
     from espnet_ext.espnet.checkpoint import check_tensors
 
+    known = read_section(config, "a training's configuration", DataError).get("token_list")
+    check_lm(options, known if isinstance(known, list) else None, "Speech2Text")
     check_tensors(model_file, *(v for v in options.values() if str(v).endswith(".pth")))
     fastimport.enable()
     with quiet_import():  # in a process of its own, nobody keeps it from the terminal

@@ -14,7 +14,8 @@ from espnet_ext.errors import DataError
 from espnet_ext.espnet.input_layers import own_layer
 from espnet_ext.yamlfile import read_section
 
-MODELS = (None, "espnet", "maskctc", "pit_espnet")  # of ESPnet's ASR task; others have no choice
+# Of ESPnet's ASR and LM tasks; others have no choice.
+MODELS = (None, "espnet", "maskctc", "pit_espnet", "lm")
 
 
 def lacks(config: Mapping[str, Any]) -> str:

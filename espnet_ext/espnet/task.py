@@ -38,11 +38,13 @@ class ExtTask(BuildsInputLayers, AbsTask):
         extra_data_names: Optional data streams besides those of the ESPnet task.
         model_class: Class of the model after :meth:`build_model`; its ``init_extension(args)``
             is called once, after the parameters of the stock model exist.
+        stock_task: ESPnet's task whose inference takes the result; None: the ASR task.
     """
 
     trainer = ExtTrainer
     extra_data_names: tuple[str, ...] = ()
     model_class: type | None = None
+    stock_task: type | None = None
 
     @classmethod
     def add_task_arguments(cls, parser: argparse.ArgumentParser) -> None:
@@ -197,7 +199,7 @@ def _distributed(args: argparse.Namespace) -> bool:
     return getattr(args, "distributed", False)  # ESPnet's main sets it
 
 
-TASKS = {"asr": "espnet_ext.espnet.task:ASRTask"}
+TASKS = {"asr": "espnet_ext.espnet.task:ASRTask", "lm": "espnet_ext.espnet.lm:LMTask"}
 
 
 def find_task(name: str) -> type[AbsTask]:

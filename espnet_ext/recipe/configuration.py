@@ -24,7 +24,7 @@ from espnet_ext.recipe.schema import Phase, Recipe, Tokens
 from espnet_ext.recipe.stages import PHASES, Context, Plan, Stage
 from espnet_ext.recipe.steps import tokens_given, train
 from espnet_ext.recipe.steps.prepare import sets
-from espnet_ext.recipe.steps.tokens import tokens_of
+from espnet_ext.recipe.steps.tokens import folder, tokens_of
 from espnet_ext.scoring.settings import read_settings
 
 Check = tuple[str, EspnetExtError | None]
@@ -284,13 +284,26 @@ def check_decoding(ctx: Context) -> None:
 
     fastimport.enable()
     with quiet_import():
-        from espnet_ext.espnet.search_options import check_beam
+        from espnet_ext.espnet.search_options import check_beam, check_lm
     check_beam(section.args, "decode.args")
+    check_lm(section.args, _tokens_there(ctx), "decode.args")
     if section.args.get("ctc_weight", BEAM_CTC) != 0 and _without_ctc(ctx):
         how = "decode.args.ctc_weight: 0, or a model with CTC: model_conf.ctc_weight"
         raise UsageError("this search needs CTC, and the model has none", DECODE_CTC, how)
     if section.args.get("ctc_weight", BEAM_CTC) in (0, 1):
         _warn_of_choice(ctx, ctc_alone=section.args["ctc_weight"] == 1)
+
+
+def _tokens_there(ctx: Context) -> list[str] | None:
+    """Return the token list that stage 4 has made; None if it is still to come."""
+    from espnet_ext.espnet import init
+
+    *_, phase = ctx.recipe.phases or [""]
+    last = dataclasses.replace(ctx, stage=stages.find(phase)) if phase else ctx
+    section = tokens_of(last)
+    if section is None or section.code:
+        return None
+    return init.tokens_of(str(folder(last) / "tokens.txt"))
 
 
 def _warn_of_choice(ctx: Context, ctc_alone: bool) -> None:

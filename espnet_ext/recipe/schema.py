@@ -169,7 +169,7 @@ class Phase:
     """One training: pretrain, midtrain and finetune are three of these."""
 
     config: Annotated[str, "ESPnet training configuration (YAML)"]
-    task: Annotated[str, "asr, or module:Class"] = "asr"
+    task: Annotated[str, "asr, lm, or module:Class"] = "asr"
     args: Annotated[dict, "ESPnet training options over the configuration"] = field(
         default_factory=dict
     )

@@ -8,9 +8,11 @@ import re
 import shutil
 import signal
 import time
+import zipfile
 
 import pytest
 import torch
+import yaml
 from recipe_tree import TINY
 from warm import RECIPE, Warm, run_stock
 
@@ -197,6 +199,31 @@ def test_the_archive_works_with_stock_espnet_alone(whole, tmp_path):
     recipe, out = whole
     lines = re.search(r"(import soundfile;.*)\n\s*(asr = .*)\n\s*(print.*)\n", out).groups()
     wav = next((recipe.path / "data/wav").rglob("*.flac"))
+    run_stock("\n".join(lines).replace("speech.wav", str(wav)), tmp_path)
+
+
+def test_a_language_model_joins_the_search_and_the_archive(whole, tmp_path):
+    recipe, _ = whole
+    exp, lm = recipe.path / "exp", (TINY[0], "--preset", "lm", "--stop-stage", "finetune")
+    out = recipe.run(*lm, "--finetune.args.max_epoch=1")
+    assert RAN.findall(out) == ["7"] and "stock ESPnet loads all" in out
+    shutil.copytree(exp / "base/finetune", exp / "searched/finetune")
+    search = (*TINY, "--preset", "with_lm", "--name", "searched", "--stage", "decode")
+    decode = (*search, "--stop-stage", "decode", "--decode.args.beam_size=2")
+    assert RAN.findall(recipe.run(*decode)) == ["8"]
+    assert (exp / "searched/decode/beam_lm/test/text").exists()
+    assert RAN.findall(recipe.run(*decode)) == []
+    recipe.run(*lm, "--finetune.args.max_epoch=2")
+    assert RAN.findall(recipe.run(*decode)) == ["8"], "by the new language model"
+    out = recipe.run(*search, "--force", "--decode.args.beam_size=2")
+    with zipfile.ZipFile(exp / "searched/synth_asr1_searched.zip") as z:
+        meta = yaml.safe_load(z.read("meta.yaml"))
+    named = {**meta["files"], **meta["yaml_files"]}
+    assert named["lm_file"] == "exp/searched/search/lm_file.pth"
+    lines = re.search(r"(import soundfile;.*)\n\s*(asr = .*)\n\s*(print.*)\n", out).groups()
+    assert "lm_weight=0.3" in lines[1] and "lm_file" not in lines[1]
+    wav = next((recipe.path / "data/wav").rglob("*.flac"))
+    shutil.rmtree(exp / "lm")
     run_stock("\n".join(lines).replace("speech.wav", str(wav)), tmp_path)
 
 

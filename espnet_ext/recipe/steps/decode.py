@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from espnet_ext.data.tables import read_table, write_table
 from espnet_ext.errors import DataError, UsageError, nearest
+from espnet_ext.espnet.search_options import named_files
 from espnet_ext.files import atomic_dir, sha256_file, write_json
 from espnet_ext.plugin import load_object
 from espnet_ext.recipe import doubts
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from espnet_ext.espnet.decode import Result
 
 METHODS = ("greedy_ctc", "beam")
+LM_FILES = {"lm_file", "ngram_file"}
 
 
 def last_phase(ctx: Context) -> str:
@@ -39,8 +41,10 @@ def sets_of(ctx: Context) -> list[str]:
 
 
 def label(section: Decode) -> str:
-    """Return the folder name of a decoding method."""
-    return section.method.replace(":", ".")
+    """Return the folder name of a decoding method, which tables show: a search with a language
+    model is another one than without."""
+    models = LM_FILES & search_files(section).keys()
+    return section.method.replace(":", ".") + ("_lm" if models else "")
 
 
 def out_dir(ctx: Context, name: str) -> Path:
@@ -62,13 +66,20 @@ def plan(ctx: Context) -> Plan:
     wavs = [DUMP / s / main_file(ctx, s) for s in sets_of(ctx)]
     lack = stock.lacks(ctx, phase)
     return Plan(
-        needs=[model, config, *wavs],
+        needs=[model, config, *wavs, *search_files(section).values()],
         makes=[out_dir(ctx, s) / "text" for s in sets_of(ctx)],
         settings=_settings(section),
         disk_mb=1,
         stock=[_stock(ctx, (config, model), DUMP / s, lack) for s in sets_of(ctx)],
         notes=stock.told(lack, phase),
     )
+
+
+def search_files(section: Decode | None) -> dict[str, Path]:
+    """Return the files that the options of ESPnet's beam search name, by option."""
+    if section is None or section.method != "beam":
+        return {}
+    return named_files(section.args)
 
 
 def _settings(section: Decode) -> dict:

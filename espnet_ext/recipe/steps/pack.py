@@ -4,15 +4,17 @@
 import dataclasses
 import itertools
 import shlex
+import shutil
 from pathlib import Path
 
 from espnet_ext.errors import DataError
 from espnet_ext.espnet.stock import lacks_of, refusal
+from espnet_ext.files import atomic_path
 from espnet_ext.recipe import doubts
 from espnet_ext.recipe.console import say
 from espnet_ext.recipe.stages import Context, Plan, find
 from espnet_ext.recipe.steps import stock
-from espnet_ext.recipe.steps.decode import last_phase
+from espnet_ext.recipe.steps.decode import last_phase, search_files
 from espnet_ext.recipe.steps.train import model_file, train_argv
 from espnet_ext.yamlfile import read_section
 
@@ -30,8 +32,10 @@ def plan(ctx: Context) -> Plan:
     command = ["python", "-m", "espnet2.bin.pack", "asr", "--outpath", str(archive(ctx))]
     command += ["--asr_train_config", str(config), "--asr_model_file", str(needs[1])]
     command += [x for p in named_files(ctx, config) for x in ("--option", str(p))]
+    search = search_files(ctx.recipe.decode)
+    command += [x for k, p in search.items() for x in (f"--{k}", str(p))]
     return Plan(
-        needs=needs,
+        needs=[*needs, *search.values()],
         makes=[archive(ctx)],
         disk_mb=30,
         stock=[shlex.join(command)],  # it copies files; no model is built
@@ -60,11 +64,22 @@ def run(ctx: Context, plan: Plan) -> None:
     from espnet_ext.espnet.pack import pack_asr
 
     doubts.refuse(ctx)
-    config, model = plan.needs
-    pack_asr(config, model, named_files(ctx, config), archive(ctx))
+    config, model, *_ = plan.needs
+    search = {k: _beside_model(ctx, k, p) for k, p in search_files(ctx.recipe.decode).items()}
+    pack_asr(config, model, named_files(ctx, config), archive(ctx), search)
     say(f"  {archive(ctx)}: {archive(ctx).stat().st_size / 1e6:.1f} MB")
     if lack := lacks_of(config):
         say(f"  {refusal(lack)}")
+
+
+def _beside_model(ctx: Context, option: str, path: Path) -> Path:
+    """Copy what the search needs, maybe of another recipe: ESPnet packs files from outside this
+    folder under absolute names, which no other machine has."""
+    copy = ctx.exp / "search" / f"{option}{path.suffix}"
+    copy.parent.mkdir(exist_ok=True)
+    with atomic_path(copy) as tmp:
+        shutil.copyfile(path, tmp)
+    return copy
 
 
 def check(plan: Plan, packed: Path) -> None:
@@ -90,7 +105,9 @@ def check(plan: Plan, packed: Path) -> None:
 def usage(ctx: Context) -> list[str]:
     """Return the lines of Python that transcribe a wav: stock ESPnet's if it can load the model."""
     greedy = ctx.recipe.decode is None or ctx.recipe.decode.method != "beam"
-    options = {"ctc_weight": 1.0, "beam_size": 1} if greedy else ctx.recipe.decode.args
+    options = {"ctc_weight": 1.0, "beam_size": 1} if greedy else dict(ctx.recipe.decode.args)
+    for packed in search_files(ctx.recipe.decode):
+        options.pop(packed)
     text = "".join(f", {k}={v!r}" for k, v in options.items())
     other = ""
     if ctx.recipe.decode is not None and ctx.recipe.decode.method == "greedy_ctc":

@@ -301,8 +301,11 @@ def run(ctx: Context, plan: Plan) -> None:
     say(f"  {budget_line(record)}")
     if phase.verify and ctx.stage.name == "finetune":
         from espnet_ext.espnet.loading import verify_told
+        from espnet_ext.espnet.task import find_task
 
-        say(f"  checked: {verify_told(out / 'config.yaml', model_file(ctx, ctx.stage.name))}")
+        inference = getattr(find_task(phase.task), "stock_task", None)
+        model = model_file(ctx, ctx.stage.name)
+        say(f"  checked: {verify_told(out / 'config.yaml', model, inference)}")
 
 
 def _collect_stats(ctx: Context, plan: Plan) -> None:
