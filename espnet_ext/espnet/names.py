@@ -44,6 +44,7 @@ _TASK = (
         Name("espnet2.tasks.asr", f"{part}_choices", "called to build a part of a model")
         for part in ("frontend", "normalize", "preencoder", "encoder")
     ),
+    Name("espnet2.tasks.lm", "LMTask", "base class of the task of language models"),
     Name("espnet2.tasks.st", "STTask", "base class of the translation task"),
     Name("espnet2.asr.ctc", "CTC", "built on the SLU head"),
     Name("espnet2.layers.utterance_mvn", "UtteranceMVN", "base class of that of samples"),

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from espnet_ext.recipe import config, configuration, stages
+from espnet_ext.recipe import config, stages
+from espnet_ext.recipe.decoding import check_decoding
 from espnet_ext.recipe.options import Options
 from espnet_ext.recipe.stages import Context
 from espnet_ext.recipe.steps.train import training_config
@@ -33,7 +34,7 @@ BEAM = {"method": "beam"}
 def test_another_part_of_the_model_chooses_than_decodes(folder, capfd, model, decode, told):
     folder.write("conf/t.yaml", yaml.safe_dump({"model_conf": {"ctc_weight": 0.5}}))
     folder.recipe(finetune={"config": "conf/t.yaml", "model": model}, decode=decode)
-    configuration.check_decoding(folder.context("decode"))
+    check_decoding(folder.context("decode"))
     out = capfd.readouterr().out
     assert told in out and ("WARNING" in out) == bool(told)
 
@@ -47,7 +48,7 @@ def test_recipes_choose_by_what_they_decode(path, monkeypatch, capfd):
     monkeypatch.chdir(path.parent)
     recipe = config.load(path)
     ctx = Context(recipe, Options(ngpu=0))
-    configuration.check_decoding(ctx)
+    check_decoding(ctx)
     assert "WARNING" not in capfd.readouterr().out
     ctx.stage = stages.find("finetune")
     settings = training_config(ctx)

@@ -103,7 +103,7 @@ def test_the_stage_packs_nothing_in_doubt(folder, monkeypatch):
         folder.write(f"exp/base/finetune/{name}", "{}")
     packed = []
     monkeypatch.setattr("espnet_ext.espnet.pack.pack_asr", lambda *args: (
-        packed.append(args), args[-1].write_text("archive")))  # fmt: skip
+        packed.append(args), args[3].write_text("archive")))  # fmt: skip
     for force in (False, True):
         ctx = context(folder, "pack", force=force)
         plan = pack.plan(ctx)

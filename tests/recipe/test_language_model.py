@@ -7,7 +7,7 @@ import yaml
 from espnet_ext.errors import UsageError
 from espnet_ext.espnet import speech2text
 from espnet_ext.espnet.search_options import check_lm, named_files
-from espnet_ext.recipe import configuration
+from espnet_ext.recipe.decoding import check_decoding
 
 LM = {"lm_train_config": "exp/lm/config.yaml", "lm_file": "exp/lm/m.pth"}
 TOKENS = ["<blank>", "<unk>", "a", "b", "<sos/eos>"]
@@ -59,13 +59,27 @@ def test_it_is_refused_before_a_training_and_by_the_recogniser(folder, lm):
     lm(TOKENS[:-1])
     folder.write("conf/train.yaml", "model_conf: {}")
     folder.write("dump/tokens_char/tokens.txt", "\n".join(TOKENS))
+    folder.write(LM["lm_file"], "")
     folder.recipe(finetune={"config": "conf/train.yaml"}, tokens={"type": "char"},
                   decode={"method": "beam", "args": LM})  # fmt: skip
     with pytest.raises(UsageError, match="another token list"):
-        configuration.check_decoding(folder.context("decode"))
+        check_decoding(folder.context("decode"))
     folder.write("config.yaml", yaml.safe_dump({"token_list": TOKENS}))
     with pytest.raises(UsageError, match="another token list"):
         speech2text.build("config.yaml", "m.pth", lm_train_config=LM["lm_train_config"], lm_file=3)
+
+
+@pytest.mark.parametrize(("presets", "how"), [({}, "--name lm"), ({"lm": {}}, "--preset lm")])
+def test_one_that_is_not_trained_yet_is_told_before_the_recogniser_is(folder, presets, how):
+    folder.write("conf/train.yaml", "model_conf: {}")
+    folder.recipe(finetune={"config": "conf/train.yaml"}, presets=presets,
+                  decode={"method": "beam", "args": LM})  # fmt: skip
+    with pytest.raises(UsageError, match="the search needs a missing file") as e:
+        check_decoding(folder.context("decode"))
+    assert e.value.how == f"train it first: ./run.sh {how}"
+    for path in LM.values():
+        folder.write(path, "{}")
+    check_decoding(folder.context("decode"))
 
 
 def test_files_of_a_search_are_named():

@@ -9,7 +9,7 @@ import yaml
 
 from espnet_ext.errors import UsageError
 from espnet_ext.multistage.stages import decode
-from espnet_ext.recipe import configuration
+from espnet_ext.recipe.decoding import check_decoding
 
 ATTENTION = {"model_conf": {"ctc_weight": 0.0, "st_mtlalpha": 0.0}}
 TASK = "espnet_ext.multistage.translation.task:TranslationTask"
@@ -40,7 +40,7 @@ def test_the_options_are_checked_without_what_espnet_prints_on_import():
 @pytest.mark.parametrize("args", [{}, {"ctc_weight": 0.3}, {"beam_size": 2, "ctc_weight": 1.0}])
 def test_of_a_recogniser(decoding, args):
     with pytest.raises(UsageError, match="needs CTC, and the model has none") as e:
-        configuration.check_decoding(decoding(**args))
+        check_decoding(decoding(**args))
     assert e.value.where == "decode.args.ctc_weight"
 
 

@@ -15,9 +15,10 @@ from typing import Any
 from espnet_ext.data.tables import read_table, write_table
 from espnet_ext.data.transcripts import read_texts
 from espnet_ext.errors import DataError, UsageError, nearest
+from espnet_ext.espnet.search_options import named_files
 from espnet_ext.files import atomic_dir, write_json
-from espnet_ext.recipe.configuration import check_decoding
 from espnet_ext.recipe.console import Progress, say
+from espnet_ext.recipe.decoding import check_decoding
 from espnet_ext.recipe.stages import Context, Plan
 from espnet_ext.recipe.steps import decode, launch
 from espnet_ext.recipe.steps import stock as commands
@@ -101,7 +102,7 @@ def plan(ctx: Context) -> Plan:
         return plan
     model, config = model_file(ctx, PHASE), ctx.phase_dir(PHASE) / "config.yaml"
     further = [model, config, *(DUMP / s / main_file(ctx, s) for s in names)]
-    further += [DATA / s / "text" for s in names]
+    further += [*(DATA / s / "text" for s in names), *named_files(options).values()]
     files = ("translation", "decode.json", "bleu.json")
     out, told = ctx.exp / "decode" / "stock" / METHOD, ", ".join(names)
     lack, files_of = commands.lacks(ctx, PHASE), (config, model)
