@@ -81,7 +81,7 @@ def check_lm(options: Mapping[str, Any], tokens: list[str] | None, where: str) -
     Raises:
         UsageError: The token lists differ, or only half of the language model is named.
     """
-    given = options.keys() & {LM_CONFIG, LM_FILE}
+    given = {key for key in (LM_CONFIG, LM_FILE) if options.get(key)}
     if len(given) == 1:
         (other,) = {LM_CONFIG, LM_FILE} - given
         raise UsageError(f"a language model needs {LM_CONFIG} and {LM_FILE}", f"{where}.{other}")

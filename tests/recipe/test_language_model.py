@@ -45,6 +45,7 @@ def test_the_same_tokens_or_tokens_not_known_yet_pass(lm):
     lm([])
     check_lm(LM, None, "decode.args")
     check_lm({"beam_size": 2}, TOKENS, "decode.args")
+    check_lm(dict.fromkeys(LM), TOKENS, "Speech2Text")  # ESPnet's default is None
 
 
 @pytest.mark.parametrize("half", LM)

@@ -104,7 +104,7 @@ def copy_recipe(name: str, root: Path) -> RecipeCopy:
     )
     path = root / "egs2" / name
     shutil.copytree(ROOT / "egs2" / name, path, ignore=made)
-    for shared in ("utils", "local", "conf"):
+    for shared in ("utils", "local", "conf", "egs2/TEMPLATE/asr1/conf"):
         if not (root / shared).exists():
             shutil.copytree(ROOT / shared, root / shared)
     return RecipeCopy(path)

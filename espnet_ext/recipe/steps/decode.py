@@ -41,8 +41,10 @@ def sets_of(ctx: Context) -> list[str]:
 
 
 def label(section: Decode) -> str:
-    """Return the folder name of a decoding method, which tables show: a search with a language
-    model is another one than without."""
+    """Return the folder name of a decoding method, which tables show.
+
+    A search with a language model is another one than without.
+    """
     models = LM_FILES & search_files(section).keys()
     return section.method.replace(":", ".") + ("_lm" if models else "")
 

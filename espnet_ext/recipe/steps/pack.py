@@ -73,8 +73,11 @@ def run(ctx: Context, plan: Plan) -> None:
 
 
 def _beside_model(ctx: Context, option: str, path: Path) -> Path:
-    """Copy what the search needs, maybe of another recipe: ESPnet packs files from outside this
-    folder under absolute names, which no other machine has."""
+    """Copy a file of the search beside the model, and return its path there.
+
+    It may be of another recipe, and ESPnet packs what is outside this folder under an absolute
+    name, which no other machine has.
+    """
     copy = ctx.exp / "search" / f"{option}{path.suffix}"
     copy.parent.mkdir(exist_ok=True)
     with atomic_path(copy) as tmp:
