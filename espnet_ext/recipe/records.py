@@ -101,7 +101,17 @@ def check_needs(ctx: Context, stage: Stage, plan: Plan) -> None:
             maker = _maker(ctx, stage, path)
             keep = without(ctx.options.argv, {"stage", "stop-stage"})  # --name above all
             how = recipe_line("--stage", str(maker), *keep) if maker else _RESTORE
+            if have := _have(ctx, path):
+                how += f"; or take an experiment that has it: --name {' or '.join(have[:5])}"
             raise DataError(f"stage {stage.number} ({stage.name}) needs a missing file", path, how)
+
+
+def _have(ctx: Context, path: Path) -> list[str]:
+    """Return the experiments that have what this one lacks, where nothing of this one is there."""
+    if ctx.exp.joinpath(".stages").exists() or not path.is_relative_to(ctx.exp):
+        return []
+    found = ctx.exp.parent.glob(f"*/{path.relative_to(ctx.exp)}")
+    return sorted(p.relative_to(ctx.exp.parent).parts[0] for p in found)
 
 
 def _maker(ctx: Context, stage: Stage, path: Path) -> int | None:

@@ -247,3 +247,18 @@ def test_tables_name_files_of_the_recipe_relative_to_it(folder):
     table = folder.write("t", f"a {folder.path}/x y.wav\nb sox {folder.path}/b.wav - |\nc /c.wav\n")
     content.make_relative(table)
     assert table.read_text() == "a x y.wav\nb sox b.wav - |\nc /c.wav\n"
+
+
+def test_experiments_that_have_what_a_new_name_lacks_are_named(folder):
+    ctx = folder.context("decode")
+    file = Path("finetune/valid.acc.ave.pth")
+    plan = Plan(needs=[ctx.exp / file], makes=[])
+    for name in ("method_s1", "other"):
+        folder.write(f"exp/{name}/{file if name != 'other' else 'finetune/1epoch.pth'}", "")
+    with pytest.raises(DataError) as e:
+        records.check_needs(ctx, ctx.stage, plan)
+    assert e.value.how.endswith("; or take an experiment that has it: --name method_s1")
+    folder.write(f"exp/{ctx.recipe.name}/.stages/finetune.json", "{}")  # its own file is lost
+    with pytest.raises(DataError) as e:
+        records.check_needs(ctx, ctx.stage, plan)
+    assert "--name method_s1" not in e.value.how
