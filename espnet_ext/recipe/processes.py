@@ -67,8 +67,9 @@ def _stop(signum: int, frame: object) -> None:
     now = time.monotonic()
     if _State.stopped is None:
         _State.stopped, _State.since = Stopped(signum), now
-        # torch's handler would raise for each loading process that the same signal ended.
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        # torch's handler would raise for each loading process that the same signal ended. Not
+        # SIG_DFL: of a signal that is pending by then, Python would print a traceback.
+        signal.signal(signal.SIGCHLD, lambda *_: None)
         raise _State.stopped
     if now - _State.since > AGAIN_S:
         os._exit(_State.stopped.exit_code)

@@ -217,6 +217,18 @@ def test_how_a_command_ended():
     assert processes.how_ended(255) == "exit code 255"
 
 
+def test_a_child_that_ends_after_the_signal_is_no_error():
+    """SIG_DFL would do, but for a SIGCHLD that is pending by then: Python prints a traceback."""
+    before = signal.signal(signal.SIGCHLD, lambda *_: pytest.fail("torch's handler"))
+    try:
+        with pytest.raises(processes.Stopped), processes.stop_on_signals():
+            os.kill(os.getpid(), signal.SIGTERM)
+        assert callable(signal.getsignal(signal.SIGCHLD))
+        os.kill(os.getpid(), signal.SIGCHLD)
+    finally:
+        signal.signal(signal.SIGCHLD, before)
+
+
 def test_a_signal_whose_exception_python_drops_ends_the_run_at_the_next_chance():
     reached = []
     with pytest.raises(processes.Stopped, match="SIGTERM"), processes.stop_on_signals():
