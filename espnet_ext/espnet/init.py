@@ -77,6 +77,14 @@ def tokens_of(given: Any) -> list[str] | None:
     return Path(given).read_text(encoding="utf-8").splitlines()
 
 
+def difference(old: list[str], new: list[str]) -> str:
+    """Return how two token lists that are not equal differ: in their sizes, and from where on."""
+    at = next((i for i, (a, b) in enumerate(zip(old, new, strict=False)) if a != b), None)
+    first = "" if at is None else f"; token {at} is '{old[at]}' there and '{new[at]}' here"
+    order = " in another order" if sorted(old) == sorted(new) else ""
+    return f"{len(old)} tokens there, {len(new)} here{order}{first}"
+
+
 def check_prefix(init: Init, source: Shapes) -> None:
     """Refuse a prefix that matches nothing.
 
@@ -133,13 +141,10 @@ def check_tokens(init: Init, source: Shapes, old: list[str] | None, new: list[st
     heads = [k for k in heads if k.split(".")[0] in ("decoder", "ctc", "joint_network", "lm")]
     if not heads:
         return
-    at = next((i for i, (a, b) in enumerate(zip(old, new, strict=False)) if a != b), None)
-    first = "" if at is None else f"; token {at} is '{old[at]}' there and '{new[at]}' here"
-    order = " in another order" if sorted(old) == sorted(new) else ""
     parts = sorted({".".join(k.split(".")[:2]) for k in heads})
     raise UsageError(
-        f"{init.file} has another token list ({len(old)} tokens there, {len(new)} here{order}"
-        f"{first}), and {', '.join(parts)} would be taken over",
+        f"{init.file} has another token list ({difference(old, new)}), "
+        f"and {', '.join(parts)} would be taken over",
         "init",
         f"its token list (tokens.file), or leave these out: {init.file}:::{','.join(parts)}",
     )

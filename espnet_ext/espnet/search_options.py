@@ -8,6 +8,7 @@ from typing import Any
 
 from espnet_ext.errors import DataError, UsageError, nearest
 from espnet_ext.espnet.compat import quiet_import
+from espnet_ext.espnet.init import difference
 from espnet_ext.yamlfile import read_section
 
 LM_CONFIG, LM_FILE = "lm_train_config", "lm_file"
@@ -89,13 +90,9 @@ def check_lm(options: Mapping[str, Any], tokens: list[str] | None, where: str) -
         return
     own = read_section(path, "a training's configuration", DataError).get("token_list") or []
     if own != tokens:
-        pairs = zip(own, tokens, strict=False)
-        first = next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(own), len(tokens)))
-        sizes = (
-            f"{len(own)} tokens there, {len(tokens)} in the recogniser; they differ from {first}"
-        )
         how = "train it (task: lm) with the token list of the recogniser"
-        raise UsageError(f"the language model has another token list ({sizes})", path, how)
+        what = f"the language model has another token list ({difference(own, tokens)})"
+        raise UsageError(what, path, how)
 
 
 def _is_file(key: str, value: Any) -> bool:

@@ -9,7 +9,7 @@ from espnet_ext.espnet import fastimport
 from espnet_ext.espnet.archive import asr_files
 from espnet_ext.espnet.compat import quiet_import
 from espnet_ext.espnet.loading import loading
-from espnet_ext.espnet.search_options import check_lm
+from espnet_ext.espnet.search_options import check_lm, named_files
 from espnet_ext.yamlfile import read_section
 
 
@@ -27,8 +27,9 @@ def build(config: Path | str, model_file: Path | str, **options: Any) -> Any:
     """
     from espnet_ext.espnet.checkpoint import check_tensors
 
-    known = read_section(config, "a training's configuration", DataError).get("token_list")
-    check_lm(options, known if isinstance(known, list) else None, "Speech2Text")
+    if named_files(options):
+        known = read_section(config, "a training's configuration", DataError).get("token_list")
+        check_lm(options, known if isinstance(known, list) else None, "Speech2Text")
     check_tensors(model_file, *(v for v in options.values() if str(v).endswith(".pth")))
     fastimport.enable()
     with quiet_import():  # in a process of its own, nobody keeps it from the terminal

@@ -40,14 +40,15 @@ def problems(ctx: Context, plans: list[tuple[Stage, Plan]]) -> Iterator[Check]:
         own = dataclasses.replace(ctx, stage=stage)
         if stage.name == "score":
             yield "results settings", caught(read_settings, Path("recipe.yaml"))
+        used = (records.read(ctx.done_path(stage)) or {}).get("settings") == plan.settings
+        if stage.name == "decode" and not used and (check := decoding.check_of(ctx)):
+            yield "decode options", caught(check, own)  # before the files: it names the option
         yield f"{stage.name} files", caught(_check_needs, stage, plan, made)
-        if (records.read(ctx.done_path(stage)) or {}).get("settings") == plan.settings:
+        if used:
             continue  # this configuration has been used to the end
         if stage.name in PHASES:
             yield f"{stage.name} audio", caught(_check_audio_of, own, plan)
             yield f"{stage.name} configuration", caught(_check_phase, own, plan, built)
-        if stage.name == "decode" and (check := decoding.check_of(ctx)):
-            yield "decode options", caught(check, own)
 
 
 def check_points(points: list[tuple[str, Recipe]], options: Options) -> None:

@@ -10,7 +10,7 @@ from espnet_ext.recipe import stages
 from espnet_ext.recipe.console import say
 from espnet_ext.recipe.stages import Context
 from espnet_ext.recipe.steps import train
-from espnet_ext.recipe.steps.decode import search_files
+from espnet_ext.recipe.steps.decode import last_phase, search_files
 from espnet_ext.recipe.steps.tokens import folder, tokens_of
 
 CTC_WEIGHT = "decode.args.ctc_weight"
@@ -69,8 +69,9 @@ def _tokens_there(ctx: Context) -> list[str] | None:
     """Return the token list that stage 4 has made; None if it is still to come."""
     from espnet_ext.espnet import init
 
-    *_, phase = ctx.recipe.phases or [""]
-    last = dataclasses.replace(ctx, stage=stages.find(phase)) if phase else ctx
+    if not ctx.recipe.phases:
+        return None  # the plan tells
+    last = dataclasses.replace(ctx, stage=stages.find(last_phase(ctx)))
     section = tokens_of(last)
     if section is None or section.code:
         return None

@@ -135,7 +135,7 @@ WRONG = [  # sections, configuration, what is said, parts of the message
     (decode(method="beam", args={"beam_size": 0}), {}, "beam_size must be at least 1", ""),
     (decode(method="beam", args={"beam_size": "ten"}), {}, "must be like", "beam_size"),
     (decode(method="beam", args={"ctc_weight": 3}), {}, "must be from 0 to 1", "ctc_weight"),
-    (decode(method="beam", args={"lm_file": "lm.pth"}), {}, "needs a missing file", "lm.pth"),
+    (decode(method="beam", args={"lm_file": "lm.pth"}), {}, "there is no such file", "lm.pth"),
     (decode(code=OWN_DECODING, method="beam", args={"beam_sise": 2}), {}, "'beam_size'?",
      "decode.args"),
     (decode(args={"beam_size": 2}), {}, "greedy_ctc has no options", "decode.args.beam_size"),
