@@ -16,6 +16,10 @@ _LEFTOVER = re.compile(r"\.(.+)\.(?:tmp\d*(?:\.zip)?|old)")
 
 def fsync_dir(path: Path) -> None:
     """Make a rename inside folder ``path`` durable."""
+    _fsync(path)
+
+
+def _fsync(path: Path) -> None:
     fd = os.open(path, os.O_RDONLY)
     try:
         os.fsync(fd)
@@ -24,20 +28,24 @@ def fsync_dir(path: Path) -> None:
 
 
 @contextmanager
-def atomic_path(path: Path | str) -> Iterator[Path]:
-    """Yield a temporary sibling to write to; on success sync it and rename it to ``path``."""
+def atomic_path(path: Path | str, durable: bool = True) -> Iterator[Path]:
+    """Yield a temporary sibling to write to; on success rename it to ``path``.
+
+    Args:
+        path: The file to write.
+        durable: Sync it, so that it outlives a power failure. Not needed for what the process that
+            waits for it reads at once and removes.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     tmp = path.with_name(f".{path.name}.tmp{os.getpid()}")
     try:
         yield tmp
-        fd = os.open(tmp, os.O_RDONLY)
-        try:
-            os.fsync(fd)
-        finally:
-            os.close(fd)
+        if durable:
+            _fsync(tmp)
         os.replace(tmp, path)
-        fsync_dir(path.parent)
+        if durable:
+            fsync_dir(path.parent)
     finally:
         tmp.unlink(missing_ok=True)
 

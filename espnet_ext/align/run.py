@@ -25,6 +25,7 @@ from espnet_ext.align.passes.adapt import estimate_speakers, lda_mllt_pass, sat_
 from espnet_ext.align.passes.confidence import evidence_shard
 from espnet_ext.align.passes.gmm import mono_pass, tri_pass
 from espnet_ext.align.passes.hybrid import fbank_options, hybrid_pass, hybrid_shard
+from espnet_ext.align.passes.kept import forget
 from espnet_ext.align.passes.shard import align_shard, load_tree
 from espnet_ext.align.search import segfile
 from espnet_ext.align.search.segmentation import Segmentation
@@ -55,9 +56,12 @@ def train_aligner(data: Path, work: Path, o: AlignOptions, map_fn: MapFn, say: S
         + (f"; {len(corpus.skipped):,} skipped" if corpus.skipped else "")
     )
     session = Session(work, corpus, o, map_fn, say, key=corpus.key)
-    for name in o.passes:
-        before = session.models[o.passes[o.passes.index(name) - 1]] if session.models else None
-        PASSES[name](session, before, data)
+    try:
+        for name in o.passes:
+            before = session.models[o.passes[o.passes.index(name) - 1]] if session.models else None
+            PASSES[name](session, before, data)
+    finally:
+        forget()  # where the jobs ran in this process
     for line in skip_lines(session.reports[-1]["failures"]):
         say(f"  {line}")
     return session

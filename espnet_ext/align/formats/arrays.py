@@ -9,9 +9,9 @@ from espnet_ext.errors import DataError
 from espnet_ext.files import atomic_path
 
 
-def save_arrays(path: Path | str, arrays: dict[str, np.ndarray]) -> None:
-    """Write named arrays as an npz file, atomically."""
-    with atomic_path(path) as tmp, open(tmp, "wb") as f:
+def save_arrays(path: Path | str, arrays: dict[str, np.ndarray], durable: bool = True) -> None:
+    """Write named arrays as an npz file, atomically; ``durable`` as in ``atomic_path``."""
+    with atomic_path(path, durable) as tmp, open(tmp, "wb") as f:
         np.savez(f, **arrays)
 
 

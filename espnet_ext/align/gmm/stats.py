@@ -62,7 +62,8 @@ class GmmStats:
     def save(self, path: Path | str) -> None:
         """Write to an npz file, atomically."""
         arrays = {k: getattr(self, k).cpu().numpy() for k in ("occ", "sx", "sxx")}
-        save_arrays(path, arrays | {"total": np.array([self.loglik, self.frames])})
+        arrays |= {"total": np.array([self.loglik, self.frames])}
+        save_arrays(path, arrays, durable=False)
 
     @classmethod
     def load(cls, path: Path | str) -> "GmmStats":

@@ -21,6 +21,7 @@ from espnet_ext.align.gmm.model import Gmm
 from espnet_ext.align.gmm.stats import GmmStats
 from espnet_ext.align.gmm.train import pdf_occ, split, update
 from espnet_ext.align.options import Mono, Tri
+from espnet_ext.align.passes.kept import KEEP_FRAMES
 from espnet_ext.align.passes.shard import (
     accumulate_shard,
     align_shard,
@@ -63,7 +64,7 @@ def mono_pass(s: Session, before: None, data: Path) -> Model:
     phones = s.corpus.pronunciations.phone_set()
     tree = Tree.monophone(len(phones))
     limit = s.corpus.start_frames(o.max_utterances)
-    job = _files(folder, tree) | {"max_frames": limit}
+    job = _files(s, folder, tree) | {"max_frames": limit}
     results, _ = s.run(flat_shard, **job, segs_out=str(folder / "segs"))
     job["segs"] = str(folder / "segs")
     failed = totals(results)["failed"]
@@ -106,7 +107,7 @@ def start_from(
     )  # fmt: skip
     write_text(folder / "tree.txt", describe(tree, phones.names))
     occ, sx, sxx = (torch.as_tensor(a) for a in initial_gmm_stats(tree, stats))
-    job = {**base, **_files(folder, tree), "target": gaussians}
+    job = {**base, **_files(s, folder, tree), "target": gaussians}
     state = State(name, folder, Gmm.from_stats(occ, sx, sxx), job)
     state.save()
     s.say(f"  {name}: {tree.num_pdfs} tied states, up to {gaussians} Gaussians")
@@ -225,10 +226,11 @@ def finish(s: Session, state: State, tree: Tree, **more: Any) -> Model:
     return s.finish(state.name, model, report)
 
 
-def _files(folder: Path, tree: Tree) -> dict[str, str]:
+def _files(s: Session, folder: Path, tree: Tree) -> dict[str, str]:
+    """Return the files of a pass for its jobs, and what they may keep; see kept.py."""
     files = {"gmm": str(folder / "gmm.npz"), "tree": str(folder / "tree.json")}
     write_text(Path(files["tree"]), json.dumps(tree.to_json()))
-    return files
+    return files | {"keep": s.corpus.key if s.corpus.frames <= KEEP_FRAMES else ""}
 
 
 def _global_moments(s: Session, job: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:

@@ -10,7 +10,7 @@ utterance and handled in batches, so memory does not grow with the corpus.
 import json
 import time
 from collections.abc import Callable, Iterable, Iterator
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from espnet_ext.align.features.frontend import Frontend
 from espnet_ext.align.gmm.model import Gmm
 from espnet_ext.align.gmm.stats import GmmStats, accumulate
 from espnet_ext.align.options import pick_device
+from espnet_ext.align.passes.kept import kept, stamp
 from espnet_ext.align.search import segfile
 from espnet_ext.align.search.flat import flat_start
 from espnet_ext.align.search.graph import (
@@ -50,10 +51,25 @@ Score = Callable[[list[str], list[Graph]], list[torch.Tensor]]
 
 def frontend(job: dict[str, Any]) -> Frontend:
     """Return the features of the job's pass."""
-    fmllr = job.get("fmllr") or ""
-    own = str(Path(fmllr) / f"{job['shard']}.npz") if fmllr else ""
     store = str(Path(job["work"]) / "feats")
-    return Frontend(store, job["deltas"], job.get("transform") or "", own)
+    return Frontend(store, job["deltas"], *_transforms(job))
+
+
+def _transforms(job: dict[str, Any]) -> tuple[str, str]:
+    """Return the files of the pass's transform and of the shard's speakers; empty: none."""
+    fmllr = job.get("fmllr") or ""
+    return job.get("transform") or "", str(Path(fmllr) / f"{job['shard']}.npz") if fmllr else ""
+
+
+Read = Callable[[str], torch.Tensor]
+
+
+def reader(job: dict[str, Any], front: Frontend) -> Read:
+    """Return ``front.read``, which keeps what it has read if the job says so."""
+    if not job.get("keep"):
+        return front.read
+    version = (tuple(job["deltas"]), *map(stamp, _transforms(job)))
+    return lambda utt: kept(job, ("features", utt), version, lambda: front.read(utt))
 
 
 @lru_cache(maxsize=4)
@@ -111,8 +127,10 @@ def align_batches(
     """
     batch: list[tuple[str, Graph]] = []
     frames = 0
+    version = (stamp(job["tree"]), job["sil_prob"]) if job.get("keep") else ()
     for utt, spoken in items:
-        graph, t = graph_of(spoken, job, tree), frames_of(utt)
+        graph = kept(job, ("graph", utt), version, partial(graph_of, spoken, job, tree))
+        t = frames_of(utt)
         if t < graph.min_frames:
             yield utt, None, f"{t} frames, its shortest pronunciation needs {graph.min_frames}"
             continue
@@ -160,16 +178,16 @@ def align_shard(job: dict[str, Any]) -> dict[str, Any]:
     start = time.process_time()
     torch.set_num_threads(1)
     front, tree, device = frontend(job), load_tree(job["tree"]), pick_device(job["device"])
-    gmm = Gmm.load(Path(job["gmm"])).to(device)
+    gmm, read = Gmm.load(Path(job["gmm"])).to(device), reader(job, front)
 
     def score(utts: list[str], graphs: list[Graph]) -> list[torch.Tensor]:
         return [
-            gmm.loglik(front.read(u).to(device), torch.from_numpy(g.unique))
+            gmm.loglik(read(u).to(device), torch.from_numpy(g.unique))
             for u, g in zip(utts, graphs, strict=True)
         ]
 
     def emit(utt: str, graph: Graph) -> Emit:
-        x, unique = front.read(utt), torch.from_numpy(graph.unique)
+        x, unique = read(utt), torch.from_numpy(graph.unique)
         return lambda start, end: gmm.loglik(x[start:end].to(device), unique)
 
     found = align_batches(utterances(job), job, tree, score, emit, front.store.frames)
@@ -233,10 +251,9 @@ def flat_shard(job: dict[str, Any]) -> dict[str, Any]:
     return collect(found(), job, start)
 
 
-def chunks(job: dict[str, Any], read: Any = None) -> Iterator[tuple[torch.Tensor, list]]:
+def chunks(job: dict[str, Any], read: Read | None = None) -> Iterator[tuple[torch.Tensor, list]]:
     """Yield ``(features (N, D), [(utterance, alignment), ...])`` of about CHUNK_FRAMES frames."""
-    front = frontend(job)
-    read = read or front.read
+    read = read or reader(job, frontend(job))
     held: list[tuple[str, Segmentation]] = []
     xs: list[torch.Tensor] = []
     size = 0
@@ -245,18 +262,25 @@ def chunks(job: dict[str, Any], read: Any = None) -> Iterator[tuple[torch.Tensor
         if limit is not None and seg.frames > limit:
             continue
         xs.append(read(utt))
-        if not bool(xs[-1].isfinite().all()):
-            raise DataError(
-                "its features are not finite", f"utterance {utt}",
-                "look at its audio; with lda_mllt or sat, at the transforms of its speaker",
-            )  # fmt: skip
         held.append((utt, seg))
         size += seg.frames
         if size >= CHUNK_FRAMES:
-            yield torch.cat(xs), held
+            yield _joined(xs, held), held
             held, xs, size = [], [], 0
     if held:
-        yield torch.cat(xs), held
+        yield _joined(xs, held), held
+
+
+def _joined(xs: list[torch.Tensor], held: list[tuple[str, Segmentation]]) -> torch.Tensor:
+    """Put utterances in a row; they must be finite."""
+    joined = torch.cat(xs)
+    if not bool(joined.isfinite().all()):
+        wrong = next(u for x, (u, _) in zip(xs, held, strict=True) if not bool(x.isfinite().all()))
+        raise DataError(
+            "its features are not finite", f"utterance {wrong}",
+            "look at its audio; with lda_mllt or sat, at the transforms of its speaker",
+        )  # fmt: skip
+    return joined
 
 
 def labels(held: list[tuple[str, Segmentation]], tree: Tree) -> torch.Tensor:
@@ -282,14 +306,21 @@ def accumulate_shard(job: dict[str, Any]) -> dict[str, Any]:
     tree, device = load_tree(job["tree"]), pick_device(job["device"])
     gmm = Gmm.load(Path(job["gmm"])).to(device)
     total: GmmStats | None = None
-    for x, held in chunks(job):
-        pdfs = labels(held, tree).to(device)
-        stats = accumulate(gmm, x.to(device), pdfs)
+    version = _alignment(job) if job.get("keep") else ()
+    for i, (x, held) in enumerate(chunks(job)):
+        pdfs = kept(job, ("pdfs", job["shard"], i), version, partial(labels, held, tree))
+        stats = accumulate(gmm, x.to(device), pdfs.to(device))
         total = stats if total is None else total + stats
     saved = save_stats(total, job)
     frames, loglik = (0, 0.0) if total is None else (total.frames, total.loglik)
     spent = time.process_time() - start
     return {**saved, "frames": frames, "loglik": loglik, "cpu_s": spent}
+
+
+def _alignment(job: dict[str, Any]) -> tuple:
+    """Return what the tied states of the shard's frames depend on."""
+    segs = Path(job["segs"]) / f"{job['shard']}.npz"
+    return stamp(segs), stamp(job["tree"]), job.get("max_frames")
 
 
 def moments_shard(job: dict[str, Any]) -> dict[str, Any]:

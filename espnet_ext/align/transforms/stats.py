@@ -47,7 +47,8 @@ class Sums:
 
     def save(self, path: Path | str) -> None:
         """Write to an npz file, atomically."""
-        save_arrays(path, {f.name: np.asarray(getattr(self, f.name)) for f in fields(self)})
+        arrays = {f.name: np.asarray(getattr(self, f.name)) for f in fields(self)}
+        save_arrays(path, arrays, durable=False)
 
     @classmethod
     def load(cls, path: Path | str) -> Self:

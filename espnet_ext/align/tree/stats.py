@@ -113,7 +113,7 @@ class TriphoneStats:
 
     def save(self, path: Path | str) -> None:
         """Write the statistics to an ``.npz`` file atomically."""
-        with atomic_path(path) as tmp, open(tmp, "wb") as f:
+        with atomic_path(path, durable=False) as tmp, open(tmp, "wb") as f:
             np.savez(f, keys=self.keys, occ=self.occ, sx=self.sx, sxx=self.sxx)
 
     @classmethod

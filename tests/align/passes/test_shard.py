@@ -2,6 +2,7 @@
 """Passes and shards on features drawn from a known model, and their failures."""
 
 import json
+import shutil
 from types import SimpleNamespace
 
 import numpy as np
@@ -13,6 +14,7 @@ from espnet_ext.align.gmm.model import Gmm
 from espnet_ext.align.gmm.stats import GmmStats
 from espnet_ext.align.gmm.train import split, update
 from espnet_ext.align.options import from_dict, pick_device
+from espnet_ext.align.passes import gmm as gmm_passes
 from espnet_ext.align.passes import shard as engine
 from espnet_ext.align.passes.gmm import mono_pass, tri_pass
 from espnet_ext.align.search import segfile
@@ -102,6 +104,26 @@ def test_a_sampled_hmm_is_recovered_from_a_flat_start(drawn):
         segs = found(session, name)
         right = sum(int((s.frame_phones() == sampled.truth[u] // 3).sum()) for u, s in segs.items())
         assert right / sum(s.frames for s in segs.values()) > 0.99, name
+
+
+def test_what_is_kept_of_a_small_corpus_changes_no_bit_of_the_training(drawn, monkeypatch):
+    compile_graph, graphs = engine.graph_of, []
+
+    def trained(limit):
+        monkeypatch.setattr(gmm_passes, "KEEP_FRAMES", limit)
+        session = drawn(Sampled(20))
+        tri_pass(session, mono_pass(session, None, None), None)
+        folders = [session.folder(name) for name in ("mono", "tri")]
+        result = [(f / name).read_bytes() for f in folders for name in ("gmm.npz", "segs/0.npz")]
+        for folder in folders:
+            shutil.rmtree(folder)
+        return result, len(graphs)
+
+    monkeypatch.setattr(engine, "graph_of", lambda *a: graphs.append(a) or compile_graph(*a))
+    kept_files, compiled = trained(10**6)
+    assert compiled == 2 * 20  # once for each tree
+    fresh_files, more = trained(-1)
+    assert kept_files == fresh_files and more > 4 * compiled
 
 
 def test_em_at_a_fixed_alignment_never_lowers_the_likelihood(drawn, tmp_path):
