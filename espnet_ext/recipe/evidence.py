@@ -20,6 +20,8 @@ system starts from (exp/OTHER_s{seed}/...) is run before it. FILE.yaml holds:
                                           # names a file exp/ml_lmcl_s{seed}/... does so anyway
   optional: [wav2vec2]                    # optional: run only where --systems names them
   last_stage: score                       # default
+  searches: [with_lm]                     # optional: presets of decode; every run is decoded and
+                                          # scored by these as well
 
   from: ../other/evidence.yaml            # optional: what this file does not say itself
 
@@ -30,6 +32,7 @@ import re
 import shlex
 import statistics
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -37,7 +40,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from espnet_ext import yamlfile
 from espnet_ext.errors import UsageError, nearest
-from espnet_ext.recipe import experiments, options
+from espnet_ext.recipe import experiments, options, searches
 from espnet_ext.recipe.config import EXPERIMENT_NAME
 from espnet_ext.recipe.console import say
 from espnet_ext.recipe.experiment import LAST_STAGE, Experiment, missing_start
@@ -77,6 +80,7 @@ class Evidence(_Model):
     after: dict[str, str] = {}
     optional: list[str] = []
     last_stage: str = LAST_STAGE
+    searches: list[str] = []
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -93,19 +97,24 @@ def main(argv: list[str] | None = None) -> int:
     keys = [k for k in Recipe.__dataclass_fields__ if k not in OWN_KEYS]
     opts = experiments.parse(argv, "evidence", ("systems", "seeds", *keys))
     evidence = load(file)
+    also = searches.of(evidence.searches, file, evidence.last_stage)
     runs = expand(evidence, file, _given(opts, "systems"), _given(opts, "seeds"))
+    runs = [replace(run, searches=also.overrides) for run in runs]
     passed_on = options.without(argv[1:], {"dry-run", "systems", "seeds"})
     further = [o for o in opts.overrides if o[0] not in ("systems", "seeds")]
     recipe, *others = experiments.check(runs, file, further)
     _check_planned(evidence, recipe, file)
     _check_starts(runs, [recipe, *others], file)
-    for line in [*headline(evidence, recipe, runs), *experiments.plan_lines(runs, passed_on)]:
+    told = [*headline(evidence, recipe, runs), *also.lines()]
+    for line in [*told, *experiments.plan_lines(runs, passed_on)]:
         say(line)
     experiments.build_all(runs, opts, further)
     if opts.dry_run:
         return 0
     title = f"evidence {recipe.recipe}"
     again = f"espnet-ext evidence {shlex.join(argv)}"
+    if code := also.prepare(runs, passed_on, opts):
+        return code
     return experiments.run_all(runs, passed_on, title, again) or _finish(evidence, runs)
 
 

@@ -3,7 +3,7 @@
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from espnet_ext.errors import EspnetExtError
@@ -12,6 +12,7 @@ from espnet_ext.recipe.schema import Recipe
 from espnet_ext.recipe.stages import PHASES, Context, find
 
 LAST_STAGE = "score"  # it leaves the record; a file may name another
+Overrides = tuple[tuple[str, str], ...]  # keys of recipe.yaml and values as text
 
 
 @dataclass(frozen=True)
@@ -21,14 +22,24 @@ class Experiment:
     name: str
     group: str
     seed: int
-    overrides: tuple[tuple[str, str], ...] = ()
+    overrides: Overrides = ()
     last_stage: str = LAST_STAGE
+    # By which the model is decoded as well.
+    searches: tuple[Overrides, ...] = field(default=(), kw_only=True)
 
     def argv(self, passed_on: Sequence[str]) -> list[str]:
-        """Return the options of ``run.sh`` that this experiment is."""
+        """Return the options of ``run.sh`` that this experiment is, without further searches."""
+        return self._argv(self.overrides, ["--stop-stage", self.last_stage, *passed_on])
+
+    def commands(self, passed_on: Sequence[str]) -> list[list[str]]:
+        """Return the options of each ``run.sh``: training, and then a search each."""
+        first, *_ = found = [self.argv(passed_on)]
+        span = ["--stage", "decode", *first[first.index("--stop-stage") :]]
+        return found + [self._argv((*self.overrides, *search), span) for search in self.searches]
+
+    def _argv(self, overrides: Overrides, rest: Sequence[str]) -> list[str]:
         argv = ["--name", self.name, "--group", self.group, "--seed", str(self.seed)]
-        argv += [x for key, text in self.overrides for x in (f"--{key}", text)]
-        return [*argv, "--stop-stage", self.last_stage, *passed_on]
+        return [*argv, *(x for key, text in overrides for x in (f"--{key}", text)), *rest]
 
     @property
     def record(self) -> Path:
@@ -73,12 +84,21 @@ def _state(run: Experiment, passed_on: Sequence[str], before: Mapping[str, State
         return State(known or ("started" if folder.exists() else "to run"))
     if scored and not run.record.exists():
         return State("started", trains=False)  # it is scored again
-    opts = options.parse(run.argv(passed_on), {f.name for f in dataclasses.fields(Recipe)})
-    recipe = config.load(Path("recipe.yaml"), opts.overrides)
+    *earlier, final = run.commands(passed_on)
+    recipe = _context(final).recipe
     for path in starts_from(recipe):
         if (name := _experiment_of(path)) in before and before[name].trains:
             return State("changed", f"it starts from {path}, which is made again")
-    return _changed(Context(recipe, opts), run.last_stage) or State("done", trains=False)
+    # Scores are of all that was decoded: those of the last search stand for all.
+    spans = [*((argv, "decode") for argv in earlier), (final, run.last_stage)]
+    found = (_changed(_context(argv), last_stage) for argv, last_stage in spans)
+    return next(filter(None, found), None) or State("done", trains=False)
+
+
+def _context(argv: list[str]) -> Context:
+    """Return what ``run.sh`` makes of its options."""
+    opts = options.parse(argv, {f.name for f in dataclasses.fields(Recipe)})
+    return Context(config.load(Path("recipe.yaml"), opts.overrides), opts)
 
 
 def _changed(ctx: Context, last_stage: str) -> State | None:

@@ -124,11 +124,12 @@ def run_all(runs: Sequence[Experiment], passed_on: Sequence[str], title: str, ag
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # as run.sh: --nj says how many processes
     for number, run in enumerate(runs, 1):
         say(f"{title}: run {number} of {len(runs)}, {run.name}")
-        if code := runner.main(run.argv(passed_on)):
-            command = recipe_line(*run.argv(passed_on))
-            print(f"error: the {title.split()[0]} stopped at run {number} of {len(runs)}\n"
-                  f"  run:   {command}\n  again: {again}", file=sys.stderr)  # fmt: skip
-            return code
+        for argv in run.commands(passed_on):
+            if code := runner.main(argv):
+                where = f"the {title.split()[0]} stopped at run {number} of {len(runs)}"
+                command = recipe_line(*argv)
+                print(f"error: {where}\n  run:   {command}\n  again: {again}", file=sys.stderr)
+                return code
     return 0
 
 

@@ -74,8 +74,12 @@ class Context:
         return self.exp / phase
 
     def done_path(self, stage: Stage) -> Path:
+        """Return the record of a stage; products that stand side by side have one each."""
         base = Path(".stages") if stage.shared else self.exp / ".stages"
-        return base / f"{stage.name}.json"
+        if getattr(self.recipe, stage.section) is None:
+            return base / f"{stage.name}.json"
+        variant = getattr(stage.code(self.recipe), "variant", lambda ctx: "")(self)
+        return base / (f"{stage.name}.{variant}.json" if variant else f"{stage.name}.json")
 
 
 @dataclass

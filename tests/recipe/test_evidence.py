@@ -19,6 +19,7 @@ RECIPE = {
     "finetune": {"config": "conf/train.yaml"},
     "decode": {},
     "score": {},
+    "presets": {"with_lm": {"decode.method": "beam"}, "longer": {"finetune.args.x": 9}},
 }
 FILE = {
     "seeds": [1, 2],
@@ -189,6 +190,9 @@ def test_the_planned_comparison_is_that_of_the_page(fake, folder):
         ({"after": {"no_part": "mehtod"}}, [], "no system 'mehtod'.*'method'"),
         ({"after": {"base": "method", "method": "base"}}, [], "starts from itself"),
         ({"last_stage": "scoer"}, [], "no stage 'scoer'.*'score'"),
+        ({"searches": ["whit_lm"]}, [], "no preset 'whit_lm'.*'with_lm'"),
+        ({"searches": ["longer"]}, [], "'finetune.args.x', which is no option of the search"),
+        ({"searches": ["with_lm"], "last_stage": "finetune"}, [], "nothing is decoded"),
         ({}, ["--systems", "bse"], "no system 'bse'.*did you mean 'base'"),
         ({}, ["--seeds", "one"], "whole number"),
         ({}, ["--stop-stage", "3"], "no option --stop-stage"),

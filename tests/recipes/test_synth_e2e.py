@@ -9,12 +9,15 @@ import shutil
 import signal
 import time
 import zipfile
+from pathlib import Path
 
 import pytest
 import torch
 import yaml
 from recipe_tree import TINY
 from warm import RECIPE, Warm, run_stock
+
+from espnet_ext.cli import main as cli
 
 pytestmark = pytest.mark.e2e
 RAN = re.compile(r"^stage (\d+)/10 \w+: done", re.M)
@@ -225,6 +228,30 @@ def test_a_language_model_joins_the_search_and_the_archive(whole, tmp_path):
     wav = next((recipe.path / "data/wav").rglob("*.flac"))
     shutil.rmtree(exp / "lm")
     run_stock("\n".join(lines).replace("speech.wav", str(wav)), tmp_path)
+
+
+def test_evidence_decodes_every_run_by_a_further_search_and_does_nothing_twice(
+    whole, monkeypatch, capfd
+):
+    recipe, _ = whole
+    monkeypatch.chdir(recipe.path)
+    plan = {"seeds": [1], "systems": {"found": {}}, "searches": ["with_lm"]}
+    Path("evidence.yaml").write_text(yaml.safe_dump(plan))
+    presets = yaml.safe_load(Path("recipe.yaml").read_text())["presets"]
+    presets["lm"]["finetune.args"] = {"max_epoch": 1}
+    presets["with_lm"]["decode.args"]["beam_size"] = 2
+    recipe.edit({f"presets.{name}": values for name, values in presets.items()})
+    command = ["evidence", "evidence.yaml", *TINY]
+    assert cli(command) == 0
+    out = capfd.readouterr().out
+    assert "by with_lm as well; before all: ./run.sh --preset lm" in out
+    assert RAN.findall(out) == ["7", "7", "8", "9", "8", "9"]  # the language model comes first
+    sets = json.loads(Path("results/found_s1.json").read_text())["sets"]
+    assert sets["test"].keys() == {"greedy_ctc", "beam_lm"}
+    assert cli([*command, "--dry-run"]) == 0
+    assert re.search(r"^done .*\n1 runs, .* 0 to run here$", capfd.readouterr().out, re.M)
+    assert cli(command) == 0
+    assert set(RAN.findall(capfd.readouterr().out)) == {"9"}  # the page
 
 
 def test_a_value_that_espnet_refuses_is_found_before_any_stage(recipe_copy, tmp_path):

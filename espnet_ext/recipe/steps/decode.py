@@ -49,6 +49,11 @@ def label(section: Decode) -> str:
     return section.method.replace(":", ".") + ("_lm" if models else "")
 
 
+def variant(ctx: Context) -> str:
+    """See :meth:`Context.done_path`: one search does not make another out of date."""
+    return label(ctx.recipe.decode)
+
+
 def out_dir(ctx: Context, name: str) -> Path:
     """Return the folder of one set's hypotheses."""
     return ctx.exp / "decode" / label(ctx.recipe.decode) / name
