@@ -10,15 +10,13 @@ from collections.abc import Callable, Hashable
 from pathlib import Path
 from typing import Any
 
-KEEP_FRAMES = 1_000_000  # 2.8 hours: some 300 MB in each process
+KEEP_FRAMES = 1_000_000  # 2.8 hours: some 150 MB in each process
 
 _held: dict[Hashable, tuple[Hashable, Any]] = {}
 _owner: tuple[str, str] = ("", "")
 
 
-def kept(
-    job: dict[str, Any], name: Hashable, version: Hashable, make: Callable[[], Any]
-) -> Any:  # fmt: skip
+def kept(job: dict[str, Any], name: Hashable, version: Hashable, make: Callable[[], Any]) -> Any:
     """Return ``make()``, or what it returned here before under this name and version.
 
     Args:
