@@ -2,34 +2,33 @@
 """The probability that a word of the transcript was spoken, learnt from transcripts made wrong.
 
 After a training, one word in each of some utterances is replaced by another of the vocabulary and
-the utterance aligned again. A logistic regression learns to tell replaced words from the others, by
-how well their phones fit (:mod:`espnet_ext.align.passes.confidence`) in units of each phone's own
-spread, and how short they are. PRIOR is the share of wrong words that it then reckons with.
+the utterance aligned again (:mod:`espnet_ext.align.spoil`). A logistic regression learns to tell
+replaced words from the others, by how well their phones fit
+(:mod:`espnet_ext.align.passes.confidence`) in units of each phone's own spread, and how short they
+are. PRIOR is the share of wrong words that it then reckons with. Words that a transcript lacks are
+found likewise: :mod:`espnet_ext.align.missing`.
 
-    MODEL/confidence.json   spread of each phone, weights of the regression
+    MODEL/confidence.json   spread of each phone, weights of the regressions
 """
 
 import json
-import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from espnet_ext.align.corpus import Corpus
-from espnet_ext.align.passes.confidence import load_evidence
+from espnet_ext.align.passes.confidence import MEAN, load_evidence
 from espnet_ext.align.search import segfile
 from espnet_ext.align.search.segmentation import Segmentation
 from espnet_ext.errors import DataError
-from espnet_ext.files import write_json, write_text
+from espnet_ext.files import write_json
 from espnet_ext.lang.phones import STATES
-from espnet_ext.lang.pronounce import Pronunciations
 
 FILE = "confidence.json"
 PRIOR = 0.01  # wrong words: one in ten utterances of ten words
-CHOSEN = 400  # utterances with a word replaced
-LEAST = 20  # replaced words that the regression needs
+LEAST = 20  # examples that a regression needs
 MIN_SPREAD = 0.1
 STRENGTH = 10.0  # inverse of the regularisation
 FEATURES = 6
@@ -46,6 +45,7 @@ class Confidence:
         scale: ``(FEATURES)`` their standard deviations.
         weights: ``(FEATURES)`` of the regression.
         bias: Its constant, at PRIOR.
+        missing: Fields of :class:`espnet_ext.align.missing.Missing`; None if it was not learnt.
     """
 
     mean: list[float]
@@ -54,12 +54,12 @@ class Confidence:
     scale: list[float]
     weights: list[float]
     bias: float
+    missing: dict | None = None
 
     def words(self, seg: Segmentation, evidence: np.ndarray) -> np.ndarray:
         """Return ``(words)`` the probability that each word of the transcript was spoken."""
         x = features(seg, evidence, np.asarray(self.mean), np.asarray(self.spread))
-        z = (x - self.centre) / np.asarray(self.scale) @ np.asarray(self.weights) + self.bias
-        return 1 / (1 + np.exp(-np.clip(z, -30, 30)))
+        return logistic(x, asdict(self))
 
     def save(self, folder: Path) -> None:
         """Write it to the folder of a model."""
@@ -88,10 +88,11 @@ def features(
 
     Args:
         seg: Alignment of P phones.
-        evidence: ``(P,)`` of each phone.
+        evidence: ``(P, 2)`` of each phone.
         mean: Mean of each phone's evidence.
         spread: Its standard deviation.
     """
+    evidence = evidence[:, MEAN]
     z = (evidence - mean[seg.phones]) / spread[seg.phones]
     frames = seg.durations.sum(1)
     usual = np.average(z, weights=frames)
@@ -106,17 +107,33 @@ def features(
     return np.array(rows).reshape(-1, FEATURES)
 
 
-def spreads(
-    rows: Iterator[tuple[Segmentation, np.ndarray]], phones: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return mean and standard deviation of each phone's evidence; of all where one is rare."""
-    sums = np.zeros((3, phones))
+@dataclass(frozen=True)
+class Usual:
+    """Of each phone, over a corpus: means and standard deviations ``(2, phones)``.
+
+    Args:
+        mean: Of its evidence.
+        worst: Of the evidence in the worst part of it.
+        length: Of the logarithm of its frames.
+    """
+
+    mean: np.ndarray
+    worst: np.ndarray
+    length: np.ndarray
+
+
+def usual(rows: Iterator[tuple[Segmentation, np.ndarray]], phones: int) -> Usual:
+    """Return what is usual for each phone; where one is rare, what is usual for all."""
+    sums = np.zeros((7, phones))  # count; sum and sum of squares of the three
     for seg, evidence in rows:
-        for row, values in zip(sums, (np.ones(len(evidence)), evidence, evidence**2), strict=True):
-            np.add.at(row, seg.phones, values)
-    count, total, square = sums + 10 * (sums.sum(1) / sums[0].sum())[:, None]  # ten of the average
-    mean = total / count
-    return mean, np.maximum(np.sqrt(np.maximum(square / count - mean**2, 0)), MIN_SPREAD)
+        values = [*evidence.T, np.log(seg.durations.sum(1))]
+        ones = np.ones(len(evidence))
+        for row, x in zip(sums, [ones, *(y for v in values for y in (v, v**2))], strict=True):
+            np.add.at(row, seg.phones, x)
+    count, *sums = sums + 10 * (sums.sum(1) / sums[0].sum())[:, None]  # ten of the average
+    means, squares = np.array(sums[::2]) / count, np.array(sums[1::2]) / count
+    spread = np.maximum(np.sqrt(np.maximum(squares - means**2, 0)), MIN_SPREAD)
+    return Usual(*np.stack([means, spread], 1))
 
 
 def pairs(
@@ -129,82 +146,54 @@ def pairs(
             yield utt, seg, found[utt]
 
 
-def spoil(corpus: Corpus, work: Path, seed: int) -> dict[str, int]:
-    """Prepare a work folder in which one word of each chosen utterance is another one.
-
-    Features are those of ``corpus``. Shards stay what they are, so that what belongs to their
-    speakers does as well.
-
-    Returns:
-        The place of the word, by utterance.
-    """
-    shutil.rmtree(work, ignore_errors=True)
-    work.mkdir(parents=True)
-    for name in ("feats", "fbank"):
-        if (corpus.work / name).is_dir():
-            (work / name).symlink_to((corpus.work / name).resolve(), target_is_directory=True)
-    shutil.copy(corpus.work / "pronunciations.json", work)
-    rng, pron, places = np.random.default_rng(seed), corpus.pronunciations, {}
-    words = sorted(w for w, found in pron.words.items() if found and w not in pron.oov)
-    share = min(1.0, CHOSEN / max(1, corpus.utterances))
-    for i in range(corpus.shards):
-        shard = corpus.shard(i)
-        row: dict[str, list] = {"utts": [], "words": []}
-        for utt, said in zip(shard["utts"], shard["words"], strict=True):
-            at = int(rng.integers(len(said)))
-            other = _other(said[at], words, pron, rng)
-            if rng.random() < share and other:
-                row["utts"].append(utt)
-                row["words"].append([*said[:at], other, *said[at + 1 :]])
-                places[utt] = at
-        write_text(work / "shards" / f"{i}.json", json.dumps(row, ensure_ascii=False))
-    return places
-
-
-def _other(
-    word: str, words: list[str], pron: Pronunciations, rng: np.random.Generator
-) -> str | None:
-    """Return a word of another pronunciation; None if none is found."""
-    own = {names for names, _ in pron.variants(word)}
-    for _ in range(20 if words else 0):
-        other = words[int(rng.integers(len(words)))]
-        if own.isdisjoint(names for names, _ in pron.variants(other)):
-            return other
-    return None
-
-
 def learn(
-    places: dict[str, int],
-    spoilt: Iterator[tuple[str, Segmentation, np.ndarray]],
-    mean: np.ndarray,
-    spread: np.ndarray,
+    places: dict[str, int], spoilt: Iterator[tuple[str, Segmentation, np.ndarray]], known: Usual
 ) -> Confidence | None:
     """Learn from utterances with a word replaced; None if there are too few.
 
     Args:
-        places: See :func:`spoil`.
+        places: Where, see :func:`espnet_ext.align.spoil.spoil`.
         spoilt: Their alignments and evidence.
-        mean: See :func:`spreads`.
-        spread: See :func:`spreads`.
+        known: See :func:`usual`.
     """
-    from sklearn.linear_model import LogisticRegression
-
     xs, ys = [], []
     for utt, seg, evidence in spoilt:
-        x = features(seg, evidence, mean, spread)
+        x = features(seg, evidence, *known.mean)
         right = np.ones(len(x), bool)
         right[places[utt]] = False
         near = np.abs(np.arange(len(x)) - places[utt]) == 1  # their edges suffer: neither one
         xs.append(x[~near])
         ys.append(right[~near])
-    if sum(int((~y).sum()) for y in ys) < LEAST:
+    fitted = fit(xs, ys, 1 - PRIOR)
+    mean, spread = np.round(known.mean, 6).tolist()
+    return None if fitted is None else Confidence(mean, spread, **fitted)
+
+
+def fit(xs: list[np.ndarray], ys: list[np.ndarray], share: float) -> dict | None:
+    """Fit a logistic regression; None if there are fewer than LEAST examples of either kind.
+
+    Args:
+        xs: ``(n, FEATURES)`` of each utterance.
+        ys: ``(n,)`` bool.
+        share: How many are true in the data to come.
+
+    Returns:
+        ``centre``, ``scale``, ``weights`` and ``bias``, for :func:`logistic`.
+    """
+    from sklearn.linear_model import LogisticRegression
+
+    if not ys or min(np.concatenate(ys).sum(), (~np.concatenate(ys)).sum()) < LEAST:
         return None
     x, y = np.concatenate(xs), np.concatenate(ys)
-    if not y.any():
-        return None
     centre, scale = x.mean(0), x.std(0) + 1e-6
-    fit = LogisticRegression(C=STRENGTH).fit((x - centre) / scale, y)
-    odds = np.log(y.mean() / (1 - y.mean()))  # of right words here
-    bias = float(fit.intercept_[0] - odds + np.log((1 - PRIOR) / PRIOR))
-    arrays = (mean, spread, centre, scale, fit.coef_[0])
-    return Confidence(*(np.round(a, 6).tolist() for a in arrays), bias)
+    found = LogisticRegression(C=STRENGTH).fit((x - centre) / scale, y)
+    odds = np.log(y.mean() / (1 - y.mean()))  # of the examples
+    rounded = (np.round(a, 6).tolist() for a in (centre, scale, found.coef_[0]))
+    bias = float(found.intercept_[0] - odds + np.log(share / (1 - share)))
+    return {**dict(zip(("centre", "scale", "weights"), rounded, strict=True)), "bias": bias}
+
+
+def logistic(x: np.ndarray, fitted: Mapping[str, Any]) -> np.ndarray:
+    """Return the probabilities of rows of features ``(n, FEATURES)``, see :func:`fit`."""
+    z = (x - fitted["centre"]) / np.asarray(fitted["scale"]) @ np.asarray(fitted["weights"])
+    return 1 / (1 + np.exp(-np.clip(z + fitted["bias"], -30, 30)))

@@ -5,15 +5,17 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from espnet_ext.align import confidence
+from espnet_ext.align import confidence, missing
 from espnet_ext.align import model as model_files
 from espnet_ext.align.corpus import MapFn, prepare, skip_lines
+from espnet_ext.align.evaluate.check import write_missing
 from espnet_ext.align.features.features import WINDOW_S
 from espnet_ext.align.features.store import FeatureStore
 from espnet_ext.align.formats.directory import AlignmentDir
@@ -30,11 +32,13 @@ from espnet_ext.align.passes.shard import align_shard, load_tree
 from espnet_ext.align.search import segfile
 from espnet_ext.align.search.segmentation import Segmentation
 from espnet_ext.align.session import Model, Session, totals
+from espnet_ext.align.spoil import spoil
 from espnet_ext.errors import DataError
 from espnet_ext.progress import count
 
 Say = Callable[[str], None]
-Rows = Iterator[tuple[str, Segmentation, np.ndarray]]
+Pairs = Callable[[], Iterator[tuple[str, Segmentation, np.ndarray]]]
+Scores = dict[str, np.ndarray]
 
 
 def train_aligner(data: Path, work: Path, o: AlignOptions, map_fn: MapFn, say: Say) -> Session:
@@ -75,25 +79,35 @@ def learn_confidence(session: Session, model: AlignModel, data: Path) -> None:
         model: What :func:`save_model` wrote.
         data: The data it was trained on.
     """
-    start = time.perf_counter()
-    found = _evidence(session, model, session.folder(model.final) / "segs", session.work)
-    mean, spread = confidence.spreads((row[1:] for row in found), len(model.phones))
-    work = session.work / "spoilt"
-    places = confidence.spoil(session.corpus, work, session.options.seed)
-    corpus = replace(session.corpus, work=work)
-    spoilt = replace(session, work=work, corpus=corpus, reports=[], say=lambda line: None)
-    _align_all(spoilt, model, data, work)
-    rows = _evidence(spoilt, model, work / "segs", work)
-    known = confidence.learn(places, rows, mean, spread)
+    start, segs = time.perf_counter(), session.folder(model.final) / "segs"
+    found = _evidence(session, model, segs, session.work)
+    usual = confidence.usual((row[1:] for row in found()), len(model.phones))
+    places, rows = _spoilt(session, model, data)
+    known = confidence.learn(places, rows(), usual)
     if known is None:
         session.say("  too few utterances to learn which words are doubtful")
         return
-    known.save(model.folder)
+    left_out, rows = _spoilt(session, model, data, leave_out=True)
+    lack = missing.learn(left_out, rows(), found(), usual)
+    replace(known, missing=lack).save(model.folder)
     wall_s = time.perf_counter() - start
-    session.say(f"  confidence of words: learnt from {len(places):,} wrong ones ({wall_s:.0f} s)")
+    session.say(
+        f"  confidence of words: learnt from {len(places):,} wrong and {len(left_out):,} missing "
+        f"ones ({wall_s:.0f} s)"
+    )
 
 
-def _evidence(s: Session, model: AlignModel, segs: Path, work: Path) -> Rows:
+def _spoilt(s: Session, model: AlignModel, data: Path, **how: bool) -> tuple[dict[str, int], Pairs]:
+    """Make transcripts wrong; return the places, and what is then aligned."""
+    work = s.work / "spoilt"
+    places = spoil(s.corpus, work, s.options.seed, **how)
+    corpus = replace(s.corpus, work=work)
+    own = replace(s, work=work, corpus=corpus, reports=[], say=lambda line: None)
+    _align_all(own, model, data, work)
+    return places, _evidence(own, model, work / "segs", work)
+
+
+def _evidence(s: Session, model: AlignModel, segs: Path, work: Path) -> Pairs:
     """Compute the evidence of all phones; see :mod:`espnet_ext.align.passes.confidence`."""
     out = work / "evidence"
     shutil.rmtree(out, ignore_errors=True)
@@ -102,15 +116,22 @@ def _evidence(s: Session, model: AlignModel, segs: Path, work: Path) -> Rows:
         transform=model.file("transform.npz"), fmllr=_fmllr(s, model, work),
         segs=str(segs), evidence_out=str(out),
     )  # fmt: skip
-    return confidence.pairs(segs, out, s.corpus.shards)
+    return partial(confidence.pairs, segs, out, s.corpus.shards)
 
 
-def _word_scores(s: Session, model: AlignModel, segs: Path) -> dict[str, np.ndarray]:
-    """Return the probabilities of each utterance's words; empty if the model does not know."""
+def _trust(s: Session, model: AlignModel, segs: Path) -> tuple[Scores, Scores]:
+    """Return the probabilities that each word of an utterance was spoken, and that one is missing
+    at each place; empty if the model does not know."""  # fmt: skip
+    words: Scores = {}
+    places: Scores = {}
     if (known := confidence.Confidence.load(model.folder)) is None:
-        return {}
-    rows = _evidence(s, model, segs, s.work)
-    return {utt: known.words(seg, evidence) for utt, seg, evidence in rows}
+        return words, places
+    lack = missing.Missing(**known.missing) if known.missing else None
+    for utt, seg, evidence in _evidence(s, model, segs, s.work)():
+        words[utt] = known.words(seg, evidence)
+        if lack:
+            places[utt] = lack.places(seg, evidence)
+    return words, places
 
 
 def _fmllr(s: Session, model: AlignModel, work: Path) -> str:
@@ -141,10 +162,10 @@ def write_pass(
     model, segs = session.models[name], session.folder(name) / "segs"
     times = session.options.times_of(name)
     timer = session.models[times].gmm, session.models[times].tree
-    scores = _word_scores(session, saved, segs) if saved else {}
+    words, places = _trust(session, saved, segs) if saved else ({}, {})
     report = next(r for r in session.reports if r["name"] == name)
     made_by = f"{name} ({report['network']})" if "network" in report else name
-    return write_alignment(
+    alignment = write_alignment(
         session.corpus,
         segs,
         load_tree(model.tree),
@@ -155,8 +176,10 @@ def write_pass(
         failures=report["failures"],
         textgrid=session.options.textgrid,
         times=_times(session, times, segs, timer if times != name else None),
-        word_scores=scores,
+        word_scores=words,
     )
+    write_missing(alignment, places)
+    return alignment
 
 
 def _times(s: Session, name: str, segs: Path, timer: tuple[str, str] | None) -> Times:
@@ -242,13 +265,14 @@ def apply_aligner(
         raise DataError("no utterance could be aligned", data, f"first: {sums['failed'][:1]}")
     timer = model.file("times_gmm.npz"), model.file("times_tree.json")
     times = _times(s, model.times, work / "segs", timer if model.times != model.final else None)
+    words, places = _trust(s, model, work / "segs")
     alignment = write_alignment(
         corpus, work / "segs", load_tree(model.file("tree.json")), model.phones, out,
         source=f"espnet_ext align, {_made_by(model)} of {model.folder}",
         trained_on=model.trained_on, failures=sums["failed"], textgrid=o.textgrid,
-        times=times,
-        word_scores=_word_scores(s, model, work / "segs"),
+        times=times, word_scores=words,
     )  # fmt: skip
+    write_missing(alignment, places)
     row = {
         "name": model.final,
         "iterations": [],

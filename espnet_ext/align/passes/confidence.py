@@ -2,8 +2,9 @@
 """How much better the aligned phones fit than any others: the evidence that a word was spoken.
 
 For a frame, the log-likelihood of the best state of the aligned phone minus that of the best state
-of all phones (0 or below); for a phone, the mean over its frames. Of a tree with many tied states
-the largest of every phone and state stand for all, so that this costs no more than an alignment.
+of all phones (0 or below); for a phone, the mean over its frames, and over the worst tenth of a
+second in it, where something else may have been said. Of a tree with many tied states the largest
+of every phone and state stand for all, so that this costs no more than an alignment.
 """
 
 import time
@@ -22,6 +23,8 @@ from espnet_ext.align.search.segmentation import Segmentation
 from espnet_ext.align.tree.tree import Tree
 
 BUDGET = 2000  # Gaussians that stand for all phones
+WORST_S = 0.1
+MEAN, WORST = 0, 1  # columns of the evidence
 
 
 def evidence_shard(job: dict[str, Any]) -> dict[str, Any]:
@@ -37,9 +40,10 @@ def evidence_shard(job: dict[str, Any]) -> dict[str, Any]:
     some = representatives(tree, np.diff(gmm.offsets.numpy()))
     gmm, owner = gmm.to(device), phones_of(tree)
     segs = segfile.load(Path(job["segs"]) / f"{job['shard']}.npz")
-    found = [phone_evidence(gmm, front.read(u).to(device), s, tree, some, owner)
+    worst = round(WORST_S / job["shift_s"])
+    found = [phone_evidence(gmm, front.read(u).to(device), s, tree, some, owner, worst)
              for u, s in segs.items()]  # fmt: skip
-    values = np.concatenate([np.zeros(0), *found]).astype(np.float32)
+    values = np.concatenate([np.zeros((0, 2)), *found]).astype(np.float32)
     arrays = {
         "utts": np.array(list(segs), dtype=np.str_),
         "counts": np.array([len(x) for x in found], np.int64),
@@ -51,7 +55,7 @@ def evidence_shard(job: dict[str, Any]) -> dict[str, Any]:
 
 
 def load_evidence(folder: Path, shard: int) -> dict[str, np.ndarray]:
-    """Return ``(P,)`` values of the phones of each utterance."""
+    """Return ``(P, 2)`` values of the phones of each utterance."""
     z = load_arrays(folder / f"{shard}.npz", ("utts", "counts", "values"))
     parts = np.split(z["values"], np.cumsum(z["counts"])[:-1]) if len(z["utts"]) else []
     return dict(zip(z["utts"].tolist(), parts, strict=True))
@@ -85,9 +89,9 @@ def phones_of(tree: Tree) -> list[list[int]]:
 
 def phone_evidence(
     gmm: Gmm, x: torch.Tensor, seg: Segmentation, tree: Tree, some: np.ndarray,
-    owner: list[list[int]],
+    owner: list[list[int]], worst: int,
 ) -> np.ndarray:  # fmt: skip
-    """Return ``(P,)`` the mean over each phone's frames; see the head of the module.
+    """Return ``(P, 2)`` means over each phone's frames and its worst; see the head of the module.
 
     Args:
         gmm: The mixtures.
@@ -96,6 +100,7 @@ def phone_evidence(
         tree: Its tied states.
         some: See :func:`representatives`.
         owner: See :func:`phones_of`.
+        worst: Frames of the worst part of a longer phone.
     """
     own = seg.state_runs(tree.pdf)  # (P, 3)
     pdfs = np.union1d(some, own)
@@ -106,9 +111,12 @@ def phone_evidence(
     for i, k in enumerate(pdfs):
         for phone in owner[k]:
             columns.setdefault(phone, []).append(i)
-    out, ends = np.empty(len(seg.phones)), seg.boundaries()
+    out, ends = np.empty((len(seg.phones), 2)), seg.boundaries()
     for p, phone in enumerate(seg.phones):
         rows = slice(ends[p], ends[p + 1])
         mine = [*columns.get(int(phone), []), *(place[int(k)] for k in own[p])]
-        out[p] = (scores[rows][:, mine].max(1) - best[rows]).mean()
+        gap = scores[rows][:, mine].max(1) - best[rows]
+        part = min(worst, len(gap))
+        sums = np.concatenate([[0.0], np.cumsum(gap, dtype=np.float64)])
+        out[p] = gap.mean(), (sums[part:] - sums[:-part]).min() / part
     return out
