@@ -173,6 +173,11 @@ def test_left_out_words_are_on_the_list(trained, spoken, tmp_path):
         assert 0.5 < float(probability) <= 1
     listed = (a.path / "check.tsv").read_text()
     assert all(f"\n{utt}\t" in listed for utt in found)
+    argv = ["plot", tmp_path / "ali", tmp_path / "p", "--data", tmp_path / "test", "--worst", "2"]
+    assert main(["align", *map(str, argv)]) == 0
+    assert re.search(
+        r"<br>no word \S+ \S+ .*at \d+\.\d\d s", (tmp_path / "p/index.html").read_text()
+    )
 
 
 def told(text, place):

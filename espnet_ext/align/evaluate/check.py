@@ -87,7 +87,7 @@ def write_check(a: AlignmentDir) -> dict[str, Any] | None:
     }
     found = dict(sorted(found.items(), key=lambda kv: kv[1][0].score))
     rows = [
-        f"{utt}\t{items[0].score:.4f}\t" + "; ".join(_told(i) for i in items) + "\n"
+        f"{utt}\t{items[0].score:.4f}\t" + "; ".join(told(i) for i in items) + "\n"
         for utt, items in found.items()
     ]
     write_text(a.path / CHECK, HEAD + "".join(rows))
@@ -99,8 +99,9 @@ def write_check(a: AlignmentDir) -> dict[str, Any] | None:
     return {"utterances": len(found), **counts, "first": first}
 
 
-def _told(w: Interval) -> str:
-    return f"{w.name} at {w.start_s:.2f} s ({w.score:.2f})"
+def told(item: Interval) -> str:
+    """Return a word or place with its time and confidence, for a person."""
+    return f"{item.name} at {item.start_s:.2f} s ({item.score:.2f})"
 
 
 def check_line(check: dict[str, Any]) -> str:

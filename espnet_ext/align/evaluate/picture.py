@@ -13,6 +13,7 @@ from urllib.parse import quote
 
 import numpy as np
 
+from espnet_ext.align.evaluate import check
 from espnet_ext.align.formats.segmented import read_segments
 from espnet_ext.align.formats.sources import Source, open_alignment
 from espnet_ext.align.formats.tiers import Interval, Utterance, file_name
@@ -140,15 +141,22 @@ def speech_of(data: Path, base: Path = Path()) -> Speech:
 
 
 def worst(source: Source, count: int) -> list[str]:
-    """Return the utterances with the least probable words; without confidences, with the worst
-    log-likelihood per frame; without these, the first ones."""  # fmt: skip
-    rank = {}
+    """Return the utterances that most need a look.
+
+    Those with the least probable words, or where one is most probably missing; without confidences,
+    with the worst log-likelihood per frame; without these, the first ones.
+    """
+    rank, places = {}, _places(source)
     for utt in source.utts:
-        known = [w.score for w in source.utterances[utt].words if w.score is not None]
-        rank[utt] = min(known, default=1.0)
+        items = [*source.utterances[utt].words, *places.get(utt, [])]
+        rank[utt] = min((i.score for i in items if i.score is not None), default=1.0)
     if source.directory and min(rank.values(), default=1.0) == 1.0:
         rank = {u: s.loglik_per_frame for u, s in source.directory.scores.items()}
     return sorted(rank, key=lambda u: rank[u])[:count]
+
+
+def _places(source: Source) -> dict[str, list[Interval]]:
+    return check.missing(source.directory) if source.directory else {}
 
 
 def write_page(source: Source, utts: Iterable[str], speech: Speech, out: Path) -> list[str]:
@@ -161,7 +169,7 @@ def write_page(source: Source, utts: Iterable[str], speech: Speech, out: Path) -
         SetupError: matplotlib is not installed.
     """
     out.mkdir(parents=True, exist_ok=True)
-    rows, failed = [], []
+    rows, failed, places = [], [], _places(source)
     for utt in utts:
         name = file_name(utt, PICTURE)
         try:
@@ -173,10 +181,14 @@ def write_page(source: Source, utts: Iterable[str], speech: Speech, out: Path) -
         words = " ".join(
             f'<span style="background:{_colour(i)}">{html.escape(i.name)}</span>' for i in u.words
         )
+        lacks = "".join(f"<br>{html.escape(check.told(i))}" for i in places.get(utt, []))
         image = html.escape(quote(name), quote=True)
-        rows.append(f'<h2>{html.escape(utt)}</h2>\n<p>{words}</p>\n<img src="{image}">\n')
+        rows.append(f'<h2>{html.escape(utt)}</h2>\n<p>{words}{lacks}</p>\n<img src="{image}">\n')
     head = '<!DOCTYPE html>\n<meta charset="utf-8">\n<title>Alignment</title>\n'
-    about = "<p>Words in red were perhaps not spoken; the number is the confidence in a word.</p>\n"
+    about = (
+        "<p>Words in red were perhaps not spoken; the number is the confidence in a word, or in "
+    )
+    about += "that no word is missing at a place.</p>\n"
     write_text(out / PAGE, head + about + "".join(rows))
     return failed
 
