@@ -9,7 +9,7 @@ logistic regression learns from utterances whose transcripts lack a word
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from itertools import pairwise
+from itertools import islice, pairwise
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from espnet_ext.align.passes.confidence import WORST
 from espnet_ext.align.search.segmentation import Segmentation
 
 NEAR = 2  # phones on each side of a place
+RIGHT = 10_000  # utterances as they are to learn from
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ def learn(
         apart = np.abs(place - places[utt]) != 1  # those beside it suffer: neither one
         xs.append(x[apart])
         ys.append((place == places[utt])[apart])
-    for _, seg, evidence in right:
+    for _, seg, evidence in islice(right, RIGHT):
         xs.append(features(seg, evidence, known.worst, known.length))
         ys.append(np.zeros(len(xs[-1]), bool))
     fitted = fit(xs, ys, PRIOR)

@@ -79,12 +79,12 @@ def states_of(runs: Sequence[Experiment], passed_on: Sequence[str]) -> dict[str,
 def _state(run: Experiment, passed_on: Sequence[str], before: Mapping[str, State]) -> State:
     folder, last = Path("exp") / run.name, find(run.last_stage)
     scored = last.number >= find(LAST_STAGE).number
-    if not (folder / ".stages" / f"{last.name}.json").exists():
+    *earlier, final = run.commands(passed_on)
+    if not _context(final).done_path(last).exists():
         known = "recorded" if run.record.exists() else ""
         return State(known or ("started" if folder.exists() else "to run"))
     if scored and not run.record.exists():
         return State("started", trains=False)  # it is scored again
-    *earlier, final = run.commands(passed_on)
     recipe = _context(final).recipe
     for path in starts_from(recipe):
         if (name := _experiment_of(path)) in before and before[name].trains:
