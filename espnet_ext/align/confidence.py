@@ -12,7 +12,7 @@ found likewise: :mod:`espnet_ext.align.missing`.
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -59,7 +59,7 @@ class Confidence:
     def words(self, seg: Segmentation, evidence: np.ndarray) -> np.ndarray:
         """Return ``(words)`` the probability that each word of the transcript was spoken."""
         x = features(seg, evidence, np.asarray(self.mean), np.asarray(self.spread))
-        return logistic(x, asdict(self))
+        return logistic(x, vars(self))
 
     def save(self, folder: Path) -> None:
         """Write it to the folder of a model."""
@@ -156,17 +156,25 @@ def learn(
         spoilt: Their alignments and evidence.
         known: See :func:`usual`.
     """
-    xs, ys = [], []
-    for utt, seg, evidence in spoilt:
-        x = features(seg, evidence, *known.mean)
-        right = np.ones(len(x), bool)
-        right[places[utt]] = False
-        near = np.abs(np.arange(len(x)) - places[utt]) == 1  # their edges suffer: neither one
-        xs.append(x[~near])
-        ys.append(right[~near])
-    fitted = fit(xs, ys, 1 - PRIOR)
+    found = list(examples(places, spoilt, lambda *of: features(*of, *known.mean)))
+    fitted = fit([x for x, _ in found], [~at for _, at in found], 1 - PRIOR)
     mean, spread = np.round(known.mean, 6).tolist()
     return None if fitted is None else Confidence(mean, spread, **fitted)
+
+
+def examples(
+    places: dict[str, int],
+    spoilt: Iterator[tuple[str, Segmentation, np.ndarray]],
+    features_of: Callable[[Segmentation, np.ndarray], np.ndarray],
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield of each utterance ``(n, FEATURES)``, and ``(n,)`` whether that is its spoilt place.
+
+    Those beside it suffer from it: they are examples of neither, and left out.
+    """
+    for utt, seg, evidence in spoilt:
+        x = features_of(seg, evidence)
+        distance = np.abs(np.arange(len(x)) - places[utt])
+        yield x[distance != 1], distance[distance != 1] == 0
 
 
 def fit(xs: list[np.ndarray], ys: list[np.ndarray], share: float) -> dict | None:

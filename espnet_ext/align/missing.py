@@ -13,7 +13,7 @@ from itertools import islice, pairwise
 
 import numpy as np
 
-from espnet_ext.align.confidence import PRIOR, Usual, fit, logistic
+from espnet_ext.align.confidence import PRIOR, Usual, examples, fit, logistic
 from espnet_ext.align.passes.confidence import WORST
 from espnet_ext.align.search.segmentation import Segmentation
 
@@ -84,17 +84,14 @@ def learn(
     Returns:
         The fields of :class:`Missing`.
     """
-    xs, ys = [], []
-    for utt, seg, evidence in spoilt:
-        x = features(seg, evidence, known.worst, known.length)
-        place = np.arange(len(x))
-        apart = np.abs(place - places[utt]) != 1  # those beside it suffer: neither one
-        xs.append(x[apart])
-        ys.append((place == places[utt])[apart])
-    for _, seg, evidence in islice(right, RIGHT):
-        xs.append(features(seg, evidence, known.worst, known.length))
-        ys.append(np.zeros(len(xs[-1]), bool))
-    fitted = fit(xs, ys, PRIOR)
+
+    def of(seg: Segmentation, evidence: np.ndarray) -> np.ndarray:
+        return features(seg, evidence, known.worst, known.length)
+
+    found = list(examples(places, spoilt, of))
+    as_they_are = (of(*row[1:]) for row in islice(right, RIGHT))
+    found += [(x, np.zeros(len(x), bool)) for x in as_they_are]
+    fitted = fit([x for x, _ in found], [at for _, at in found], PRIOR)
     if fitted is None:
         return None
     worst, length = (np.round(x, 6).tolist() for x in (known.worst, known.length))

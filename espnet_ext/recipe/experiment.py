@@ -80,18 +80,18 @@ def _state(run: Experiment, passed_on: Sequence[str], before: Mapping[str, State
     folder, last = Path("exp") / run.name, find(run.last_stage)
     scored = last.number >= find(LAST_STAGE).number
     *earlier, final = run.commands(passed_on)
-    if not _context(final).done_path(last).exists():
+    ctx = _context(final)
+    if not ctx.done_path(last).exists():
         known = "recorded" if run.record.exists() else ""
         return State(known or ("started" if folder.exists() else "to run"))
     if scored and not run.record.exists():
         return State("started", trains=False)  # it is scored again
-    recipe = _context(final).recipe
-    for path in starts_from(recipe):
+    for path in starts_from(ctx.recipe):
         if (name := _experiment_of(path)) in before and before[name].trains:
             return State("changed", f"it starts from {path}, which is made again")
     # Scores are of all that was decoded: those of the last search stand for all.
-    spans = [*((argv, "decode") for argv in earlier), (final, run.last_stage)]
-    found = (_changed(_context(argv), last_stage) for argv, last_stage in spans)
+    spans = [*((_context(argv), "decode") for argv in earlier), (ctx, run.last_stage)]
+    found = (_changed(*span) for span in spans)
     return next(filter(None, found), None) or State("done", trains=False)
 
 
