@@ -22,6 +22,7 @@ from espnet_ext.align.formats.directory import AlignmentDir
 from espnet_ext.align.formats.write import Times, write_alignment
 from espnet_ext.align.hybrid.files import load_network
 from espnet_ext.align.model import AlignModel
+from espnet_ext.align.models import told
 from espnet_ext.align.options import AlignOptions
 from espnet_ext.align.passes.adapt import estimate_speakers, lda_mllt_pass, sat_pass
 from espnet_ext.align.passes.confidence import evidence_shard
@@ -268,7 +269,7 @@ def apply_aligner(
     words, places = _trust(s, model, work / "segs")
     alignment = write_alignment(
         corpus, work / "segs", load_tree(model.file("tree.json")), model.phones, out,
-        source=f"espnet_ext align, {_made_by(model)} of {model.folder}",
+        source=f"espnet_ext align, {_made_by(model)} of {told(model.folder)}",
         trained_on=model.trained_on, failures=sums["failed"], textgrid=o.textgrid,
         times=times, word_scores=words,
     )  # fmt: skip

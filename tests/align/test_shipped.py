@@ -9,7 +9,7 @@ import pytest
 from espnet_ext.align.evaluate.compare import compare
 from espnet_ext.align.formats.directory import AlignmentDir
 from espnet_ext.align.model import find
-from espnet_ext.align.models import DEFAULT, HERE, folder, names
+from espnet_ext.align.models import DEFAULT, HERE, folder, names, told
 from espnet_ext.cli import main
 from espnet_ext.data.tables import read_table
 from espnet_ext.errors import DataError
@@ -41,6 +41,13 @@ def test_speech_and_text_are_enough(spoken, pairs, tmp_path, capsys):
     assert listed[0].startswith("wrong\t") and len(listed) < 5
     header = AlignmentDir(tmp_path / "ali" / "alignment").header
     assert "AN4" in header.source_train_data
+    assert header.source.endswith(" of en_us")  # no path of this machine
+
+
+def test_labels_and_records_name_no_folder_from_the_root():
+    assert told(folder("en_us")) == "en_us"
+    assert told(Path("/home/me/exp/ali/model")) == "ali/model"
+    assert told(Path("dump/align/model")) == "dump/align/model"
 
 
 def test_the_model_is_small_and_says_what_it_is(capsys):

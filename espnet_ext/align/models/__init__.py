@@ -37,3 +37,14 @@ def folder(model: Path | str) -> Path:
         path = next((p.parent for p in sorted(path.rglob("model.json"))), path)
     inner = path / "model"
     return inner if inner.is_dir() else path
+
+
+def told(folder: Path) -> str:
+    """Return how a model is named where others read it, in labels and run records.
+
+    A name of :func:`names`, or its path; of a path from the root only its end, which is the same on
+    every machine.
+    """
+    if folder.parent == HERE:
+        return folder.name
+    return str(Path(*folder.parts[-2:]) if folder.is_absolute() else folder)
