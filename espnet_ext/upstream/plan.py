@@ -173,14 +173,17 @@ def _align_conf(aux: dict[str, Any], records: list[Record], folder: Path) -> dic
         )  # fmt: skip
     same = ("weight", "smoothing", "smoothing_form", "label_rule", "normalise", "silence")
     return {
-        **_label_facts(records, folder),
+        **_label_facts([r for r in records if r.group == conf.preset] or records, folder),
         "layer": loss.layer,
         **{key: getattr(loss, key) for key in same},
     }
 
 
 def _label_facts(records: list[Record], folder: Path) -> dict[str, Any]:
-    """Return what the header of the labels says, if they are there, else what a record says."""
+    """Return what the header of the labels says, if they are there, else what the records say.
+
+    Records of several numbers of classes are of several labels: which are meant is left open.
+    """
     from espnet_ext.plugin import load_object
 
     beside = load_object("espnet_ext.weak_align.header:header_beside", "aux")
@@ -189,5 +192,5 @@ def _label_facts(records: list[Record], folder: Path) -> dict[str, Any]:
     if header.is_file():
         facts = json.loads(header.read_text(encoding="utf-8"))
         return {key: facts[key] for key in keys if key in facts}
-    known = [r.alignment["num_classes"] for r in records if "num_classes" in r.alignment]
-    return {"num_classes": known[0] if known else "???"}
+    known = {r.alignment["num_classes"] for r in records if "num_classes" in r.alignment}
+    return {"num_classes": known.pop() if len(known) == 1 else "???"}

@@ -3,7 +3,9 @@
 
 import contextlib
 import io
+import json
 import shutil
+import statistics
 import subprocess
 import sys
 from pathlib import Path
@@ -38,6 +40,13 @@ def branch(checkout, with_speeds):
     return checkout.with_name("espnet-ext-an4-weak_align"), out.getvalue(), argv
 
 
+def word_errors(records: list[dict]) -> str:
+    """Return mean and spread of the WER on test, counted from each utterance's errors."""
+    found = [r["sets"]["test"]["greedy_ctc"]["metrics"]["wer"]["per_utt"] for r in records]
+    percent = [100 * sum(x["errors"]) / sum(x["ref"]) for x in found]
+    return f"{statistics.mean(percent):.2f} ± {statistics.stdev(percent):.2f}"
+
+
 def test_tree(branch, checkout):
     folder, out, _ = branch
     staged = git(folder, "diff", "--cached", "--name-only").splitlines()
@@ -50,10 +59,13 @@ def test_tree(branch, checkout):
     assert "@" not in body.replace("@sw005320", "").replace("@Masao-Someki", "")
     assert "PR_BODY.md" not in staged
     page = (folder / WEAK / "README.md").read_text(encoding="utf-8")
-    assert "| weak_tri | 1-3 | 12.20 ± 0.86 |" in page  # of the run records
+    paths = sorted((ROOT / "egs2/an4/weak_align1/results").glob("weak_tri_s*.json"))
+    records = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
+    assert f"| weak_tri | 1-3 | {word_errors(records)} |" in page
     assert "[DEVIATION]" in page and "not yet of this port" in page
     training = yaml.safe_load((folder / WEAK / "conf/training.yaml").read_text())
-    assert training["model"]["model_conf"]["align_conf"]["num_classes"] == 348
+    (classes,) = {r["alignment"]["num_classes"] for r in records}
+    assert training["model"]["model_conf"]["align_conf"]["num_classes"] == classes
     assert training["model"]["specaug_conf"]["apply_time_warp"] is False
     # The preprocessor would change the speed of the speech alone.
     assert training["dataset"]["train"] == [
@@ -152,6 +164,20 @@ def test_what_is_not_vendored_is_refused(tmp_path, checkout, capfd, options, say
     conf.write_text(conf.read_text().replace("preset: weak_tri", options))
     assert cli.main(["upstream", str(folder), "--espnet", str(checkout)]) == 2
     assert says in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(("classes", "sent"), [((401, 401, 401), 401), ((401, 401, 402), "???")])
+def test_classes_are_those_of_the_labels_of_the_system_that_is_sent(tmp_path, classes, sent):
+    from espnet_ext.upstream.plan import plan
+
+    folder = tmp_path / "egs2/an4/weak_align1"
+    shutil.copytree(ROOT / "egs2/an4/weak_align1", folder, ignore=shutil.ignore_patterns("dump"))
+    for path, count in zip(sorted(folder.glob("results/weak_tri_s*.json")), classes, strict=True):
+        record = json.loads(path.read_text(encoding="utf-8"))
+        assert record["alignment"]["num_classes"] != count
+        record["alignment"]["num_classes"] = count
+        path.write_text(json.dumps(record), encoding="utf-8")
+    assert plan(folder, "egs3").align["num_classes"] == sent
 
 
 def test_a_corpus_without_a_builder_of_its_own_reads_kaldi_folders(checkout):
