@@ -1,49 +1,110 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The English aligner of the package beside pocketsphinx 5 and its English model, in one run.
+"""The aligner of the package beside pocketsphinx 5 and Kaldi, in one run.
 
-    pip install pocketsphinx==5.1.1        # into any environment; the package never needs it
-    python benchmarks/align_peers.py [--work DIR] [--seed 7] [--data FOLDER ...] [--lexicon CMUDICT]
+    pip install pocketsphinx==5.1.1 kaldi-native-fbank==1.23.0   # the package never needs them
+    pip install --no-deps kaldi-hmm-gmm==1.1.4 kaldifst==1.7.17  # no others: see align_khg.py
+    python benchmarks/align_peers.py [--work DIR] [--seed 7] [--minutes 20]
+                                     [--data TEST [TRAIN] ...] [--lexicon CMUDICT]
 
-Synthetic sentences have exact word times. Neither system has heard their voices, but en_us was
-trained on others of this synthesiser, which is an advantage. Of other data folders (--data, e.g.
-the test set of AN4) only the edges of speech are known, from its energy: where the first word
-begins and the last one ends. Breath and noise mislead that: read medians there, and only to
-compare. CPU time includes loading the model, once.
+Two systems come with a model of English: en_us and pocketsphinx. The others learn from TRAIN, and
+all from the same dictionary: Kaldi's monophones (align_kaldi.py), and our aligner by monophones
+alone and as it is by default. A system that is not installed is left out, and that is told.
+
+Synthetic sentences have exact word times. No system has heard their voices in training, but en_us
+was trained on others of this synthesiser, which is an advantage; those that are trained here have
+heard these. Of other data folders (--data, e.g. the test set of AN4) only the edges of speech are
+known, from its energy: where the first word begins and the last one ends. Breath and noise mislead
+that: read medians there, and only to compare. CPU time is that of aligning with the loading of a
+model, not of training.
 """
 
 import argparse
+import importlib.util
 import json
 import os
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
+import align_khg
 import numpy as np
 import soundfile
 
 from espnet_ext.align.formats.directory import AlignmentDir
 from espnet_ext.align.model import find
-from espnet_ext.align.run import apply_aligner
+from espnet_ext.align.options import AlignOptions, from_dict
+from espnet_ext.align.run import apply_aligner, save_model, train_aligner
 from espnet_ext.data.synth.corpus import make_corpus
 from espnet_ext.data.synth.layout import RATE_HZ
 from espnet_ext.data.tables import read_table
 
 Times = dict[str, list[tuple[str, float, float]]]  # words of an utterance: name, start_s, end_s
+Align = Callable[[], Times]
 HOP_S = 0.005
 FLOOR_DB, RISE = 10.0, 0.15
 
 
-def ours(data: Path, work: Path, lexicon: str) -> Times:
-    """Align by en_us; words are pronounced by espeak-ng where no lexicon is given."""
-    changes = {"textgrid": False, "lexicon": lexicon}
-    done, _ = apply_aligner(find("en_us"), data, work / "ali", work / "work", map, str, **changes)
-    found = AlignmentDir(done.path)
+@dataclass(frozen=True)
+class Job:
+    """What a system gets.
+
+    Args:
+        data: Kaldi-style folder to align.
+        lexicon: Dictionary of en_us; empty: espeak-ng pronounces.
+        work: Folder of this job.
+        train: Folder to learn from, for the systems that come without a model.
+        learnt: Dictionary of those.
+    """
+
+    data: Path
+    lexicon: str
+    work: Path
+    train: Path | None = None
+    learnt: str = ""
+
+
+def words_of(found: AlignmentDir) -> Times:
+    """Return the words of an alignment directory."""
     return {u: [(w.name, w.start_s, w.end_s) for w in found.words[u]] for u in found.utts}
 
 
-def sphinx(data: Path, work: Path, lexicon: str) -> Times:
-    """Align by pocketsphinx in two passes, words and then phones, as its own command does."""
+def shipped(job: Job) -> Align:
+    """Align by en_us; words are pronounced by espeak-ng where no lexicon is given."""
+    changes = {"textgrid": False, "lexicon": job.lexicon}
+    ali, work = job.work / "ali", job.work / "work"
+    return lambda: words_of(
+        apply_aligner(find("en_us"), job.data, ali, work, map, str, **changes)[0]
+    )
+
+
+def trained(passes: list[str], job: Job) -> Align:
+    """Train the aligner by these passes."""
+    o = from_dict({"lexicon": job.learnt, "textgrid": False, "passes": passes})
+    session = train_aligner(job.train, job.work / "train", o, map, str)
+    model = save_model(session, job.work / "model", passes[-1], job.train)
+    return lambda: words_of(
+        apply_aligner(model, job.data, job.work / "ali", job.work / "work", map, str)[0]
+    )
+
+
+def kaldi(job: Job) -> Align:
+    """Train Kaldi's monophones."""
+    from align_kaldi import KaldiMono
+
+    model = KaldiMono(job.train, job.learnt, job.data)
+    return lambda: model.align(job.data)
+
+
+def sphinx(job: Job) -> Align:
+    """Align by pocketsphinx."""
+    return partial(_sphinx, job.data)
+
+
+def _sphinx(data: Path) -> Times:
+    """Two passes, words and then phones, as its own command does."""
     from pocketsphinx import Decoder
 
     decoder, out = Decoder(samprate=RATE_HZ, lm=None, bestpath=False, loglevel="FATAL"), {}
@@ -66,7 +127,24 @@ def sphinx(data: Path, work: Path, lexicon: str) -> Times:
     return out
 
 
-SYSTEMS: dict[str, Callable[[Path, Path, str], Times]] = {"en_us": ours, "pocketsphinx": sphinx}
+WITH_MODEL: dict[str, Callable[[Job], Align]] = {"en_us": shipped, "pocketsphinx": sphinx}
+TRAINED: dict[str, Callable[[Job], Align]] = {
+    "Kaldi, mono": kaldi,
+    "ours, mono": partial(trained, ["mono"]),
+    "ours, default": partial(trained, AlignOptions().passes),
+}
+
+
+def missing() -> dict[str, str]:
+    """Return systems that are not installed, and why."""
+    found = {}
+    if importlib.util.find_spec("pocketsphinx") is None:
+        found["pocketsphinx"] = "pip install pocketsphinx==5.1.1"
+    if importlib.util.find_spec("kaldi_native_fbank") is None:
+        found["Kaldi, mono"] = "pip install kaldi-native-fbank==1.23.0"
+    elif why := align_khg.problem():
+        found["Kaldi, mono"] = why
+    return found
 
 
 def differences(found: Times, true: Times) -> np.ndarray:
@@ -99,17 +177,21 @@ def line(name: str, ms: np.ndarray, count: int, of: int, cpu_s: float, hours: fl
             f"{cpu_s / hours:10.0f}")  # fmt: skip
 
 
-def compare(title: str, data: Path, true: Times | None, work: Path, lexicon: str) -> None:
+def compare(title: str, job: Job, true: Times | None, skip: Collection[str]) -> None:
     """Print the table of a data folder; without true times, of the edges of speech."""
+    data = job.data
     paths = read_table(data / "wav.scp")
     hours = sum(soundfile.info(p).duration for p in paths.values()) / 3600
     what = "word edges" if true else "edges of speech, by energy"
     print(f"\n{title}: {len(paths)} utterances, {60 * hours:.1f} min; {what}")
     print(f"{'ms':<14}{'aligned':>13}{'median':>9}{'mean':>8}{'<=20':>7}{'<=50':>7}{'<=100':>7}"
           f"{'starts':>8}{'ends':>8}{'CPU s/h':>10}")  # fmt: skip
-    for name, align in SYSTEMS.items():
+    for name, system in (WITH_MODEL | TRAINED if job.train else WITH_MODEL).items():
+        if name in skip:
+            continue
+        align = system(replace(job, work=job.work / f"{title}_{name}"))
         start = time.process_time()
-        found = align(data, work / f"{title}_{name}", lexicon)
+        found = align()
         cpu_s = time.process_time() - start
         if true:
             ms = differences(found, true)
@@ -118,7 +200,7 @@ def compare(title: str, data: Path, true: Times | None, work: Path, lexicon: str
             ms = 1000 * np.array([
                 (w[0][1] - speech[u][0], w[-1][2] - speech[u][1]) for u, w in found.items() if w
             ])  # fmt: skip
-        print(line(name, ms, len(found), len(paths), cpu_s, hours))
+        print(line(name, ms, len(found), len(paths), cpu_s, hours), flush=True)
 
 
 def main() -> None:
@@ -126,19 +208,31 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--work", type=Path)
     parser.add_argument("--seed", type=int, default=7)
-    parser.add_argument("--data", type=Path, action="append", default=[])
+    parser.add_argument(
+        "--minutes", type=float, default=20.0, help="synthetic speech to learn from"
+    )
+    parser.add_argument("--data", type=Path, action="append", default=[], nargs="+",
+                        metavar="FOLDER", help="what to align, and what to learn from")  # fmt: skip
     parser.add_argument("--lexicon", default="", help="CMUdict; without: espeak-ng")
     args = parser.parse_args()
+    if any(len(folders) > 1 for folders in args.data) and not args.lexicon:
+        parser.error("--data TEST TRAIN needs --lexicon")
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    skip = missing()
+    for name, why in skip.items():
+        print(f"left out: {name} ({why})")
     with tempfile.TemporaryDirectory() as tmp:
         work = args.work or Path(tmp)
-        make_corpus(work / "speech", seed=args.seed, train_minutes=0.5, test_utts=200)
-        lines = (work / "speech" / "manifest.jsonl").read_text(encoding="utf-8").splitlines()
+        speech = work / "speech"
+        make_corpus(speech, seed=args.seed, train_minutes=args.minutes, test_utts=200)
+        lines = (speech / "manifest.jsonl").read_text(encoding="utf-8").splitlines()
         rows = map(json.loads, lines)
         true = {r["id"]: [(w[0], w[1], w[2]) for w in r["words"]] for r in rows}
-        compare("synthetic", work / "speech" / "test", true, work, args.lexicon)
-        for data in args.data:
-            compare(data.name, data, None, work, args.lexicon)
+        learnt = args.lexicon or str(speech / "lexicon.txt")
+        job = Job(speech / "test", args.lexicon, work, speech / "train", learnt)
+        compare("synthetic", job, true, skip)
+        for data, *train in args.data:
+            compare(data.name, replace(job, data=data, train=next(iter(train), None)), None, skip)
 
 
 if __name__ == "__main__":

@@ -4,9 +4,11 @@
 A check for developers, skipped where kaldi-hmm-gmm is not installed; nothing else needs it. To
 run it, install these versions, no others, beside the aligner or in a folder of their own:
 
-    pip install --no-deps --target FOLDER kaldi-hmm-gmm==1.1.4 kaldifst==1.7.17
+    pip install --no-deps --target FOLDER kaldi-hmm-gmm==1.1.4 kaldifst==1.7.17 kaldi-native-fbank
     PYTHONPATH=FOLDER python -m pytest tests/align/test_oracle.py
 """
+
+import json
 
 import numpy as np
 import pytest
@@ -88,3 +90,18 @@ def test_statistics(case):
     assert abs(ours.loglik - theirs.loglik) <= 1e-4 * len(x)
     for name in ("occ", "sx", "sxx"):
         np.testing.assert_allclose(getattr(ours, name), getattr(theirs, name), rtol=1e-3, atol=0.02)
+
+
+def test_words_of_kaldis_own_training(align_khg, load_benchmark, spoken):
+    pytest.importorskip("kaldi_native_fbank", reason="kaldi-native-fbank is not installed")
+    KaldiMono = load_benchmark("align_kaldi").KaldiMono
+    differences = load_benchmark("align_peers").differences
+    model = KaldiMono(spoken / "train", str(spoken / "lexicon.txt"))
+    assert model.model.num_gauss > 3 * model.model.num_pdfs  # they were split
+    found = model.align(spoken / "train")
+    assert len(found) == len((spoken / "train/text").read_text(encoding="utf-8").splitlines())
+    rows = map(json.loads, (spoken / "manifest.jsonl").read_text(encoding="utf-8").splitlines())
+    true = {r["id"]: [(w[0], w[1], w[2]) for w in r["words"]] for r in rows}
+    ms = differences(found, true)
+    assert len(ms) == sum(len(true[u]) for u in found)
+    assert np.median(np.abs(ms)) < 25 and np.abs(ms.mean(0)).max() < 20
