@@ -111,6 +111,15 @@ def write_json(path: Path | str, obj: object) -> None:
     write_text(path, json.dumps(obj, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
 
 
+def file_version(path: Path | str) -> tuple[int, int, int, int]:
+    """Return what tells that a file is the one seen before: size, times of change, inode.
+
+    A copy may keep size and time of modification of what it replaces (cp -p, rsync -t), not ctime.
+    """
+    s = os.stat(path)
+    return s.st_size, s.st_mtime_ns, s.st_ctime_ns, s.st_ino
+
+
 def sha256_file(path: Path | str) -> str:
     """Return the SHA-256 of a file's bytes in hex."""
     with open(path, "rb") as f:

@@ -23,7 +23,7 @@ from espnet_ext.align.features.store import FeatureStore
 from espnet_ext.align.options import AlignOptions
 from espnet_ext.data.tables import iter_table
 from espnet_ext.errors import DataError
-from espnet_ext.files import sha256_json, write_json, write_text
+from espnet_ext.files import file_version, sha256_json, write_json, write_text
 from espnet_ext.lang.lexicon import Lexicon
 from espnet_ext.lang.long_phones import long_phones
 from espnet_ext.lang.phones import PhoneSet
@@ -91,11 +91,11 @@ def load_shard(work: Path, i: int) -> dict:
 def load_pronunciations(work: str) -> Pronunciations:
     """Return the pronunciations of a work folder; read once per process and version."""
     path = Path(work) / "pronunciations.json"
-    return _pronunciations(str(path), path.stat().st_mtime_ns)
+    return _pronunciations(str(path), file_version(path))
 
 
 @lru_cache(maxsize=4)
-def _pronunciations(path: str, version: int) -> Pronunciations:
+def _pronunciations(path: str, version: tuple) -> Pronunciations:
     return Pronunciations.load(path)
 
 
@@ -137,12 +137,12 @@ def pronounce_texts(
 def _lexicon(o: AlignOptions) -> Lexicon:
     """Read the lexicon of the options, once per process and version of the file."""
     path = Path(o.lexicon)
-    version = path.stat().st_mtime_ns if path.is_file() else 0  # reading tells of a missing one
+    version = file_version(path) if path.is_file() else ()  # reading tells of a missing one
     return _read_lexicon(path, o.lexicon_kind, o.stress, version)
 
 
 @lru_cache(maxsize=1)
-def _read_lexicon(path: Path, kind: str, stress: bool, version: int) -> Lexicon:
+def _read_lexicon(path: Path, kind: str, stress: bool, version: tuple) -> Lexicon:
     return Lexicon.read(path, kind, stress=stress)
 
 

@@ -18,7 +18,7 @@ from espnet_ext.data.streams import AUDIO
 from espnet_ext.data.tables import iter_table
 from espnet_ext.data.tar_member import parse_member
 from espnet_ext.errors import EspnetExtError
-from espnet_ext.files import atomic_path, sha256_file, sha256_json, write_json
+from espnet_ext.files import atomic_path, file_version, sha256_file, sha256_json, write_json
 
 CACHE = Path(".stages/content.json")
 AUDIO_CACHE = Path(".stages/audio")
@@ -81,8 +81,7 @@ class Contents:
 
 
 def _state(path: Path | str) -> list[int]:
-    s = os.stat(path)
-    return [s.st_size, s.st_mtime_ns, s.st_ctime_ns, s.st_ino]
+    return list(file_version(path))  # JSON has no tuples
 
 
 def _files(folder: Path) -> list[Path]:

@@ -10,6 +10,7 @@ import torch
 from espnet_ext.align.features.features import add_deltas, splice
 from espnet_ext.align.features.store import FeatureStore
 from espnet_ext.align.formats.arrays import load_arrays, save_arrays
+from espnet_ext.files import file_version
 
 
 class Frontend:
@@ -56,11 +57,11 @@ class Frontend:
 
 def open_store(store: str) -> FeatureStore:
     """Open features, once per process and version."""
-    return _open(store, max(p.stat().st_mtime_ns for p in Path(store).iterdir()))
+    return _open(store, tuple(map(file_version, sorted(Path(store).iterdir()))))
 
 
 @lru_cache(maxsize=4)
-def _open(store: str, version: int) -> FeatureStore:
+def _open(store: str, version: tuple) -> FeatureStore:
     return FeatureStore.open(Path(store))
 
 

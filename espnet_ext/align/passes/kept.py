@@ -10,6 +10,8 @@ from collections.abc import Callable, Hashable
 from pathlib import Path
 from typing import Any
 
+from espnet_ext.files import file_version
+
 KEEP_FRAMES = 1_000_000  # 2.8 hours: some 150 MB in each process
 
 _held: dict[Hashable, tuple[Hashable, Any]] = {}
@@ -45,7 +47,4 @@ def forget() -> None:
 
 def stamp(path: str | Path) -> tuple:
     """Return what changes when a file is written again; empty for an empty path."""
-    if not path:
-        return ()
-    status = Path(path).stat()
-    return (str(path), status.st_mtime_ns, status.st_ino, status.st_size)
+    return (str(path), *file_version(path)) if path else ()

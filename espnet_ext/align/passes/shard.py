@@ -38,6 +38,7 @@ from espnet_ext.align.search.viterbi import Found, viterbi
 from espnet_ext.align.tree.stats import TriphoneStats
 from espnet_ext.align.tree.tree import Tree
 from espnet_ext.errors import DataError
+from espnet_ext.files import file_version
 from espnet_ext.lang.phones import PhoneSet
 
 BATCH_FRAMES = 20_000  # of one search
@@ -73,7 +74,7 @@ def reader(job: dict[str, Any], front: Frontend) -> Read:
 
 
 @lru_cache(maxsize=4)
-def _tree(path: str, version: int) -> Tree:
+def _tree(path: str, version: tuple) -> Tree:
     try:
         return Tree.from_json(json.loads(Path(path).read_text(encoding="utf-8")))
     except (ValueError, KeyError, TypeError) as e:
@@ -82,7 +83,7 @@ def _tree(path: str, version: int) -> Tree:
 
 def load_tree(path: str) -> Tree:
     """Read a tree, once per process and version of the file."""
-    return _tree(path, Path(path).stat().st_mtime_ns)
+    return _tree(path, file_version(path))
 
 
 def utterances(job: dict[str, Any]) -> Iterator[tuple[str, Spoken]]:
