@@ -229,7 +229,7 @@ class KaldiMono:
         for utt, path in paths.items():
             for frame, transition in zip(feats[utt], path):  # noqa: B905 -- [] where it failed
                 add(model, frame, pdf[transition], 1.0)
-            counts += np.bincount(path, minlength=len(counts))
+            counts += np.bincount(np.array(path, int), minlength=len(counts))
         self.transitions.mle_update(counts, self.khg.MleTransitionUpdateConfig())
         options = self.khg.MleDiagGmmOptions(min_gaussian_occupancy=occupancy)
         shares = [np.sum(stats.get_acc(k).occupancy) for k in range(model.num_pdfs)]
