@@ -10,12 +10,12 @@ Two systems come with a model of English: en_us and pocketsphinx. The others lea
 all from the same dictionary: Kaldi's monophones (align_kaldi.py), and our aligner by monophones
 alone and as it is by default. A system that is not installed is left out, and that is told.
 
-Synthetic sentences have exact word times. No system has heard their voices in training, but en_us
-was trained on others of this synthesiser, which is an advantage; those that are trained here have
-heard these. Of other data folders (--data, e.g. the test set of AN4) only the edges of speech are
-known, from its energy: where the first word begins and the last one ends. Breath and noise mislead
-that: read medians there, and only to compare. CPU time is that of aligning with the loading of a
-model, not of training.
+Synthetic sentences have exact word times. No system has heard their voices in training, but all
+except pocketsphinx have heard others of this synthesiser, which is an advantage. Of other data
+folders (--data, e.g. the test set of AN4) only the edges of speech are known, from its energy:
+where the first word begins and the last one ends. Breath and noise mislead that: read medians
+there, and only to compare. CPU time is that of aligning with the loading of a model, not of
+training.
 """
 
 import argparse
@@ -215,6 +215,8 @@ def main() -> None:
                         metavar="FOLDER", help="what to align, and what to learn from")  # fmt: skip
     parser.add_argument("--lexicon", default="", help="CMUdict; without: espeak-ng")
     args = parser.parse_args()
+    if any(len(folders) > 2 for folders in args.data):
+        parser.error("--data takes TEST and TRAIN at most; give it again for another pair")
     if any(len(folders) > 1 for folders in args.data) and not args.lexicon:
         parser.error("--data TEST TRAIN needs --lexicon")
     os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -231,8 +233,9 @@ def main() -> None:
         learnt = args.lexicon or str(speech / "lexicon.txt")
         job = Job(speech / "test", args.lexicon, work, speech / "train", learnt)
         compare("synthetic", job, true, skip)
-        for data, *train in args.data:
-            compare(data.name, replace(job, data=data, train=next(iter(train), None)), None, skip)
+        for i, (data, *train) in enumerate(args.data):
+            own = replace(job, data=data, train=next(iter(train), None), work=work / f"data{i}")
+            compare(data.name, own, None, skip)
 
 
 if __name__ == "__main__":
