@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import soundfile
+from align_khg import ALL_FLAGS, diag_gmm
 
 from espnet_ext.align.corpus import pronounce_texts, read_texts
 from espnet_ext.align.options import AlignOptions
@@ -26,7 +27,6 @@ FIRST_BEAM, BEAM, RETRY_BEAM = 6.0, 10.0, 40.0
 ACOUSTIC_SCALE, SELF_LOOP_SCALE, SIL_PROB = 0.1, 0.1, 0.5
 POWER, MIN_SPLIT, PERTURB = 0.25, 20.0, 0.01
 FLAT_START_OCCUPANCY = 3.0
-ALL_FLAGS = 15  # means, variances, weights, transitions
 
 # Three states from left to right; silence has five, of which three in the middle may follow each
 # other in any order.
@@ -153,10 +153,9 @@ class KaldiMono:
         )
         self.transitions = kaldi_hmm_gmm.TransitionModel(tree, topo)
         no_scales = kaldi_hmm_gmm.TrainingGraphCompilerOptions(0.0, 0.0, True)
-        self._kept = tree, self.lang.fst(kaldifst), no_scales  # the compiler only points to them
-        self.compiler = kaldi_hmm_gmm.TrainingGraphCompiler(
-            self.transitions, tree, self._kept[1], [], no_scales
-        )
+        parts = tree, self.lang.fst(kaldifst), [], no_scales
+        self.compiler = kaldi_hmm_gmm.TrainingGraphCompiler(self.transitions, *parts)
+        self._kept = parts  # the compiler only points to them
         ids = range(1, self.transitions.num_transition_ids + 1)
         self.pdf = [0, *(self.transitions.transition_id_to_pdf(t) for t in ids)]
         self.phone = [0, *(self.transitions.transition_id_to_phone(t) for t in ids)]
@@ -177,11 +176,7 @@ class KaldiMono:
     def _flat(self, feats: list[np.ndarray]) -> Any:
         """One Gaussian a state, the same for all."""
         some = np.concatenate(feats[:10])
-        gmm = self.khg.DiagGmm(1, some.shape[1])
-        inverse = (1 / some.var(0)).astype(np.float32)[None]
-        gmm.set_weights(np.ones(1, np.float32))
-        gmm.set_invvars_and_means(inverse, some.mean(0).astype(np.float32)[None])
-        gmm.compute_gconsts()
+        gmm = diag_gmm(self.khg, np.ones(1), some.mean(0)[None], some.var(0)[None])
         model = self.khg.AmDiagGmm()
         model.init(gmm, self.transitions.num_pdfs)
         return model
@@ -247,10 +242,11 @@ class KaldiMono:
 
     def _words(self, path: list[int], words: list[str]) -> Words:
         """Cut a path at the ends of phones: at a final transition and its self-loops."""
-        spans, start = [], 0
+        spans, start, ended = [], 0, False
         for t, transition in enumerate(path):
-            last = t + 1 == len(path) or not self.loops[path[t + 1]]
-            if last and self._ended(path, t):
+            if not self.loops[transition]:  # self-loops follow the transition they belong to
+                ended = self.ends[transition]
+            if ended and (t + 1 == len(path) or not self.loops[path[t + 1]]):
                 phone = self.phone[transition]
                 if self.lang.begins(phone):
                     spans.append([start, t + 1])
@@ -258,11 +254,6 @@ class KaldiMono:
                     spans[-1][1] = t + 1
                 start = t + 1
         return [(w, SHIFT_S * a, SHIFT_S * b) for w, (a, b) in zip(words, spans, strict=True)]
-
-    def _ended(self, path: list[int], t: int) -> bool:
-        while self.loops[path[t]]:  # a self-loop follows the transition that it belongs to
-            t -= 1
-        return self.ends[path[t]]
 
 
 def _lang(lexicon: str, *folders: Path) -> Lang:

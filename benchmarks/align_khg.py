@@ -56,6 +56,15 @@ def problem() -> str | None:
     return f"{NAME} is not usable ({last}); {INSTALL}"
 
 
+def diag_gmm(khg: Any, weights: np.ndarray, means: np.ndarray, variances: np.ndarray) -> Any:
+    """Return a mixture of kaldi-hmm-gmm: weights ``(M,)``, means and variances ``(M, D)``."""
+    gmm = khg.DiagGmm(*means.shape)
+    gmm.set_weights(weights.astype(np.float32))
+    gmm.set_invvars_and_means((1 / variances).astype(np.float32), means.astype(np.float32))
+    gmm.compute_gconsts()
+    return gmm
+
+
 class Khg:
     """A mixture model of the aligner, its search and its statistics in kaldi-hmm-gmm.
 
@@ -71,14 +80,11 @@ class Khg:
         self.model = kaldi_hmm_gmm.AmDiagGmm()
         offsets = gmm.offsets.tolist()
         weights, means, variances = (
-            t.cpu().numpy().astype(np.float32) for t in (gmm.weights, gmm.means, gmm.variances)
+            t.cpu().numpy() for t in (gmm.weights, gmm.means, gmm.variances)
         )
         for first, end in pairwise(offsets):
-            pdf = kaldi_hmm_gmm.DiagGmm(end - first, gmm.dim)
-            pdf.set_weights(weights[first:end])
-            pdf.set_invvars_and_means(1 / variances[first:end], means[first:end])
-            pdf.compute_gconsts()
-            self.model.add_pdf(pdf)
+            parts = (x[first:end] for x in (weights, means, variances))
+            self.model.add_pdf(diag_gmm(kaldi_hmm_gmm, *parts))
 
     def decodable(self, x: np.ndarray) -> Any:
         """Return frames ``(T, D)`` float32 as the search takes them."""

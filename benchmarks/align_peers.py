@@ -147,6 +147,13 @@ def missing() -> dict[str, str]:
     return found
 
 
+def true_words(speech: Path) -> Times:
+    """Return the words of a synthetic corpus with the synthesiser's own times."""
+    lines = (speech / "manifest.jsonl").read_text(encoding="utf-8").splitlines()
+    rows = map(json.loads, lines)
+    return {r["id"]: [(w[0], w[1], w[2]) for w in r["words"]] for r in rows}
+
+
 def differences(found: Times, true: Times) -> np.ndarray:
     """Return differences in ms of all starts and ends of utterances whose words are the same."""
     rows = [
@@ -227,12 +234,9 @@ def main() -> None:
         work = args.work or Path(tmp)
         speech = work / "speech"
         make_corpus(speech, seed=args.seed, train_minutes=args.minutes, test_utts=200)
-        lines = (speech / "manifest.jsonl").read_text(encoding="utf-8").splitlines()
-        rows = map(json.loads, lines)
-        true = {r["id"]: [(w[0], w[1], w[2]) for w in r["words"]] for r in rows}
         learnt = args.lexicon or str(speech / "lexicon.txt")
         job = Job(speech / "test", args.lexicon, work, speech / "train", learnt)
-        compare("synthetic", job, true, skip)
+        compare("synthetic", job, true_words(speech), skip)
         for i, (data, *train) in enumerate(args.data):
             own = replace(job, data=data, train=next(iter(train), None), work=work / f"data{i}")
             compare(data.name, own, None, skip)

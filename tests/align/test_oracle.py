@@ -8,8 +8,6 @@ run it, install these versions, no others, beside the aligner or in a folder of 
     PYTHONPATH=FOLDER python -m pytest tests/align/test_oracle.py
 """
 
-import json
-
 import numpy as np
 import pytest
 import torch
@@ -95,13 +93,12 @@ def test_statistics(case):
 def test_words_of_kaldis_own_training(align_khg, load_benchmark, spoken):
     pytest.importorskip("kaldi_native_fbank", reason="kaldi-native-fbank is not installed")
     KaldiMono = load_benchmark("align_kaldi").KaldiMono
-    differences = load_benchmark("align_peers").differences
+    peers = load_benchmark("align_peers")
     model = KaldiMono(spoken / "train", str(spoken / "lexicon.txt"))
     assert model.model.num_gauss > 3 * model.model.num_pdfs  # they were split
     found = model.align(spoken / "train")
     assert len(found) == len((spoken / "train/text").read_text(encoding="utf-8").splitlines())
-    rows = map(json.loads, (spoken / "manifest.jsonl").read_text(encoding="utf-8").splitlines())
-    true = {r["id"]: [(w[0], w[1], w[2]) for w in r["words"]] for r in rows}
-    ms = differences(found, true)
+    true = peers.true_words(spoken)
+    ms = peers.differences(found, true)
     assert len(ms) == sum(len(true[u]) for u in found)
     assert np.median(np.abs(ms)) < 25 and np.abs(ms.mean(0)).max() < 20
