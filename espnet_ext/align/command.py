@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""usage: espnet-ext align DATA OUT [--lexicon CMUDICT]     English, by the model of the package
+"""usage: espnet-ext align DATA OUT [--lexicon CMUDICT] [--adapt]   English, by the package's model
        espnet-ext align COMMAND ...
 
   train DATA OUT           train an aligner on a data folder, or a folder of pairs, and align it
@@ -13,7 +13,8 @@
   import-ctm CTM OUT       phones in a CTM file
   import-textgrid DIR OUT  TextGrids, e.g. of the Montreal Forced Aligner
 
-'espnet-ext align COMMAND --help' lists the options. OUT gets alignment/, model/ and work/;
+'espnet-ext align COMMAND --help' lists the options. OUT gets alignment/, work/ and, where
+an aligner is trained or adapted, model/;
 with --set keep=[mono] also OUT/mono with the alignment and the model of that pass.
 """
 
@@ -78,8 +79,14 @@ def _parse(p: argparse.ArgumentParser, argv: list[str]) -> argparse.Namespace:
     return args
 
 
-def _check_out(out: Path, data: Path, training: bool, kept: Sequence[str] = ()) -> None:
+def _check_out(out: Path, data: Path, makes: str = "", kept: Sequence[str] = ()) -> None:
     """Refuse to replace what is not of the aligner, or of another of its commands.
+
+    Args:
+        out: OUT.
+        data: DATA.
+        makes: The model that the command writes: ``trained``, ``adapted``, or none.
+        kept: Passes that get a folder each.
 
     Raises:
         UsageError: The folder holds something else.
@@ -96,10 +103,14 @@ def _check_out(out: Path, data: Path, training: bool, kept: Sequence[str] = ()) 
             if folder.is_dir() and not any(folder.iterdir()):
                 continue
             raise UsageError(f"OUT has a '{name}' that is not of the aligner", folder, other)
-    trained = (out / "model").exists()
-    if trained and not training:
-        raise UsageError("OUT holds a trained aligner, with the alignment it made", out, other)
-    if training and not trained and (out / "alignment").exists():
+    if (out / "model").exists():
+        from espnet_ext.align.model import is_adapted
+
+        kind = "adapted" if is_adapted(out / "model") else "trained"
+        if kind != makes:
+            what = f"OUT holds {'an' if kind == 'adapted' else 'a'} {kind} aligner"
+            raise UsageError(f"{what}, with the alignment it made", out, other)
+    elif makes and (out / "alignment").exists():
         raise UsageError("OUT holds an alignment by another aligner", out, other)
 
 
@@ -128,7 +139,7 @@ def train(argv: list[str]) -> int:
 
     o, work = _options(args), args.out / "work"
     kept = [name for name in o.keep if name != o.passes[-1]]
-    _check_out(args.out, args.data, training=True, kept=kept)
+    _check_out(args.out, args.data, "trained", kept)
     with hold(work / "lock", print), _executor(args) as executor:
         data = data_folder(args.data, work, print)
         session = train_aligner(data, work, o, executor.map, print)
@@ -161,7 +172,12 @@ def apply(argv: list[str]) -> int:
         "the .lab or .txt beside it",
     )  # fmt: skip
     p.add_argument("--lexicon", help="another lexicon with the same phones")
+    p.add_argument(
+        "--adapt", action="store_true", help="fit the model to DATA first, for speech unlike what "
+        "it was trained on; OUT gets the adapted model",
+    )  # fmt: skip
     args = _parse(p, argv)
+    from espnet_ext.align.adapt import adapt_aligner
     from espnet_ext.align.evaluate.report import write_report
     from espnet_ext.align.features.store import FeatureStore
     from espnet_ext.align.inputs import data_folder
@@ -176,10 +192,15 @@ def apply(argv: list[str]) -> int:
         changes["textgrid"] = False
     if args.channel:
         changes["channel"] = args.channel
-    _check_out(args.out, args.data, training=False)
+    _check_out(args.out, args.data, "adapted" if args.adapt else "")
     work = args.out / "work"
+    if model.folder.resolve() == (args.out / "model").resolve():
+        raise UsageError("OUT holds the aligner to adapt", args.out, "name another folder for OUT")
     with hold(work / "lock", print), _executor(args) as executor:
         data = data_folder(args.data, work, print, args.text)
+        if args.adapt:
+            adapted = args.out / "model"
+            model = adapt_aligner(model, data, adapted, work, executor.map, print, **changes)
         _, rows = apply_aligner(
             model, data, args.out / "alignment", work, executor.map, print, **changes
         )
@@ -235,7 +256,7 @@ def _import(name: str) -> Callable[[list[str]], Any]:
 
 
 DATA = "folder with wav.scp, text, utt2spk (segments), or of pairs x.wav, x.txt|.lab"
-OF_RECIPES = ("run", "alignments", "sets", "model")
+OF_RECIPES = ("run", "alignments", "sets", "model", "adapt")
 SIGNS = {
     "alignment": ("header.json",),
     "model": ("model.json",),

@@ -35,6 +35,7 @@ class AlignModel:
     final: str  # name of the pass that aligns
     trained_on: str
     times: str  # name of the pass whose times are written
+    adapted_from: str = ""  # the aligner that was adapted
 
     def file(self, name: str) -> str:
         path = self.folder / name
@@ -64,9 +65,7 @@ def save(
         if "hybrid" in models:
             shutil.copy(models["hybrid"].gmm, tmp / "hybrid.npz")
         files = sorted(p.name for p in tmp.iterdir())
-        if o.lexicon:  # under its name: that tells the format
-            (tmp / "lexicon").mkdir()
-            shutil.copy(o.lexicon, tmp / "lexicon")
+        _copy_lexicon(o, tmp)
         about = {
             "format": FORMAT,
             "final": list(models)[-1],
@@ -78,6 +77,45 @@ def save(
         }
         write_json(tmp / "model.json", about)
     return load(out)
+
+
+def save_adapted(
+    out: Path, model: AlignModel, o: AlignOptions, files: dict[str, str], data: str
+) -> AlignModel:
+    """Write a model with some of its files replaced.
+
+    Args:
+        out: Folder of the new model.
+        model: The one it is made from.
+        o: Its options, with those of the adaptation.
+        files: Path of what takes the place of each file, by its name in the model.
+        data: What it was adapted to.
+    """
+    with atomic_dir(out) as tmp:
+        about = json.loads((model.folder / "model.json").read_text(encoding="utf-8"))
+        for path in model.folder.glob("*.*"):
+            if path.name not in ("model.json", "README.md"):  # the card is of the other one
+                shutil.copy(files.get(path.name, path), tmp / path.name)
+        _copy_lexicon(o, tmp)
+        about |= {
+            "adapted_from": shipped.told(model.folder),
+            "trained_on": f"{model.trained_on}; adapted to {data}",
+            "options": asdict(o),
+        }
+        write_json(tmp / "model.json", about)
+    return load(out)
+
+
+def is_adapted(folder: Path) -> bool:
+    """Whether :func:`save_adapted` wrote a folder, which may be damaged."""
+    path = folder / "model.json"
+    return path.is_file() and b'"adapted_from"' in path.read_bytes()
+
+
+def _copy_lexicon(o: AlignOptions, folder: Path) -> None:
+    if o.lexicon:  # under its name: that tells the format
+        (folder / "lexicon").mkdir()
+        shutil.copy(o.lexicon, folder / "lexicon")
 
 
 def find(model: Path | str) -> AlignModel:
@@ -98,6 +136,7 @@ def about_lines(model: AlignModel) -> list[str]:
     return [
         f"folder:     {model.folder} ({size:.1f} MB)",
         f"trained on: {model.trained_on}",
+        *([f"adapted:    from {model.adapted_from}"] if model.adapted_from else []),
         f"passes:     {', '.join(o.passes)}; labels by {model.final}, times by {model.times}",
         f"audio:      {o.fs} Hz",
         f"lexicon:    {lexicon}",
@@ -130,6 +169,7 @@ def load(folder: Path | str) -> AlignModel:
         return AlignModel(
             folder, options, PhoneSet(tuple(about["phones"])), about["final"], about["trained_on"],
             about.get("times", about["final"]),  # earlier versions had the last pass's times
+            about.get("adapted_from", ""),
         )  # fmt: skip
     except FileNotFoundError:
         how = f"espnet-ext align train makes one; {shipped.DEFAULT} comes with the package"

@@ -102,6 +102,7 @@ class AlignOptions:
     alignments: dict[str, str] = field(default_factory=dict)
     # An aligner that is there, by folder or name (en_us): it aligns, and nothing is trained.
     model: str = ""
+    adapt: bool = False  # to the training set first; labels of all sets are of the adapted aligner
     sets: list[str] = field(default_factory=list)  # default: training and development set
     passes: list[str] = field(default_factory=lambda: ["mono", "tri", "hybrid"])
     fs: int = 16000
@@ -151,6 +152,9 @@ class AlignOptions:
             other = "keep" if self.keep else "alignments" if self.alignments else "run"
             what = f"'{other}' stands beside 'model', with which nothing is trained"
             raise UsageError(what, "align.model", "give one of them")
+        if self.adapt and not self.model:
+            what, how = "there is no aligner to adapt", "add align.model, e.g. en_us"
+            raise UsageError(what, "align.adapt", how)
         if self.frame_shift_ms not in SHIFTS_MS:
             what = f"{self.frame_shift_ms} ms between frames"
             raise UsageError(what, "align.frame_shift_ms", f"use one of {SHIFTS_MS}")

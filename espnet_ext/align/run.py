@@ -104,7 +104,7 @@ def _spoilt(s: Session, model: AlignModel, data: Path, **how: bool) -> tuple[dic
     places = spoil(s.corpus, work, s.options.seed, **how)
     corpus = replace(s.corpus, work=work)
     own = replace(s, work=work, corpus=corpus, reports=[], say=lambda line: None)
-    _align_all(own, model, data, work)
+    align_all(own, model, data, work)
     return places, _evidence(own, model, work / "segs", work)
 
 
@@ -114,7 +114,7 @@ def _evidence(s: Session, model: AlignModel, segs: Path, work: Path) -> Pairs:
     shutil.rmtree(out, ignore_errors=True)
     s.run(
         evidence_shard, gmm=model.file("gmm.npz"), tree=model.file("tree.json"),
-        transform=model.file("transform.npz"), fmllr=_fmllr(s, model, work),
+        transform=model.file("transform.npz"), fmllr=speaker_transforms(s, model, work),
         segs=str(segs), evidence_out=str(out),
     )  # fmt: skip
     return partial(confidence.pairs, segs, out, s.corpus.shards)
@@ -135,7 +135,7 @@ def _trust(s: Session, model: AlignModel, segs: Path) -> tuple[Scores, Scores]:
     return words, places
 
 
-def _fmllr(s: Session, model: AlignModel, work: Path) -> str:
+def speaker_transforms(s: Session, model: AlignModel, work: Path) -> str:
     """Return the folder of the speakers' transforms; empty if the model has none."""
     return estimate_speakers(s, model, work) if model.file("si_gmm.npz") else ""
 
@@ -258,7 +258,7 @@ def apply_aligner(
     corpus = prepare(data, work, o, map_fn, say, phones=model.phones)
     s = Session(work, corpus, o, map_fn, say)
     start = time.perf_counter()
-    results = _align_all(s, model, data, work)
+    results = align_all(s, model, data, work)
     sums = totals(results)
     for line in skip_lines(sums["failed"]):
         say(f"  {line}")
@@ -288,12 +288,13 @@ def apply_aligner(
 
 
 def _made_by(model: AlignModel) -> str:
+    adapted = ", adapted" if model.adapted_from else ""
     if model.final != "hybrid":
-        return model.final
-    return f"hybrid ({load_network(model.network_file())})"
+        return f"{model.final}{adapted}"
+    return f"hybrid ({load_network(model.network_file())}{adapted})"
 
 
-def _align_all(s: Session, model: AlignModel, data: Path, work: Path) -> list[dict]:
+def align_all(s: Session, model: AlignModel, data: Path, work: Path) -> list[dict]:
     """Run the search of the model's last pass over all shards."""
     o = s.options
     shutil.rmtree(work / "segs", ignore_errors=True)
@@ -307,7 +308,7 @@ def _align_all(s: Session, model: AlignModel, data: Path, work: Path) -> list[di
     else:
         results, _ = s.run(
             align_shard, **common, gmm=model.file("gmm.npz"),
-            transform=model.file("transform.npz"), fmllr=_fmllr(s, model, work),
+            transform=model.file("transform.npz"), fmllr=speaker_transforms(s, model, work),
         )  # fmt: skip
     return results
 

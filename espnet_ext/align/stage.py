@@ -10,7 +10,9 @@ import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from espnet_ext.align.adapt import adapt_aligner
 from espnet_ext.align.corpus import MapFn
 from espnet_ext.align.evaluate.report import summary_lines, write_report
 from espnet_ext.align.formats.directory import AlignmentDir
@@ -70,6 +72,11 @@ def align_sets(
     if o.model:
         model = find(o.model)
         say(f"  by the aligner {o.model}, trained on {model.trained_on}")
+        if o.adapt:
+            model = adapt_aligner(
+                model, sources[train], dump / "align/model", work / "adapt", map_fn, say,
+                **run.changes,
+            )  # fmt: skip
         for name, source in sources.items():
             run.write_labels(run.apply(model, source, name, ""), name)
         return
@@ -100,6 +107,11 @@ class _Run:
     def work(self) -> Path:
         return self.dump / "align/work"
 
+    @property
+    def changes(self) -> dict[str, Any]:
+        """Return the options that an aligner which somebody else has trained takes over."""
+        return {k: getattr(self.o, k) for k in OF_SETS} if self.o.model else {}
+
     def folder(self, name: str, sub: str = "") -> Path:
         """Return the alignment directory of a set, by an earlier pass if ``sub`` names one."""
         return self.dump / name / "align" / sub
@@ -107,9 +119,8 @@ class _Run:
     def apply(self, model: AlignModel, source: Path, name: str, sub: str) -> AlignmentDir:
         """Align a further set; what goes wrong with its audio is in the report."""
         folder, own = self.folder(name, sub), self.work / f"{name}_{model.final}"
-        changes = {k: getattr(self.o, k) for k in OF_SETS} if self.o.model else {}
         alignment, rows = apply_aligner(
-            model, source, folder, own, self.map_fn, lambda line: None, **changes
+            model, source, folder, own, self.map_fn, lambda line: None, **self.changes
         )
         self.say(
             f"  {name}: {len(alignment.utts)} aligned by {model.final}, "

@@ -45,6 +45,7 @@ def test_numbers_as_yaml_reads_them():
         ({"power": float("nan")}, ("nan is out of range",)),
         ({"times": "tri", "passes": ["mono"]}, ("no pass 'tri'", "align.times")),
         ({"times": "sat"}, ("no pass 'sat'",)),
+        ({"adapt": True}, ("no aligner to adapt", "align.adapt")),
         ({"lexicon_kind": "kaldy"}, ("did you mean 'kaldi'?",)),
     ],
 )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Maximisation of diagonal-covariance Gaussian mixtures, and growing them by splitting.
+"""Maximisation of diagonal-covariance Gaussian mixtures, adapting and growing them.
 
 The rules for few data and for the shares of the states are Kaldi's.
 """
@@ -45,11 +45,7 @@ def update(
     Raises:
         DataError: The statistics are of another model, or not finite.
     """
-    if stats.sx.shape != gmm.means.shape:
-        raise DataError(
-            f"statistics of {tuple(stats.sx.shape)}, a model of {tuple(gmm.means.shape)}",
-            "GMM update", "accumulate with the model to be updated",
-        )  # fmt: skip
+    _check_shape(gmm, stats)
     occ, sx, sxx = (t.cpu() for t in (stats.occ, stats.sx, stats.sxx))
     pdf_of = torch.repeat_interleave(torch.arange(gmm.num_pdfs), gmm.offsets.diff())
 
@@ -73,6 +69,39 @@ def update(
     sizes = torch.bincount(pdf_of[keep], minlength=gmm.num_pdfs)
     offsets = torch.cat([torch.zeros(1, dtype=torch.int64), sizes.cumsum(0)])
     return Gmm(offsets, *(t[keep].to(gmm.device) for t in (weights, mean, var)))
+
+
+def map_update(prior: Gmm, stats: GmmStats, tau: float, var_floor: float = VAR_FLOOR) -> Gmm:
+    """Return the maximum a posteriori estimate of means and variances (Gauvain and Lee, 1994).
+
+    The prior counts like ``tau`` frames of each Gaussian, so that one without data stays as it is.
+    Weights stay.
+
+    Args:
+        prior: The model before adaptation.
+        stats: Statistics of all frames, by a model that was adapted from ``prior``.
+        tau: Frames that the prior is worth.
+        var_floor: Least variance.
+
+    Raises:
+        DataError: The statistics are of another model, or not finite.
+    """
+    _check_shape(prior, stats)
+    occ, sx, sxx = (t.cpu() for t in (stats.occ, stats.sx, stats.sxx))
+    old_mean, old_var = prior.means.cpu().double(), prior.variances.cpu().double()
+    total = (occ + tau)[:, None]
+    mean = (sx + tau * old_mean) / total
+    var = (sxx + tau * (old_var + old_mean**2)) / total - mean**2
+    new = (t.to(prior.device) for t in (mean, floor_variances(var, var_floor)))
+    return Gmm(prior.offsets, prior.weights, *new)
+
+
+def _check_shape(gmm: Gmm, stats: GmmStats) -> None:
+    if stats.sx.shape != gmm.means.shape:
+        raise DataError(
+            f"statistics of {tuple(stats.sx.shape)}, a model of {tuple(gmm.means.shape)}",
+            "GMM update", "accumulate with the model to be updated",
+        )  # fmt: skip
 
 
 def _heaviest(occ: torch.Tensor, pdf_of: torch.Tensor, num_pdfs: int) -> torch.Tensor:

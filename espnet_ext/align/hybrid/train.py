@@ -23,7 +23,7 @@ Rows = Iterable[np.ndarray]
 
 
 def train(
-    data: Frames, o: Hybrid, seed: int, say: Callable[[str], None]
+    data: Frames, o: Hybrid, seed: int, say: Callable[[str], None], start: Network | None = None
 ) -> tuple[Network, list[dict]]:
     """Train on frame labels until the held-out frame accuracy stops rising.
 
@@ -32,6 +32,8 @@ def train(
         o: Options.
         seed: Of initialisation, dropout and the order of batches.
         say: Receives a line an epoch.
+        start: Network to go on from, which keeps its priors, and which is the best one until an
+            epoch is better; default: random weights, and the priors of ``data``.
 
     Returns:
         The best model and a row for each epoch.
@@ -44,19 +46,22 @@ def train(
     rows: list[dict] = []
     with torch.random.fork_rng(devices=[0] if device == "cuda" else []):
         torch.manual_seed(seed)
-        model = make_network(o, len(data.counts)).to(device)
+        model = (start or make_network(o, len(data.counts))).to(device)
         auto_blstm = o.precision == "auto" and o.network == "blstm"  # bfloat16 saves it no time
         model.precision = "float32" if auto_blstm else resolve(o.precision, device)
-        model.log_prior.copy_(_log_prior(data.counts))
+        if start is None:
+            model.log_prior.copy_(_log_prior(data.counts))
         padded = model.kind == "blstm"
         epochs = Epochs(training, o, np.random.default_rng(seed), padded)
         run = _Run(model, data, device, torch.optim.Adam(model.parameters(), o.lr))
         best, best_state, since = -1.0, copy.deepcopy(model.state_dict()), 0
+        if start is not None:
+            best = _held_out(run, held, o, padded)
+            say(f"  hybrid before: held out {best:.1%}")
         for epoch in range(1, o.epochs + 1):
             _set_rate(run.optimiser, o, epoch)
             loss, accuracy = run.epoch(training, epochs.next(), learn=True)
-            all_held = batches(held, np.arange(len(held.utt)), o.batch_frames, padded=padded)
-            _, valid = run.epoch(held, all_held)
+            valid = _held_out(run, held, o, padded)
             rows.append({"epoch": epoch, "loss": loss, "accuracy": accuracy, "held_out": valid})
             say(f"  hybrid epoch {epoch}/{o.epochs}: loss {loss:.3f}, frames right {accuracy:.1%}, "
                 f"held out {valid:.1%}")  # fmt: skip
@@ -66,6 +71,12 @@ def train(
                 break
     model.load_state_dict(best_state)
     return model.cpu().eval(), rows
+
+
+def _held_out(run: "_Run", held: Pieces, o: Hybrid, padded: bool) -> float:
+    """Return the share of held-out frames that are right."""
+    rows = batches(held, np.arange(len(held.utt)), o.batch_frames, padded=padded)
+    return run.epoch(held, rows)[1]
 
 
 def _set_rate(optimiser: torch.optim.Optimizer, o: Hybrid, epoch: int) -> None:

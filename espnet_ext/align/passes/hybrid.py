@@ -15,9 +15,10 @@ from espnet_ext.align.features.features import FeatureOptions
 from espnet_ext.align.features.frontend import open_store
 from espnet_ext.align.features.store import FeatureStore
 from espnet_ext.align.hybrid.files import load_network
+from espnet_ext.align.hybrid.network import Network
 from espnet_ext.align.hybrid.pieces import Frames, read_frames
 from espnet_ext.align.hybrid.train import train
-from espnet_ext.align.options import AlignOptions, pick_device
+from espnet_ext.align.options import AlignOptions, Hybrid, pick_device
 from espnet_ext.align.passes.shard import align_batches, collect, load_tree, utterances
 from espnet_ext.align.search import segfile
 from espnet_ext.align.search.graph import Graph
@@ -52,7 +53,7 @@ def hybrid_pass(s: Session, before: Model, data: Path) -> Model:
     report: dict[str, Any] = {"name": "hybrid", "iterations": [], "states": 0, "failures": []}
     segs, start = s.folder(before.name) / "segs", time.perf_counter()
     for turn in range(1, o.rounds + 1):
-        rows, network = _train_round(s, store, model, segs)
+        rows, network = train_network(s, store, model, segs, o)
         sums = _realign(s, model, segs, folder)
         segs = folder / "segs"
         row = {
@@ -86,21 +87,37 @@ def hybrid_pass(s: Session, before: Model, data: Path) -> Model:
     return s.finish("hybrid", model, report)
 
 
-def _train_round(
-    s: Session, store: FeatureStore, model: Model, segs: Path
+def train_network(
+    s: Session,
+    store: FeatureStore,
+    model: Model,
+    segs: Path,
+    o: Hybrid,
+    start: Network | None = None,
 ) -> tuple[list[dict], str]:
-    """Return the rows of the epochs, and what network it is."""
+    """Train on an alignment and write ``model.gmm``.
+
+    Args:
+        s: The session.
+        store: Features of the network.
+        model: The file to write, and the tree that the alignment is labelled by.
+        segs: Folder of alignments.
+        o: Options.
+        start: Network to go on from.
+
+    Returns:
+        The rows of the epochs, and what network it is.
+    """
     folder = s.folder("hybrid") / "labels"
     results, _ = s.run(label_shard, segs=str(segs), tree=model.tree, labels=str(folder))
     data = labelled_frames(store, folder, results)
     missing = sorted(data.lengths.keys() - set(store.utts))
     if missing:
         raise DataError("the features of the hybrid lack utterances", s.work, str(missing[:3]))
-    o = s.options.hybrid
     if o.precision == "bfloat16" and not has_bfloat16(pick_device(o.device)):
         s.say(f"  {EMULATED}")
     torch.set_num_threads(1)
-    network, rows = train(data, o, s.options.seed, s.say)
+    network, rows = train(data, o, s.options.seed, s.say, start)
     network.save(Path(model.gmm))
     shutil.rmtree(folder)
     return rows, str(network)

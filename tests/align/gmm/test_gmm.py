@@ -9,7 +9,7 @@ from torch.distributions import Categorical, Independent, MixtureSameFamily, Nor
 from espnet_ext.align.gmm import stats as gmm_stats
 from espnet_ext.align.gmm.model import Gmm
 from espnet_ext.align.gmm.stats import GmmStats, accumulate
-from espnet_ext.align.gmm.train import pdf_occ, split, split_targets, update
+from espnet_ext.align.gmm.train import map_update, pdf_occ, split, split_targets, update
 from espnet_ext.errors import DataError
 
 SIZES = (3, 1, 2, 5, 1, 3)
@@ -141,6 +141,27 @@ def test_update_with_few_data():
         gmm, GmmStats(occ, occ[:, None] * mean, sxx), min_occ=0, var_floor=torch.tensor([5.0, 0.5])
     )
     assert floored.num_gauss == 8 and floored.variances[0].tolist() == [5.0, 0.5]
+
+
+@pytest.mark.parametrize("tau", [1e-9, 30.0, 1e12])
+def test_map_update_counts_the_prior_as_frames(tau):
+    prior = random_gmm((2, 3), dim=2, seed=3)
+    x, pdfs = sample(random_gmm((2, 3), dim=2, seed=4), 500)
+    x, pdfs = x[pdfs == 0], pdfs[pdfs == 0]  # none of the second
+    new = map_update(prior, accumulate(prior, x, pdfs), tau)
+    for g, post in enumerate(component_scores(prior, x, 0).softmax(1).T):
+        # As if tau more frames had been drawn from the prior.
+        old_mean, old_var = prior.means[g].double(), prior.variances[g].double()
+        total = post.sum() + tau
+        mean = (post @ x.double() + tau * old_mean) / total
+        spread = post @ (x.double() - mean) ** 2 + tau * (old_var + (old_mean - mean) ** 2)
+        torch.testing.assert_close(new.means[g].double(), mean, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(new.variances[g].double(), spread / total, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(new.means[2:], prior.means[2:])
+    torch.testing.assert_close(new.variances[2:], prior.variances[2:], rtol=1e-4, atol=1e-4)
+    assert torch.equal(new.weights, prior.weights)
+    with pytest.raises(DataError, match="GMM update"):
+        map_update(prior, GmmStats.zeros(3, 2), tau)
 
 
 def test_from_stats_and_single():

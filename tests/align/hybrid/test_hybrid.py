@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Networks on tied states: learning, priors, edges, files; two rounds of the pass."""
 
+import copy
 import json
 import shutil
 from dataclasses import replace
@@ -88,6 +89,22 @@ def test_it_learns_a_small_set_and_keeps_the_best_epoch(task, network):
     held = held_out({u: len(y) for u, y in ys.items()}, TINY.held_out)
     assert 0 < len(held) < len(xs) and len(lines) == len(rows)
     assert share(held) == max(r["held_out"] for r in rows) and not model.training
+
+
+@both
+def test_it_goes_on_from_a_network_and_keeps_it_where_no_epoch_is_better(task, network):
+    o = replace(TINY, network=network)
+    begun, _ = fit(task, replace(o, epochs=2))
+    kept, prior = copy.deepcopy(begun), begun.log_prior.clone()
+    xs, ys = task
+    moved = {u: x + 0.5 for u, x in xs.items()}, {u: y for u, y in ys.items() if u < "u10"}
+    lines = []
+    better, rows = train(frames_of(*moved), o, 1, lines.append, copy.deepcopy(begun))
+    before = float(lines[0].rpartition(" ")[2].rstrip("%")) / 100
+    assert max(r["held_out"] for r in rows) > before
+    assert torch.equal(better.log_prior, prior)  # of more data than these
+    same, rows = train(frames_of(*task), replace(o, lr=10.0), 1, str, begun)
+    assert torch.equal(weights(same), weights(kept)) and len(rows) == o.patience
 
 
 def test_seeds_decide_and_the_global_generator_is_left_alone(task):

@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Fit a trained aligner to new speech, whose transcripts it aligns itself.
+
+The mixtures by maximum a posteriori estimates, on the phones that the unadapted aligner found; then
+the network goes on for a few epochs on the labels of the adapted mixtures. What it gives:
+benchmarks/align_adapt.py.
+"""
+
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from espnet_ext.align.corpus import MapFn, prepare
+from espnet_ext.align.features.store import FeatureStore
+from espnet_ext.align.gmm.model import Gmm
+from espnet_ext.align.gmm.stats import GmmStats
+from espnet_ext.align.gmm.train import map_update
+from espnet_ext.align.hybrid.files import load_network
+from espnet_ext.align.model import AlignModel, save_adapted
+from espnet_ext.align.passes.hybrid import train_network
+from espnet_ext.align.passes.shard import accumulate_shard, align_shard
+from espnet_ext.align.run import align_all, speaker_transforms
+from espnet_ext.align.session import Model, Session, sum_stats, totals
+from espnet_ext.errors import DataError
+from espnet_ext.progress import count
+
+ITERATIONS = 4
+TAU = 30.0  # frames that the prior of a Gaussian is worth
+EPOCHS = 3
+LR_SHARE = 1 / 3  # of the rate of training
+Say = Callable[[str], None]
+
+
+def adapt_aligner(
+    model: AlignModel, data: Path, out: Path, work: Path, map_fn: MapFn, say: Say, **changes: Any
+) -> AlignModel:
+    """Adapt a model to ``data``.
+
+    Args:
+        model: The aligner; it stays as it is.
+        data: Kaldi-style folder.
+        out: Folder of the adapted model.
+        work: Folder for features and intermediate results.
+        map_fn: Ordered map over plain data.
+        say: Receives the lines of progress.
+        **changes: As of :func:`espnet_ext.align.run.apply_aligner`.
+
+    Raises:
+        DataError: Nothing can be aligned, or a file is unusable.
+    """
+    o = replace(model.options, **changes)
+    corpus = prepare(data, work, o, map_fn, say, phones=model.phones)
+    s = Session(work, corpus, o, map_fn, say)
+    sums = totals(align_all(s, model, data, work))
+    if not sums["aligned"]:
+        raise DataError("no utterance could be aligned", data, f"first: {sums['failed'][:1]}")
+    minutes = sums["frames"] * o.shift_s / 60
+    say(f"  adapting to {count(sums['aligned'], 'utterance')}, {minutes:,.1f} minutes")
+    files = {}
+    if model.file("times_gmm.npz"):
+        files["times_gmm.npz"], _ = _adapt_gmm(s, model, "times_")
+    files["gmm.npz"], segs = _adapt_gmm(s, model, "")
+    if model.final == "hybrid":
+        name = Path(model.network_file()).name
+        files[name] = _adapt_network(s, model, segs)
+    return save_adapted(out, model, o, files, str(data))
+
+
+def _adapt_gmm(s: Session, model: AlignModel, prefix: str) -> tuple[str, Path]:
+    """Adapt ``<prefix>gmm.npz``; return the file, and the folder of its alignment."""
+    folder = s.work / f"adapted_{prefix}gmm"
+    shutil.rmtree(folder, ignore_errors=True)
+    file, segs = folder / "gmm.npz", folder / "segs"
+    job = {"gmm": str(file), "tree": model.file(f"{prefix}tree.json")}
+    if not prefix:
+        transforms = speaker_transforms(s, model, s.work)
+        job |= {"transform": model.file("transform.npz"), "fmllr": transforms}
+    prior = Gmm.load(Path(model.file(f"{prefix}gmm.npz")))
+    prior.save(file)
+    known = str(s.work / "segs")
+    for iteration in range(ITERATIONS + 1):
+        s.run(align_shard, **job, fixed=known, segs_out=str(segs))
+        if iteration == ITERATIONS:
+            break
+        results, _ = s.run(accumulate_shard, **job, segs=str(segs), stats=str(folder / "stats"))
+        stats = sum_stats(GmmStats, results)
+        map_update(prior, stats, TAU).save(file)
+        s.say(f"  {prefix}gmm {iteration + 1} of {ITERATIONS}: log-likelihood "
+              f"{stats.loglik / stats.frames:.3f} per frame")  # fmt: skip
+    return str(file), segs
+
+
+def _adapt_network(s: Session, model: AlignModel, segs: Path) -> str:
+    o = s.options.hybrid
+    s.fresh_folder("hybrid")
+    file = s.folder("hybrid") / "hybrid.npz"
+    to_write = Model("hybrid", str(file), model.file("tree.json"))
+    short = replace(o, epochs=EPOCHS, lr=o.lr * LR_SHARE)
+    store = FeatureStore.open(s.work / "fbank")
+    train_network(s, store, to_write, segs, short, load_network(model.network_file()))
+    return str(file)
