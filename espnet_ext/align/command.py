@@ -185,13 +185,7 @@ def apply(argv: list[str]) -> int:
     from espnet_ext.align.run import apply_aligner
     from espnet_ext.recipe.lock import hold
 
-    model, changes = find(args.model), {}
-    if args.lexicon:
-        changes["lexicon"] = args.lexicon
-    if args.no_textgrid:
-        changes["textgrid"] = False
-    if args.channel:
-        changes["channel"] = args.channel
+    model, changes = find(args.model), _of_data(args)
     _check_out(args.out, args.data, "adapted" if args.adapt else "")
     work = args.out / "work"
     if model.folder.resolve() == (args.out / "model").resolve():
@@ -295,13 +289,7 @@ def _options(args: argparse.Namespace) -> AlignOptions:
             if not isinstance(section, dict):
                 raise UsageError(f"'{name}' is no section", f"--set {text}")
         section[names[-1]] = yamlfile.parse(value, f"--set {text}")
-    if args.lexicon:
-        given["lexicon"] = args.lexicon
-    if args.no_textgrid:
-        given["textgrid"] = False
-    if args.channel:
-        given["channel"] = args.channel
-    o = from_dict(given)
+    o = from_dict(given | _of_data(args))
     for key in OF_RECIPES:
         if getattr(o, key):
             raise UsageError(f"'{key}' is an option of a recipe's stage 3", f"align.{key}")
@@ -311,6 +299,12 @@ def _options(args: argparse.Namespace) -> AlignOptions:
     if o.lexicon and not Path(o.lexicon).is_file():
         raise DataError("there is no such lexicon", o.lexicon, "give the path of a dictionary")
     return o
+
+
+def _of_data(args: argparse.Namespace) -> dict[str, Any]:
+    """Return the options of ``align:`` that the data decide, as far as they are given."""
+    given = {"lexicon": args.lexicon, "channel": args.channel}
+    return {k: v for k, v in given.items() if v} | ({"textgrid": False} if args.no_textgrid else {})
 
 
 def _executor(args: argparse.Namespace) -> Any:

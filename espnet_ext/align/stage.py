@@ -70,13 +70,7 @@ def align_sets(
     sources = {name: _without_copies(dump / name, work / "data" / name, tables, copies)
                for name in (train, *others)}  # fmt: skip
     if o.model:
-        model = find(o.model)
-        say(f"  by the aligner {o.model}, trained on {model.trained_on}")
-        if o.adapt:
-            model = adapt_aligner(
-                model, sources[train], dump / "align/model", work / "adapt", map_fn, say,
-                **run.changes,
-            )  # fmt: skip
+        model = run.given_model(sources[train])
         for name, source in sources.items():
             run.write_labels(run.apply(model, source, name, ""), name)
         return
@@ -111,6 +105,15 @@ class _Run:
     def changes(self) -> dict[str, Any]:
         """Return the options that an aligner which somebody else has trained takes over."""
         return {k: getattr(self.o, k) for k in OF_SETS} if self.o.model else {}
+
+    def given_model(self, train: Path) -> AlignModel:
+        """Return the aligner that is there already, adapted to the training set if asked."""
+        model = find(self.o.model)
+        self.say(f"  by the aligner {self.o.model}, trained on {model.trained_on}")
+        if not self.o.adapt:
+            return model
+        out, work = self.dump / "align/model", self.work / "adapt"
+        return adapt_aligner(model, train, out, work, self.map_fn, self.say, **self.changes)
 
     def folder(self, name: str, sub: str = "") -> Path:
         """Return the alignment directory of a set, by an earlier pass if ``sub`` names one."""

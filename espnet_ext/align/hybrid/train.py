@@ -46,11 +46,9 @@ def train(
     rows: list[dict] = []
     with torch.random.fork_rng(devices=[0] if device == "cuda" else []):
         torch.manual_seed(seed)
-        model = (start or make_network(o, len(data.counts))).to(device)
-        auto_blstm = o.precision == "auto" and o.network == "blstm"  # bfloat16 saves it no time
+        model = (start or _fresh(o, data.counts)).to(device)
+        auto_blstm = o.precision == "auto" and model.kind == "blstm"  # bfloat16 saves it no time
         model.precision = "float32" if auto_blstm else resolve(o.precision, device)
-        if start is None:
-            model.log_prior.copy_(_log_prior(data.counts))
         padded = model.kind == "blstm"
         epochs = Epochs(training, o, np.random.default_rng(seed), padded)
         run = _Run(model, data, device, torch.optim.Adam(model.parameters(), o.lr))
@@ -86,9 +84,12 @@ def _set_rate(optimiser: torch.optim.Optimizer, o: Hybrid, epoch: int) -> None:
         group["lr"] = rate
 
 
-def _log_prior(counts: np.ndarray) -> Tensor:
+def _fresh(o: Hybrid, counts: np.ndarray) -> Network:
+    """Return a network of random weights with the priors of ``counts``."""
+    model = make_network(o, len(counts))
     smooth = torch.as_tensor(counts, dtype=torch.float64) + PRIOR_COUNT
-    return (smooth / smooth.sum()).log().float()
+    model.log_prior.copy_((smooth / smooth.sum()).log())
+    return model
 
 
 @dataclass
