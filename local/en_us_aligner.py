@@ -45,8 +45,8 @@ Phones of CMUdict without stress, 16 kHz. `espnet-ext align DATA OUT` uses it.
 
 Pronunciations: CMUdict (BSD-like licence); none of it is in this folder. Words without a lexicon
 are pronounced by g2p_en or espeak-ng. Passes {passes}, seed {seed}. The voices are few: 74 speakers
-of AN4, one of Kathleen, and synthetic ones; adults, read speech, little noise. For other speech
-train an aligner on it (`espnet-ext align train`).
+of AN4, one of Kathleen, and synthetic ones; adults, read speech, little noise. Adapt it to
+other speech (`--adapt`), or train an aligner on that (`espnet-ext align train`).
 
 Made by
 
