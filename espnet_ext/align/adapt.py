@@ -45,7 +45,7 @@ def adapt_aligner(
         work: Folder for features and intermediate results.
         map_fn: Ordered map over plain data.
         say: Receives the lines of progress.
-        **changes: As of :func:`espnet_ext.align.run.apply_aligner`.
+        **changes: Options other than those of training: ``lexicon``, ``oov``, ``textgrid``...
 
     Raises:
         DataError: Nothing can be aligned, or a file is unusable.
