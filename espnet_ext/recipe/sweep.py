@@ -11,6 +11,8 @@ Run a grid of experiments of the recipe in this folder, then draw the curve. FIL
   curves: {key: finetune.args.encoder_conf.num_blocks, values: [2, 4]}    # optional
                                        # or {systems: {NAME: {KEY: VALUE, ...}, ...}}
   base: {finetune.args.max_epoch: 5}   # optional: further keys, the same for every run
+  evidence: ../evidence.yaml           # optional: its base, which the keys of this file go over
+  system: bljust                       # optional: and the keys of this system of it
   set: dev                             # default: data.valid
   metric: wer                          # default: the first of score.metrics of recipe.yaml
   also: [cer]                          # optional: further metrics, a picture each

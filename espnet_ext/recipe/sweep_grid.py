@@ -19,7 +19,7 @@ from pydantic import (
 
 from espnet_ext import yamlfile
 from espnet_ext.errors import UsageError, nearest
-from espnet_ext.recipe import experiments
+from espnet_ext.recipe import evidence, experiments
 from espnet_ext.recipe.experiment import LAST_STAGE, Experiment
 from espnet_ext.recipe.experiments import OWN_KEYS, as_text
 from espnet_ext.recipe.schema import Recipe
@@ -65,6 +65,8 @@ class Sweep(_Model):
     seeds: list[int] = Field(default=[1], min_length=1)
     curves: Curves | None = None
     base: dict[str, Any] = {}
+    evidence: str = ""
+    system: str = ""
     set: str = ""
     metric: str = ""
     also: list[str] = []
@@ -126,7 +128,7 @@ def load(path: Path) -> Sweep:
         how = "espnet-ext sweep --help"
         raise UsageError("a sweep's file must hold key: value lines", path, how)
     try:
-        return Sweep.model_validate(raw)
+        return _on_evidence(Sweep.model_validate(raw), path)
     except ValidationError as e:
         first = e.errors(include_url=False)[0]
         *parents, key = map(str, first["loc"])
@@ -136,6 +138,25 @@ def load(path: Path) -> Sweep:
             raise UsageError(f"unknown key '{dotted}'", path, nearest(key, valid)) from None
         message = first["msg"].removeprefix("Value error, ")
         raise UsageError(f"'{dotted}' is not usable: {message}", path) from None
+
+
+def _on_evidence(sweep: Sweep, path: Path) -> Sweep:
+    """Put the base of the sweep, and what it sweeps, over that of an evidence file."""
+    if not sweep.evidence:
+        if sweep.system:
+            how = "evidence: evidence.yaml, the file that has the system"
+            raise UsageError("'system' stands without 'evidence'", f"{path}: system", how)
+        return sweep
+    given = evidence.load(path.parent / sweep.evidence)
+    if sweep.system and sweep.system not in given.systems:
+        how = nearest(sweep.system, given.systems)
+        raise UsageError(f"there is no system '{sweep.system}'", f"{path}: system", how)
+    base = {**given.base, **given.systems.get(sweep.system, {})}
+    swept = {sweep.key}
+    for _, _, of_curve in sweep.curves.each() if sweep.curves else ():
+        swept |= of_curve.keys()
+    base = {k: v for k, v in base.items() if k not in swept}
+    return sweep.model_copy(update={"base": {**base, **sweep.base}})
 
 
 def expand(sweep: Sweep, path: Path) -> list[Run]:

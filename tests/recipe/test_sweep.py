@@ -82,6 +82,31 @@ def write(**changes):
     return path
 
 
+EVIDENCE = {
+    "seeds": [7],
+    "base": {"finetune.args.blocks": 3, "finetune.args.max_epoch": 5, LR["key"]: 9},
+    "systems": {"method": {"finetune.args.max_epoch": 8}, "baseline": {}},
+}
+
+
+def test_a_sweep_in_the_set_up_of_an_evidence_file(fake):
+    Path("set-up").mkdir()
+    Path("set-up/evidence.yaml").write_text(yaml.safe_dump(EVIDENCE))
+    of = {"evidence": "set-up/evidence.yaml", "seeds": [1]}
+    for more, epochs, blocks in (
+        ({}, 5, 3),
+        ({"system": "method"}, 8, 3),
+        ({"system": "method", "base": {"finetune.args.max_epoch": 2}}, 2, 3),
+        ({"curves": {"key": "finetune.args.blocks", "values": [4]}}, 5, 4),
+    ):
+        fake.seen.clear()
+        assert cli(["sweep", str(write(**of, **more))]) == 0
+        for (recipe, _), rate in zip(fake.seen, LR["values"], strict=True):
+            args = recipe.finetune.args
+            assert (args["max_epoch"], args["blocks"]) == (epochs, blocks)
+            assert args["optim_conf"]["lr"] == rate
+
+
 def test_every_value_and_seed_is_run_with_its_own_name_and_the_group_of_its_value(fake):
     assert cli(["sweep", str(write(base={"finetune.args.max_epoch": 5})), "--nj", "2"]) == 0
     assert [(r.name, r.group, r.seed) for r, _ in fake.seen] == [
@@ -235,6 +260,9 @@ def test_a_dry_run_lists_the_runs_and_starts_none(fake, monkeypatch):
         ({"key": "finetun.args.lr"}, "unknown option --finetun.args.lr.*'finetune'"),
         ({"key": "seed"}, "sets 'seed' itself"),
         ({"base": {LR["key"]: 1}}, "is set twice"),
+        ({"system": "method"}, "'system' stands without 'evidence'"),
+        ({"evidence": "set-up/evidence.yaml", "system": "metod"}, "no system.*'method'"),
+        ({"evidence": "none.yaml"}, "none.yaml"),
         ({"set": "tset"}, "set 'tset' is not decoded.*'test'"),
         ({"method": "beam"}, r"decodes by 'greedy_ctc'.*base: {decode.method: beam}"),
     ],
@@ -242,6 +270,8 @@ def test_a_dry_run_lists_the_runs_and_starts_none(fake, monkeypatch):
 def test_what_cannot_be_run_is_found_before_any_run(fake, changes, message):
     if "value" in changes.get("curves", {}):
         changes["curves"]["values"] = [1]
+    Path("set-up").mkdir()
+    Path("set-up/evidence.yaml").write_text(yaml.safe_dump(EVIDENCE))
     with pytest.raises(UsageError) as e:
         sweep.main([str(write(**changes))])
     assert re.search(message, str(e.value), re.DOTALL), str(e.value)
