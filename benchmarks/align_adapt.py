@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 from align_check import spoil
-from align_peers import Times, differences, edges, true_words, words_of
+from align_peers import Times, differences, edge_differences, true_words, words_of
 from scipy import signal
 
 from espnet_ext.align.adapt import adapt_aligner
@@ -119,14 +119,8 @@ def row(name: str, job: Job, model: AlignModel, true: Times | None, start: float
     a, _ = apply_aligner(model, job.data, work / "ali", work, map, str, **changes)
     cpu_s = time.process_time() - start
     found = {u: w for u, w in words_of(a).items() if u not in job.wrong}
-    if true:
-        ms = differences(found, true)
-    else:
-        paths = read_table(job.data / "wav.scp")
-        speech = {u: edges(paths[u]) for u in found}
-        ms = 1000 * np.array(
-            [(w[0][1] - speech[u][0], w[-1][2] - speech[u][1]) for u, w in found.items()]
-        )
+    paths = read_table(job.data / "wav.scp")
+    ms = differences(found, true) if true else edge_differences(found, paths)
     places = missing(a)
     listed = {u for u in a.utts if u in places or min(w.score for w in a.words[u]) < DOUBTFUL}
     size = np.abs(ms)

@@ -175,6 +175,13 @@ def edges(path: str) -> tuple[float, float]:
     return loud[0] * HOP_S, (loud[-1] + 1) * HOP_S
 
 
+def edge_differences(found: Times, paths: dict[str, str]) -> np.ndarray:
+    """Return differences in ms of the first start and the last end from the edges of speech."""
+    speech = {u: edges(paths[u]) for u in found}
+    rows = [(w[0][1] - speech[u][0], w[-1][2] - speech[u][1]) for u, w in found.items() if w]
+    return 1000 * np.array(rows).reshape(-1, 2)
+
+
 def line(name: str, ms: np.ndarray, count: int, of: int, cpu_s: float, hours: float) -> str:
     """Return a row of the table."""
     size = np.abs(ms)
@@ -200,13 +207,7 @@ def compare(title: str, job: Job, true: Times | None, skip: Collection[str]) -> 
         start = time.process_time()
         found = align()
         cpu_s = time.process_time() - start
-        if true:
-            ms = differences(found, true)
-        else:
-            speech = {u: edges(paths[u]) for u in found}
-            ms = 1000 * np.array([
-                (w[0][1] - speech[u][0], w[-1][2] - speech[u][1]) for u, w in found.items() if w
-            ])  # fmt: skip
+        ms = differences(found, true) if true else edge_differences(found, paths)
         print(line(name, ms, len(found), len(paths), cpu_s, hours), flush=True)
 
 
