@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """usage: espnet-ext align DATA OUT [--lexicon CMUDICT] [--adapt]   English, by the package's model
+       espnet-ext align DATA OUT --train [OPTIONS of train]        any language: as train DATA OUT
        espnet-ext align COMMAND ...
 
   train DATA OUT           train an aligner on a data folder, or a folder of pairs, and align it
@@ -40,6 +41,8 @@ def main(argv: list[str]) -> int:
     if name not in COMMANDS and Path(name).exists():
         if not rest or rest[0].startswith("-"):
             raise UsageError("OUT, the folder to write, is missing", "align", "align DATA OUT")
+        if "--train" in rest:
+            return train([name, *(a for a in rest if a != "--train")])
         return apply([DEFAULT, *argv])
     if name not in COMMANDS:
         what = f"'{name}' is no command of align, and there is no such folder or recording"

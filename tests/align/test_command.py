@@ -216,6 +216,11 @@ def test_misuse_of_a_trained_aligner(few, spoken, tmp_path, capsys):
     capsys.readouterr()
     job = ["apply", out, data, tmp_path / "a", "--nj", "1"]
     assert align(*job) == 0 and align(*job) == 0
+    again = ["--train", "--lexicon", out / "model/lexicon/lexicon.txt", *QUICK]
+    assert align(data, tmp_path / "same", *again) == 0
+    assert align("compare", out, tmp_path / "same") == 0
+    assert "100.0%" in capsys.readouterr().out
+    refused(capsys, 2, [data, "--train"], "OUT, the folder to write, is missing")
     refused(capsys, 2, ["apply", out, data, out], "OUT holds a trained aligner")
     refused(capsys, 2, ["train", data, tmp_path / "a"], "OUT holds an alignment by another")
     refused(capsys, 3, ["apply", data, data, tmp_path / "b"], "there is no aligner")
