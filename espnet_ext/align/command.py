@@ -253,7 +253,7 @@ def _import(name: str) -> Callable[[list[str]], Any]:
 
 
 DATA = "folder with wav.scp, text, utt2spk (segments), or of pairs x.wav, x.txt|.lab"
-OF_RECIPES = ("run", "alignments", "sets", "model", "adapt")
+OF_RECIPES = ("run", "alignments", "sets", "model", "adapt", "jitter_ms")
 SIGNS = {
     "alignment": ("header.json",),
     "model": ("model.json",),

@@ -128,6 +128,9 @@ class AlignOptions:
     hybrid: Hybrid = field(default_factory=Hybrid)
     textgrid: bool = True
     keep: list[str] = field(default_factory=list)  # further passes whose labels are written
+    # Labels with phone boundaries moved at random are written, too, by each standard deviation:
+    # aux.label_source jitter_50. To learn how exact labels must be.
+    jitter_ms: list[int] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         for key in ("passes", "keep"):
@@ -237,6 +240,8 @@ def _check_ranges(o: AlignOptions) -> None:
     ):
         if name not in allowed:
             raise UsageError(f"'{name}' is not possible", f"align.{key}", nearest(name, allowed))
+    if wrong := [ms for ms in o.jitter_ms if not 1 <= ms <= 1000]:
+        raise UsageError(f"{wrong[0]} is out of range", "align.jitter_ms", "use 1 to 1000")
     if o.channel not in ("auto", "mix") and not o.channel.isdecimal():
         what = f"'{o.channel}' is no channel"
         raise UsageError(what, "align.channel", "auto, mix, or a number from 0")

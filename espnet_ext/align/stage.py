@@ -4,6 +4,7 @@
 dump/align/model/          the aligner; beside it, in ``work``, features and passes, for going on
 dump/<set>/align/          the alignment directory of a set, with targets.scp for training
 dump/<set>/align/<pass>/   the same by an earlier pass (option ``keep``)
+dump/<set>/align/jitter_50/   labels made worse on purpose (option ``jitter_ms``)
 """
 
 import json
@@ -16,6 +17,7 @@ from espnet_ext.align.adapt import adapt_aligner
 from espnet_ext.align.corpus import MapFn
 from espnet_ext.align.evaluate.report import summary_lines, write_report
 from espnet_ext.align.formats.directory import AlignmentDir
+from espnet_ext.align.formats.jitter import Jittered, folder_name
 from espnet_ext.align.formats.targets import write_targets
 from espnet_ext.align.model import AlignModel, find
 from espnet_ext.align.options import AlignOptions
@@ -153,6 +155,9 @@ class _Run:
         if missing := write_targets(alignment, out, data, self.o.fs, self.copies):
             self.say(f"  {missing} utterances of {data} have no labels: they train without the "
                      f"auxiliary loss (list: {out}/unlabelled.tsv)")  # fmt: skip
+        for ms in () if sub else self.o.jitter_ms:
+            worse = Jittered(alignment.path, ms, self.o.seed)
+            write_targets(worse, out / folder_name(ms), data, self.o.fs, self.copies)
 
 
 def _report(session: Session, folder: Path, say: Say) -> None:

@@ -45,6 +45,7 @@ def test_numbers_as_yaml_reads_them():
         ({"power": float("nan")}, ("nan is out of range",)),
         ({"times": "tri", "passes": ["mono"]}, ("no pass 'tri'", "align.times")),
         ({"times": "sat"}, ("no pass 'sat'",)),
+        ({"jitter_ms": [20, 0]}, ("0 is out of range", "align.jitter_ms")),
         ({"adapt": True}, ("no aligner to adapt", "align.adapt")),
         ({"lexicon_kind": "kaldy"}, ("did you mean 'kaldi'?",)),
     ],

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from espnet_ext.align.formats.jitter import folder_name
 from espnet_ext.bl_just import options as bl_just
 from espnet_ext.bl_just.schedule import make_schedule
 from espnet_ext.dual_task import options as dual_task
@@ -146,4 +147,5 @@ def check_weak_align(recipe, settings):
         assert stream_of(loss, aux.unit) in streams
     passes = recipe.align["passes"]
     kept = set(recipe.align.get("keep", [])) & set(passes[:-1])
-    assert aux.label_source in {"aligned", "shuffled"} | kept
+    jittered = {folder_name(ms) for ms in recipe.align.get("jitter_ms", [])}
+    assert aux.label_source in {"aligned", "shuffled"} | kept | jittered
