@@ -21,9 +21,8 @@ from espnet_ext.align.hybrid.files import load_network
 from espnet_ext.align.model import AlignModel, save_adapted
 from espnet_ext.align.passes.hybrid import train_network
 from espnet_ext.align.passes.shard import accumulate_shard, align_shard
-from espnet_ext.align.run import align_all, speaker_transforms
-from espnet_ext.align.session import Model, Session, sum_stats, totals
-from espnet_ext.errors import DataError
+from espnet_ext.align.run import align_some, speaker_transforms
+from espnet_ext.align.session import Model, Session, sum_stats
 from espnet_ext.progress import count
 
 ITERATIONS = 4
@@ -53,9 +52,7 @@ def adapt_aligner(
     o = replace(model.options, **changes)
     corpus = prepare(data, work, o, map_fn, say, phones=model.phones)
     s = Session(work, corpus, o, map_fn, say)
-    sums = totals(align_all(s, model, data, work))
-    if not sums["aligned"]:
-        raise DataError("no utterance could be aligned", data, f"first: {sums['failed'][:1]}")
+    sums = align_some(s, model, data)
     minutes = sums["frames"] * o.shift_s / 60
     say(f"  adapting to {count(sums['aligned'], 'utterance')}, {minutes:,.1f} minutes")
     files = {}

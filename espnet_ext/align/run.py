@@ -104,7 +104,7 @@ def _spoilt(s: Session, model: AlignModel, data: Path, **how: bool) -> tuple[dic
     places = spoil(s.corpus, work, s.options.seed, **how)
     corpus = replace(s.corpus, work=work)
     own = replace(s, work=work, corpus=corpus, reports=[], say=lambda line: None)
-    align_all(own, model, data, work)
+    _align_all(own, model, data, work)
     return places, _evidence(own, model, work / "segs", work)
 
 
@@ -258,12 +258,9 @@ def apply_aligner(
     corpus = prepare(data, work, o, map_fn, say, phones=model.phones)
     s = Session(work, corpus, o, map_fn, say)
     start = time.perf_counter()
-    results = align_all(s, model, data, work)
-    sums = totals(results)
+    sums = align_some(s, model, data)
     for line in skip_lines(sums["failed"]):
         say(f"  {line}")
-    if not sums["aligned"]:
-        raise DataError("no utterance could be aligned", data, f"first: {sums['failed'][:1]}")
     timer = model.file("times_gmm.npz"), model.file("times_tree.json")
     times = _times(s, model.times, work / "segs", timer if model.times != model.final else None)
     words, places = _trust(s, model, work / "segs")
@@ -294,7 +291,19 @@ def _made_by(model: AlignModel) -> str:
     return f"hybrid ({load_network(model.network_file())}{adapted})"
 
 
-def align_all(s: Session, model: AlignModel, data: Path, work: Path) -> list[dict]:
+def align_some(s: Session, model: AlignModel, data: Path) -> dict[str, Any]:
+    """Align by the model's last pass into ``work/segs``; return the sums over the shards.
+
+    Raises:
+        DataError: Nothing can be aligned.
+    """
+    sums = totals(_align_all(s, model, data, s.work))
+    if not sums["aligned"]:
+        raise DataError("no utterance could be aligned", data, f"first: {sums['failed'][:1]}")
+    return sums
+
+
+def _align_all(s: Session, model: AlignModel, data: Path, work: Path) -> list[dict]:
     """Run the search of the model's last pass over all shards."""
     o = s.options
     shutil.rmtree(work / "segs", ignore_errors=True)
