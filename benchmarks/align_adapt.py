@@ -26,7 +26,7 @@ from align_peers import Times, differences, edge_differences, true_words, words_
 from scipy import signal
 
 from espnet_ext.align.adapt import adapt_aligner
-from espnet_ext.align.evaluate.check import missing
+from espnet_ext.align.evaluate.check import doubtful, missing
 from espnet_ext.align.model import AlignModel, find
 from espnet_ext.align.options import from_dict
 from espnet_ext.align.run import apply_aligner, learn_confidence, save_model, train_aligner
@@ -34,7 +34,6 @@ from espnet_ext.data.synth.corpus import make_corpus
 from espnet_ext.data.tables import read_table, write_table
 
 EVERY, FEW = 20, 5
-DOUBTFUL = 0.5
 Change = Callable[[np.ndarray, int, np.random.Generator], np.ndarray]
 
 
@@ -121,8 +120,7 @@ def row(name: str, job: Job, model: AlignModel, true: Times | None, start: float
     found = {u: w for u, w in words_of(a).items() if u not in job.wrong}
     paths = read_table(job.data / "wav.scp")
     ms = differences(found, true) if true else edge_differences(found, paths)
-    places = missing(a)
-    listed = {u for u in a.utts if u in places or min(w.score for w in a.words[u]) < DOUBTFUL}
+    listed = {*(doubtful(a) or ()), *missing(a)}
     size = np.abs(ms)
     return (f"{name:<14}{np.median(size):8.1f}{size.mean():8.1f}{100 * np.mean(size <= 20):8.1f}"
             f"{100 * np.mean(size <= 50):8.1f}{len(listed & job.wrong):6} of {len(job.wrong):<5}"

@@ -7,7 +7,6 @@ benchmarks/align_adapt.py.
 """
 
 import shutil
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from espnet_ext.align.hybrid.files import load_network
 from espnet_ext.align.model import AlignModel, save_adapted
 from espnet_ext.align.passes.hybrid import train_network
 from espnet_ext.align.passes.shard import accumulate_shard, align_shard
-from espnet_ext.align.run import align_some, speaker_transforms
+from espnet_ext.align.run import Say, align_some, speaker_transforms
 from espnet_ext.align.session import Model, Session, sum_stats
 from espnet_ext.progress import count
 
@@ -29,7 +28,6 @@ ITERATIONS = 4
 TAU = 30.0  # frames that the prior of a Gaussian is worth
 EPOCHS = 3
 LR_SHARE = 1 / 3  # of the rate of training
-Say = Callable[[str], None]
 
 
 def adapt_aligner(
@@ -57,41 +55,46 @@ def adapt_aligner(
     say(f"  adapting to {count(sums['aligned'], 'utterance')}, {minutes:,.1f} minutes")
     files = {}
     if model.file("times_gmm.npz"):
-        files["times_gmm.npz"], _ = _adapt_gmm(s, model, "times_")
-    files["gmm.npz"], segs = _adapt_gmm(s, model, "")
+        files["times_gmm.npz"] = _adapt_gmm(s, model, "times_")["gmm"]
+    job = _adapt_gmm(s, model)
+    files["gmm.npz"] = job["gmm"]
     if model.final == "hybrid":
         name = Path(model.network_file()).name
-        files[name] = _adapt_network(s, model, segs)
+        files[name] = _adapt_network(s, model, job)
     return save_adapted(out, model, o, files, str(data))
 
 
-def _adapt_gmm(s: Session, model: AlignModel, prefix: str) -> tuple[str, Path]:
-    """Adapt ``<prefix>gmm.npz``; return the file, and the folder of its alignment."""
+def _adapt_gmm(s: Session, model: AlignModel, prefix: str = "") -> dict[str, str]:
+    """Adapt ``<prefix>gmm.npz``; return what jobs need to align the known phones by it."""
     folder = s.work / f"adapted_{prefix}gmm"
     shutil.rmtree(folder, ignore_errors=True)
-    file, segs = folder / "gmm.npz", folder / "segs"
-    job = {"gmm": str(file), "tree": model.file(f"{prefix}tree.json")}
+    file, segs = folder / "gmm.npz", str(folder / "segs")
+    job = {
+        "gmm": str(file),
+        "tree": model.file(f"{prefix}tree.json"),
+        "fixed": str(s.work / "segs"),
+    }
     if not prefix:
-        transforms = speaker_transforms(s, model, s.work)
+        transforms = speaker_transforms(s, model)
         job |= {"transform": model.file("transform.npz"), "fmllr": transforms}
     prior = Gmm.load(Path(model.file(f"{prefix}gmm.npz")))
     prior.save(file)
-    known = str(s.work / "segs")
-    for iteration in range(ITERATIONS + 1):
-        s.run(align_shard, **job, fixed=known, segs_out=str(segs))
-        if iteration == ITERATIONS:
-            break
-        results, _ = s.run(accumulate_shard, **job, segs=str(segs), stats=str(folder / "stats"))
+    for iteration in range(1, ITERATIONS + 1):
+        s.run(align_shard, **job, segs_out=segs)
+        results, _ = s.run(accumulate_shard, **job, segs=segs, stats=str(folder / "stats"))
         stats = sum_stats(GmmStats, results)
         map_update(prior, stats, TAU).save(file)
-        s.say(f"  {prefix}gmm {iteration + 1} of {ITERATIONS}: log-likelihood "
+        s.say(f"  {prefix}gmm {iteration} of {ITERATIONS}: log-likelihood "
               f"{stats.loglik / stats.frames:.3f} per frame")  # fmt: skip
-    return str(file), segs
+    return job
 
 
-def _adapt_network(s: Session, model: AlignModel, segs: Path) -> str:
+def _adapt_network(s: Session, model: AlignModel, job: dict[str, str]) -> str:
+    """Train the network further on the labels of the adapted mixtures; return its file."""
     o = s.options.hybrid
     s.fresh_folder("hybrid")
+    segs = s.folder("hybrid") / "segs"
+    s.run(align_shard, **job, segs_out=str(segs))
     file = s.folder("hybrid") / "hybrid.npz"
     to_write = Model("hybrid", str(file), model.file("tree.json"))
     short = replace(o, epochs=EPOCHS, lr=o.lr * LR_SHARE)

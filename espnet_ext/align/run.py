@@ -81,7 +81,7 @@ def learn_confidence(session: Session, model: AlignModel, data: Path) -> None:
         data: The data it was trained on.
     """
     start, segs = time.perf_counter(), session.folder(model.final) / "segs"
-    found = _evidence(session, model, segs, session.work)
+    found = _evidence(session, model, segs)
     usual = confidence.usual((row[1:] for row in found()), len(model.phones))
     places, rows = _spoilt(session, model, data)
     known = confidence.learn(places, rows(), usual)
@@ -104,17 +104,17 @@ def _spoilt(s: Session, model: AlignModel, data: Path, **how: bool) -> tuple[dic
     places = spoil(s.corpus, work, s.options.seed, **how)
     corpus = replace(s.corpus, work=work)
     own = replace(s, work=work, corpus=corpus, reports=[], say=lambda line: None)
-    _align_all(own, model, data, work)
-    return places, _evidence(own, model, work / "segs", work)
+    _align_all(own, model, data)
+    return places, _evidence(own, model, work / "segs")
 
 
-def _evidence(s: Session, model: AlignModel, segs: Path, work: Path) -> Pairs:
+def _evidence(s: Session, model: AlignModel, segs: Path) -> Pairs:
     """Compute the evidence of all phones; see :mod:`espnet_ext.align.passes.confidence`."""
-    out = work / "evidence"
+    out = s.work / "evidence"
     shutil.rmtree(out, ignore_errors=True)
     s.run(
         evidence_shard, gmm=model.file("gmm.npz"), tree=model.file("tree.json"),
-        transform=model.file("transform.npz"), fmllr=speaker_transforms(s, model, work),
+        transform=model.file("transform.npz"), fmllr=speaker_transforms(s, model),
         segs=str(segs), evidence_out=str(out),
     )  # fmt: skip
     return partial(confidence.pairs, segs, out, s.corpus.shards)
@@ -128,16 +128,16 @@ def _trust(s: Session, model: AlignModel, segs: Path) -> tuple[Scores, Scores]:
     if (known := confidence.Confidence.load(model.folder)) is None:
         return words, places
     lack = missing.Missing(**known.missing) if known.missing else None
-    for utt, seg, evidence in _evidence(s, model, segs, s.work)():
+    for utt, seg, evidence in _evidence(s, model, segs)():
         words[utt] = known.words(seg, evidence)
         if lack:
             places[utt] = lack.places(seg, evidence)
     return words, places
 
 
-def speaker_transforms(s: Session, model: AlignModel, work: Path) -> str:
+def speaker_transforms(s: Session, model: AlignModel) -> str:
     """Return the folder of the speakers' transforms; empty if the model has none."""
-    return estimate_speakers(s, model, work) if model.file("si_gmm.npz") else ""
+    return estimate_speakers(s, model) if model.file("si_gmm.npz") else ""
 
 
 def save_model(session: Session, out: Path, upto: str, data: Path) -> AlignModel:
@@ -297,15 +297,15 @@ def align_some(s: Session, model: AlignModel, data: Path) -> dict[str, Any]:
     Raises:
         DataError: Nothing can be aligned.
     """
-    sums = totals(_align_all(s, model, data, s.work))
+    sums = totals(_align_all(s, model, data))
     if not sums["aligned"]:
         raise DataError("no utterance could be aligned", data, f"first: {sums['failed'][:1]}")
     return sums
 
 
-def _align_all(s: Session, model: AlignModel, data: Path, work: Path) -> list[dict]:
+def _align_all(s: Session, model: AlignModel, data: Path) -> list[dict]:
     """Run the search of the model's last pass over all shards."""
-    o = s.options
+    o, work = s.options, s.work
     shutil.rmtree(work / "segs", ignore_errors=True)
     common = {"segs_out": str(work / "segs"), "tree": model.file("tree.json")}
     if model.final == "hybrid":
@@ -317,7 +317,7 @@ def _align_all(s: Session, model: AlignModel, data: Path, work: Path) -> list[di
     else:
         results, _ = s.run(
             align_shard, **common, gmm=model.file("gmm.npz"),
-            transform=model.file("transform.npz"), fmllr=speaker_transforms(s, model, work),
+            transform=model.file("transform.npz"), fmllr=speaker_transforms(s, model),
         )  # fmt: skip
     return results
 

@@ -82,9 +82,9 @@ def sat_pass(s: Session, before: Model, data: Path) -> Model:
     return finish(s, state, tree)
 
 
-def estimate_speakers(s: Session, model: AlignModel, work: Path) -> str:
+def estimate_speakers(s: Session, model: AlignModel) -> str:
     """Align speakers the model does not know without, then estimate their transforms; a folder."""
-    segs, fmllr = work / "si_segs", work / "fmllr"
+    segs, fmllr = s.work / "si_segs", s.work / "fmllr"
     for folder in (segs, fmllr):
         shutil.rmtree(folder, ignore_errors=True)
     transform = model.file("transform.npz")
