@@ -57,7 +57,7 @@ def train_aligner(data: Path, work: Path, o: AlignOptions, map_fn: MapFn, say: S
     """
     corpus = prepare(data, work, o, map_fn, say)
     say(
-        f"  {count(corpus.utterances, 'utterance')}, {corpus.frames / 6000:,.1f} minutes"
+        f"  {count(corpus.utterances, 'utterance')}, {corpus.frames * o.shift_s / 60:,.1f} minutes"
         + (f"; {len(corpus.skipped):,} skipped" if corpus.skipped else "")
     )
     session = Session(work, corpus, o, map_fn, say, key=corpus.key)

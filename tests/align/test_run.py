@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import soundfile
 
 from espnet_ext.align import corpus
 from espnet_ext.align.evaluate.compare import compare
@@ -243,7 +244,11 @@ def test_frames_of_5_ms(few, spoken, tmp_path):
     """Times keep their unit, and the shortest phone takes half as long."""
     options = {**TINY, "lexicon": str(spoken / "lexicon.txt"), "frame_shift_ms": 5}
     data, work = few(40), tmp_path / "work"
-    session = train_aligner(data, work, from_dict(options), map, quiet)
+    lines = []
+    session = train_aligner(data, work, from_dict(options), map, lines.append)
+    seconds = sum(soundfile.info(p).duration for p in read_table(data / "wav.scp").values())
+    told = next(line for line in lines if "minutes" in line)
+    assert float(told.split()[2]) == pytest.approx(seconds / 60, abs=0.11)
     model = save_model(session, tmp_path / "model", "tri", data)
     found, _ = apply_aligner(model, spoken / "test", tmp_path / "a", tmp_path / "w", map, quiet)
     header = found.header
