@@ -143,7 +143,7 @@ def _override(raw: dict, keys: list[str], text: Any, option: str) -> None:
 
 def _parse(text: str, cls: Any, option: str) -> Any:
     """Turn the text of an option into the field's type; text stays text, whatever it holds."""
-    if cls is str:
+    if cls is str or (cls is Any and not text):
         return text
     plain = "\n" not in text and not text.rstrip().endswith(":")
     if text in ("null", "none", "") or (plain and text[:1] in "[{") or cls in (int, float, bool):

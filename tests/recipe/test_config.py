@@ -146,6 +146,8 @@ BASE = (
         ("finetune.args.a", "-2", -2),
         ("finetune.args.a", "false", False),
         ("finetune.args.a", "null", None),
+        ("finetune.args.a", "", ""),
+        ("align.lexicon", "", ""),
         ("finetune.args.a", "1.2.3", "1.2.3"),
         ("finetune.args.a", "2001-01-01", "2001-01-01"),
         ("finetune.args.a", "[1, x, null]", [1, "x", None]),
