@@ -26,7 +26,7 @@ from espnet_ext.align.hybrid.files import NETWORKS
 from espnet_ext.align.hybrid.train import train
 from espnet_ext.align.options import AlignOptions
 from espnet_ext.align.passes import gmm as passes
-from espnet_ext.align.passes.adapt import fmllr_shard, lda_shard, mllt_shard
+from espnet_ext.align.passes.lda_mllt_sat import fmllr_shard, lda_shard, mllt_shard
 from espnet_ext.align.passes.hybrid import (
     fbank_options,
     hybrid_shard,
