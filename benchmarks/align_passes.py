@@ -26,13 +26,13 @@ from espnet_ext.align.hybrid.files import NETWORKS
 from espnet_ext.align.hybrid.train import train
 from espnet_ext.align.options import AlignOptions
 from espnet_ext.align.passes import gmm as passes
-from espnet_ext.align.passes.lda_mllt_sat import fmllr_shard, lda_shard, mllt_shard
 from espnet_ext.align.passes.hybrid import (
     fbank_options,
     hybrid_shard,
     label_shard,
     labelled_frames,
 )
+from espnet_ext.align.passes.lda_mllt_sat import fmllr_shard, lda_shard, mllt_shard
 from espnet_ext.align.passes.shard import (
     BATCH_FRAMES,
     align_shard,

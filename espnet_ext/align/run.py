@@ -24,11 +24,11 @@ from espnet_ext.align.hybrid.files import load_network
 from espnet_ext.align.model import AlignModel
 from espnet_ext.align.models import told
 from espnet_ext.align.options import AlignOptions
-from espnet_ext.align.passes.lda_mllt_sat import estimate_speakers, lda_mllt_pass, sat_pass
 from espnet_ext.align.passes.confidence import evidence_shard
 from espnet_ext.align.passes.gmm import mono_pass, tri_pass
 from espnet_ext.align.passes.hybrid import fbank_options, hybrid_pass, hybrid_shard
 from espnet_ext.align.passes.kept import forget
+from espnet_ext.align.passes.lda_mllt_sat import estimate_speakers, lda_mllt_pass, sat_pass
 from espnet_ext.align.passes.shard import align_shard, load_tree
 from espnet_ext.align.search import segfile
 from espnet_ext.align.search.segmentation import Segmentation
