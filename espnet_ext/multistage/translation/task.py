@@ -6,15 +6,12 @@ copies None), so it gets that of the translation, which nothing reads: there is 
 """
 
 import argparse
-from pathlib import Path
 from typing import Any
 
 from espnet2.tasks.st import STTask
 
-from espnet_ext.espnet.loading import verify_told
-from espnet_ext.espnet.task import ExtTask, is_first_process
+from espnet_ext.espnet.task import ExtTask
 from espnet_ext.multistage.starting import StartingFromEncoder
-from espnet_ext.progress import progress_log
 
 # Options of the source side that follow those of the translation.
 SOURCE = {
@@ -27,22 +24,14 @@ SOURCE = {
 class TranslationTask(StartingFromEncoder, ExtTask, STTask):
     """The phase midtrain; see the module's text."""
 
+    stock_task = STTask
+
     @classmethod
     def add_task_arguments(cls, parser: argparse.ArgumentParser) -> None:
         super().add_task_arguments(parser)
         # ESPnet's BLEU of teacher-forced outputs needs nltk; translations are scored in stage 9.
         stock = parser.get_default("model_conf")
         parser.set_defaults(model_conf={**stock, "report_bleu": False})
-
-    @classmethod
-    def main_worker(cls, args: argparse.Namespace) -> None:
-        """Train, then check that stock ESPnet finds every tensor of its ST model."""
-        super().main_worker(args)
-        if args.collect_stats or args.dry_run or not is_first_process(args):
-            return
-        out = Path(args.output_dir)
-        told = verify_told(out / "config.yaml", out / "latest.pth", STTask)
-        progress_log.info(f"checked, the ST model: {told}")
 
     @classmethod
     def settle(cls, args: argparse.Namespace) -> None:

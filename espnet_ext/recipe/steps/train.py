@@ -299,11 +299,14 @@ def run(ctx: Context, plan: Plan) -> None:
         f"{count(record['epochs'], 'epoch')}"
     )
     say(f"  {budget_line(record)}")
-    if phase.verify and ctx.stage.name == "finetune":
-        from espnet_ext.espnet.loading import verify_told
-        from espnet_ext.espnet.task import find_task
+    if not phase.verify:
+        return
+    from espnet_ext.espnet.loading import verify_told
+    from espnet_ext.espnet.task import find_task
 
-        inference = getattr(find_task(phase.task), "stock_task", None)
+    # What other phases train is for stock inference only where their task says so.
+    inference = getattr(find_task(phase.task), "stock_task", None)
+    if inference or ctx.stage.name == "finetune":
         model = model_file(ctx, ctx.stage.name)
         say(f"  checked: {verify_told(out / 'config.yaml', model, inference)}")
 
