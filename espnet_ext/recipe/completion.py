@@ -102,5 +102,5 @@ def script(shell: str, commands: Iterable[str]) -> str:
         embed=_EMBED,
         report=_REPORT,
         data=_DATA,
-        series="--dry-run --nj --ngpu --executor --debug --help",
+        series="--dry-run --seeds --nj --ngpu --executor --debug --help",
     )

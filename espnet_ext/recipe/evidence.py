@@ -32,6 +32,7 @@ import re
 import shlex
 import statistics
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -98,7 +99,7 @@ def main(argv: list[str] | None = None) -> int:
     opts = experiments.parse(argv, "evidence", ("systems", "seeds", *keys))
     evidence = load(file)
     also = searches.of(evidence.searches, file, evidence.last_stage)
-    runs = expand(evidence, file, _given(opts, "systems"), _given(opts, "seeds"))
+    runs = expand(evidence, file, experiments.listed(opts, "systems"), experiments.seeds(opts))
     runs = [replace(run, searches=also.overrides) for run in runs]
     passed_on = options.without(argv[1:], {"dry-run", "systems", "seeds"})
     further = [o for o in opts.overrides if o[0] not in ("systems", "seeds")]
@@ -116,11 +117,6 @@ def main(argv: list[str] | None = None) -> int:
     if code := also.prepare(runs, passed_on, opts):
         return code
     return experiments.run_all(runs, passed_on, title, again) or _finish(evidence, runs)
-
-
-def _given(opts: options.Options, name: str) -> list[str]:
-    """Return the comma-separated values of an option; empty where it is not given."""
-    return [x for key, text in opts.overrides if key == name for x in text.split(",") if x]
 
 
 def load(path: Path) -> Evidence:
@@ -176,7 +172,7 @@ def _references(evidence: Evidence) -> dict[str, list[str]]:
 
 
 def expand(
-    evidence: Evidence, path: Path, systems: list[str] = (), seeds: list[str] = ()
+    evidence: Evidence, path: Path, systems: Sequence[str] = (), seeds: Sequence[int] = ()
 ) -> list[Experiment]:
     """Return the experiments: every system of the first seed, then of the next.
 
@@ -184,24 +180,22 @@ def expand(
         evidence: The file's content.
         path: For messages.
         systems: Run only these, and those that they start from; default: all but optional ones.
-        seeds: Run only these, as text; default: those of the file.
+        seeds: Run only these; default: those of the file.
 
     Raises:
-        UsageError: There is no such system or seed, or systems start from one another in a circle.
+        UsageError: There is no such system, or systems start from one another in a circle.
     """
     for name in systems:
         if name not in evidence.systems:
             how = nearest(name, evidence.systems)
             raise UsageError(f"there is no system '{name}'", "--systems", how)
-    if wrong := [s for s in seeds if not s.isdecimal()]:
-        raise UsageError(f"a seed is a whole number from 0, not '{wrong[0]}'", "--seeds")
     chosen = [*systems] or [s for s in evidence.systems if s not in evidence.optional]
     ordered: list[str] = []
     for name in chosen:
         _add_with_those_before(name, evidence, path, ordered)
     return [
         _experiment(evidence, system, seed)
-        for seed in ([int(s) for s in seeds] or evidence.seeds)
+        for seed in (seeds or evidence.seeds)
         for system in ordered
     ]
 

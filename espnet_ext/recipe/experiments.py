@@ -68,6 +68,23 @@ def parse(argv: list[str], command: str, own: Iterable[str] = (), how: str = "")
     return options.parse(argv[1:], set(own))
 
 
+def listed(opts: options.Options, name: str) -> list[str]:
+    """Return the comma-separated values of an option; empty where it is not given."""
+    return [x for key, text in opts.overrides if key == name for x in text.split(",") if x]
+
+
+def seeds(opts: options.Options) -> list[int]:
+    """Return what ``--seeds`` names; empty where it is not given.
+
+    Raises:
+        UsageError: A seed is no whole number.
+    """
+    given = listed(opts, "seeds")
+    if wrong := [s for s in given if not s.isdecimal()]:
+        raise UsageError(f"a seed is a whole number from 0, not '{wrong[0]}'", "--seeds")
+    return [int(s) for s in given]
+
+
 def check(
     runs: Sequence[Experiment], path: Path, further: Sequence[tuple[str, str]] = ()
 ) -> list[Recipe]:

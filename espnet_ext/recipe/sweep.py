@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""usage: espnet-ext sweep FILE.yaml [--dry-run] [--nj N] [--ngpu N] [--executor KIND] [--debug]
+"""usage: espnet-ext sweep FILE.yaml [--dry-run] [--values 0.1,0.2] [--seeds 1,2] [OPTIONS]
 
 Run a grid of experiments of the recipe in this folder, then draw the curve. FILE.yaml holds:
 
@@ -21,7 +21,8 @@ Run a grid of experiments of the recipe in this folder, then draw the curve. FIL
   last_stage: score                    # default
 
 A text value may hold {seed}, for a file of another run of the same seed. Finished runs are up to
-date, so a sweep that was stopped is simply started again.
+date, so a sweep that was stopped is simply started again. With --values or --seeds only these are
+run, and there is a table but no picture. OPTIONS are --nj, --ngpu, --executor and --debug.
 """
 
 import shlex
@@ -30,8 +31,10 @@ from pathlib import Path
 
 from espnet_ext.recipe import experiments, options
 from espnet_ext.recipe.console import say
-from espnet_ext.recipe.sweep_grid import check, expand, load
+from espnet_ext.recipe.sweep_grid import check, expand, load, narrowed
 from espnet_ext.recipe.sweep_results import report
+
+PART = ("values", "seeds")  # options that choose among the runs
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -46,11 +49,14 @@ def main(argv: list[str] | None = None) -> int:
         print((__doc__ or "").rstrip())
         return 0 if argv else 2
     file = Path(argv[0])
-    opts = experiments.parse(argv, "sweep", how="keys of recipe.yaml go below 'base:' in the file")
+    how = "keys of recipe.yaml go below 'base:' in the file"
+    opts = experiments.parse(argv, "sweep", PART, how)
     sweep = load(file)
-    runs = expand(sweep, file)
-    sweep = check(sweep, runs, file)
-    passed_on = options.without(argv[1:], {"dry-run"})
+    part = narrowed(sweep, experiments.listed(opts, "values"), experiments.seeds(opts))
+    whole = part == sweep
+    runs = expand(part, file)
+    part = check(part, runs, file)
+    passed_on = options.without(argv[1:], {"dry-run", *PART})
     experiments.build_all(runs, opts)
     for line in experiments.plan_lines(runs, passed_on) if opts.dry_run else ():
         say(line)
@@ -59,5 +65,6 @@ def main(argv: list[str] | None = None) -> int:
     again = f"espnet-ext sweep {shlex.join(argv)}"
     if code := experiments.run_all(runs, passed_on, f"sweep {sweep.name}", again):
         return code
-    report(sweep, runs)
+    # A picture of a part would take the place of that of the whole.
+    report(part, runs, draw=whole)
     return 0

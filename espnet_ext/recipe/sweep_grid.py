@@ -3,6 +3,7 @@
 
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -157,6 +158,32 @@ def _on_evidence(sweep: Sweep, path: Path) -> Sweep:
         swept |= of_curve.keys()
     base = {k: v for k, v in base.items() if k not in swept}
     return sweep.model_copy(update={"base": {**base, **sweep.base}})
+
+
+def narrowed(sweep: Sweep, values: Sequence[str], seeds: Sequence[int]) -> Sweep:
+    """Return a part of a sweep.
+
+    Args:
+        sweep: The whole.
+        values: Those to keep, as text; empty for all.
+        seeds: Those of the runs; empty for the sweep's own.
+
+    Raises:
+        UsageError: The sweep does not have a value.
+    """
+    wanted = [_number(v) for v in values]
+    for value, text in zip(wanted, values, strict=True):
+        if value not in sweep.values:
+            how = nearest(text, map(as_text, sweep.values))
+            raise UsageError(f"the sweep has no value '{text}'", "--values", how)
+    kept = [i for i, v in enumerate(sweep.values) if not wanted or v in wanted]
+    return sweep.model_copy(
+        update={
+            "values": [sweep.values[i] for i in kept],
+            "x": [sweep.x[i] for i in kept] if sweep.x else [],
+            "seeds": list(seeds) or sweep.seeds,
+        }
+    )
 
 
 def expand(sweep: Sweep, path: Path) -> list[Run]:

@@ -20,12 +20,13 @@ from espnet_ext.scoring.significance import resample
 from espnet_ext.scoring.sweep_plot import SweepPoint, plot_sweep
 
 
-def report(sweep: Sweep, runs: list[Run]) -> list[Path]:
+def report(sweep: Sweep, runs: list[Run], draw: bool = True) -> list[Path]:
     """Print a table and draw a curve for each metric of a sweep; write the page, which shows them.
 
     Args:
         sweep: With ``set``, ``method`` and ``x_label`` filled in.
         runs: All runs of the sweep, those that differ by their seed only next to each other.
+        draw: Whether to draw; else there are tables only.
 
     Returns:
         The pictures, in the order of the metrics.
@@ -34,12 +35,17 @@ def report(sweep: Sweep, runs: list[Run]) -> list[Path]:
         DataError: A run has no record, none of this set and method, or another reference.
         SetupError: matplotlib is not installed.
     """
-    pictures = [_report(sweep, runs, find(name)) for name in (sweep.metric, *sweep.also)]
+    pictures = []
+    for metric in map(find, (sweep.metric, *sweep.also)):
+        points, band = _told(sweep, runs, metric)
+        if draw:
+            pictures.append(_draw(sweep, points, metric, band))
     write_results(Path())
     return pictures
 
 
-def _report(sweep: Sweep, runs: list[Run], metric: Metric) -> Path:
+def _told(sweep: Sweep, runs: list[Run], metric: Metric) -> tuple[list[SweepPoint], str]:
+    """Print the table of a metric; return its points, and what their band is."""
     rows, points, references, resampled = [], [], {}, True
     for _, same in groupby(runs, key=lambda run: run.group):
         seeds = list(same)
@@ -64,6 +70,10 @@ def _report(sweep: Sweep, runs: list[Run], metric: Metric) -> Path:
     header = ["curve", *header] if sweep.curves else header
     for line in table(header, rows, {"curve", "seeds"}):
         say(line)
+    return points, band
+
+
+def _draw(sweep: Sweep, points: list[SweepPoint], metric: Metric, band: str) -> Path:
     y_label = f"{metric.title} (%)\non {sweep.set}, {band}"  # long names need two lines
     aside = "" if metric.name == find(sweep.metric).name else f"_{metric.name}"
     picture = Path("results") / f"sweep_{sweep.name}{aside}.png"

@@ -7,86 +7,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import sweep_toy
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from sweep_toy import EVIDENCE, LR, RECIPE, record, write
 
 from espnet_ext.cli import main as cli
-from espnet_ext.errors import DataError, UsageError
-from espnet_ext.recipe import config, experiments, runner, sweep, sweep_grid
-from espnet_ext.recipe.schema import Recipe
+from espnet_ext.errors import DataError
+from espnet_ext.recipe import config, experiments, sweep, sweep_grid
 
-RECIPE = {
-    "recipe": "toy/asr1",
-    "finetune": {"config": "conf/train.yaml"},
-    "decode": {},
-    "score": {},
-}
-LR = {
-    "name": "lr",
-    "key": "finetune.args.optim_conf.lr",
-    "values": [0.001, 0.002],
-    "seeds": [1, 2],
-}
-WORDS = [4, 3, 5]
-
-
-def record(recipe, set_name="dev", method="greedy_ctc", ref="ab" * 32):
-    """A run record whose word errors grow with the learning rate and the seed."""
-    lr = recipe.finetune.args.get("optim_conf", {}).get("lr", 0.0)
-    errors = [int(lr * 1000), recipe.seed, recipe.finetune.args.get("blocks", 0)]
-    wer = {"rate": 100 * sum(errors) / 12, "sub": sum(errors), "del": 0, "ins": 0, "ref": 12}
-    cer = {"rate": 10.0 * recipe.seed, "sub": 6 * recipe.seed, "del": 0, "ins": 0, "ref": 60}
-    per_utt = {"ids_sha256": "ef" * 32, "word_errors": errors, "word_ref": WORDS}
-    decoded = {"utterances": 3, "ref_sha256": ref, "hyp_sha256": "cd" * 32, "decode_wall_s": 1.5}
-    decoded |= {"audio_s": 6, "rtf": 0.25, "wer": wer, "cer": cer, "per_utt": per_utt}
-    fields = {"schema": 1, "recipe": "toy/asr1", "title": "", "date": "2026-01-31"}
-    fields |= {"name": recipe.name, "group": recipe.group, "seed": recipe.seed}
-    fields |= {"commit": "unknown", "dirty": False, "command": "./run.sh", "device": "CPU"}
-    fields |= {"config_sha256": "12" * 32, "versions": {}, "phases": {}}
-    return fields | {"sets": {set_name: {method: decoded}}}
-
-
-class FakeRunner:
-    """Takes the place of ``runner.main``: reads its options as it does, writes a record."""
-
-    def __init__(self):
-        self.seen, self.codes, self.changes = [], {}, {}
-
-    def __call__(self, argv):
-        opts = runner.options.parse(argv, {*Recipe.__dataclass_fields__})
-        recipe = config.load(Path("recipe.yaml"), opts.overrides)
-        self.seen.append((recipe, opts))
-        if code := self.codes.get(recipe.name, 0):
-            return code
-        path = Path("results") / f"{recipe.name}.json"
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(json.dumps(record(recipe, **self.changes.get(recipe.name, {}))))
-        return 0
-
-
-@pytest.fixture
-def fake(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    Path("recipe.yaml").write_text(yaml.safe_dump(RECIPE))
-    fake = FakeRunner()
-    monkeypatch.setattr(runner, "main", fake)
-    monkeypatch.setattr(experiments, "build_all", lambda *args: None)
-    return fake
-
-
-def write(**changes):
-    path = Path("grid.yaml")
-    content = {k: v for k, v in {**LR, **changes}.items() if v is not None}
-    path.write_text(yaml.safe_dump(content))
-    return path
-
-
-EVIDENCE = {
-    "seeds": [7],
-    "base": {"finetune.args.blocks": 3, "finetune.args.max_epoch": 5, LR["key"]: 9},
-    "systems": {"method": {"finetune.args.max_epoch": 8}, "baseline": {}},
-}
+fake = sweep_toy.fake
 
 
 def test_a_sweep_in_the_set_up_of_an_evidence_file(fake):
@@ -234,62 +165,6 @@ def test_a_dry_run_lists_the_runs_and_starts_none(fake, monkeypatch):
     assert lines[0].startswith("recorded") and lines[1].startswith("to run")
     assert "--seed 2 --finetune.args.optim_conf.lr 0.001 --stop-stage score --ngpu=1" in lines[1]
     assert lines[-1] == "4 runs, 3 without a record yet, 4 to run here, 4 of unknown time"
-
-
-@pytest.mark.parametrize(
-    "changes, message",
-    [
-        ({"seads": [1]}, "unknown key 'seads'.*did you mean 'seeds'"),
-        ({"curves": {"key": "a", "value": [1]}}, "unknown key 'curves.value'.*mean 'values'"),
-        ({"values": None}, "'values' is not usable"),
-        ({"values": [True]}, "no numbers"),
-        ({"values": ["x", 1]}, "all must be numbers, or all names"),
-        ({"values": [None]}, "'values"),
-        ({"values": [1, 1.0]}, "a value stands twice"),
-        ({"seeds": [1, 1]}, "two runs would be named 'sweep_lr_0.001_s1'"),
-        ({"name": "../x"}, "'name' is not usable"),
-        ({"also": ["wer"]}, "a metric stands twice"),
-        ({"also": ["wor"]}, "does not score by 'wor'"),
-        ({"x": [1, 2, 3]}, "'x'.*one number for each"),
-        ({"x": [1, 1]}, "no number twice"),
-        ({"curves": {"key": "a"}}, "give key and values, or systems"),
-        ({"curves": {"systems": {"a": {LR["key"]: 1}}}}, "set twice"),
-        ({"metric": "wor"}, "does not score by 'wor'.*did you mean 'wer'"),
-        ({"metric": "accuracy"}, "does not score by 'accuracy'.*metric"),
-        ({"last_stage": "scoer"}, "no stage 'scoer'.*did you mean 'score'"),
-        ({"key": "finetun.args.lr"}, "unknown option --finetun.args.lr.*'finetune'"),
-        ({"key": "seed"}, "sets 'seed' itself"),
-        ({"base": {LR["key"]: 1}}, "is set twice"),
-        ({"system": "method"}, "'system' stands without 'evidence'"),
-        ({"evidence": "set-up/evidence.yaml", "system": "metod"}, "no system.*'method'"),
-        ({"evidence": "none.yaml"}, "none.yaml"),
-        ({"set": "tset"}, "set 'tset' is not decoded.*'test'"),
-        ({"method": "beam"}, r"decodes by 'greedy_ctc'.*base: {decode.method: beam}"),
-    ],
-)
-def test_what_cannot_be_run_is_found_before_any_run(fake, changes, message):
-    if "value" in changes.get("curves", {}):
-        changes["curves"]["values"] = [1]
-    Path("set-up").mkdir()
-    Path("set-up/evidence.yaml").write_text(yaml.safe_dump(EVIDENCE))
-    with pytest.raises(UsageError) as e:
-        sweep.main([str(write(**changes))])
-    assert re.search(message, str(e.value), re.DOTALL), str(e.value)
-    assert not fake.seen and "grid.yaml" in str(e.value)
-
-
-@pytest.mark.parametrize(
-    "argv", [["none.yaml"], ["--dry-run", "grid.yaml"], ["grid.yaml", "--name=x"]]
-)
-def test_wrong_command_lines_are_refused(fake, argv):
-    write()
-    assert cli(["sweep", *argv]) == 2 and not fake.seen
-
-
-def test_broken_yaml_is_refused(fake):
-    Path("grid.yaml").write_text("name: [")
-    with pytest.raises(UsageError, match="not valid YAML"):
-        sweep.main(["grid.yaml"])
 
 
 def test_runs_scored_on_different_references_are_not_drawn(fake):

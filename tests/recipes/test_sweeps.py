@@ -71,7 +71,7 @@ def test_a_sweep_of_atis_runs_in_the_other_text_recipes(path, monkeypatch):
 def test_each_run_of_an_evidence_file_plans(path, monkeypatch):
     monkeypatch.chdir(path.parents[1])
     made = evidence.load(path)
-    runs = evidence.expand(made, path, [*made.systems], ["1"])
+    runs = evidence.expand(made, path, [*made.systems], [1])
     experiments.check(runs, path)
     assert len(made.seeds) >= 3 or path.stem == "ablations"
     assert {r.group for r in runs} == made.systems.keys()
@@ -103,7 +103,7 @@ JUST = [p for p in EVIDENCE if p.parts[-3] == "bl_just1" and p.stem == "evidence
 def test_evidence_of_bl_just_is_at_equal_labelled_updates(path, monkeypatch):
     monkeypatch.chdir(path.parents[1])
     made, totals, first = evidence.load(path), {}, {}
-    for run in evidence.expand(made, path, [*made.systems], ["1"]):
+    for run in evidence.expand(made, path, [*made.systems], [1]):
         ctx = Context(config.load(Path("recipe.yaml"), list(run.overrides)), Options(ngpu=0))
         ctx.stage = stages.find("finetune")
         conf = bl_just.resolve(training_config(ctx)["bl_just"])
