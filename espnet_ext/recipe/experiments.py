@@ -59,7 +59,8 @@ def parse(argv: list[str], command: str, own: Iterable[str] = (), how: str = "")
         raise UsageError("the file comes first", argv[0], f"espnet-ext {command} FILE.yaml")
     known = {"dry-run", "debug", *PASSED_ON, *own}
     for name in (a[2:].partition("=")[0].replace("_", "-") for a in argv[1:] if a[:2] == "--"):
-        if name.partition(".")[0] not in known:
+        first, dot, _ = name.partition(".")
+        if first not in known or (dot and first not in Recipe.__dataclass_fields__):
             how = "; ".join(x for x in (nearest(name, known), how) if x)
             raise UsageError(f"'{command}' has no option --{name}", None, how)
     if not Path(argv[0]).exists() and not Path("recipe.yaml").exists():

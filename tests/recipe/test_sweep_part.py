@@ -40,6 +40,7 @@ def test_a_part_is_run_and_told_and_leaves_the_picture_of_the_whole(fake, monkey
         (["--values", "fast"], "no value 'fast'"),
         (["--seeds", "one"], "whole number"),
         (["--seeds", "1,1"], "two runs would be named"),
+        (["--values.x", "0.001"], "no option --values.x"),
         (["--vaules", "0.001"], "no option --vaules.*'values'"),
     ],
 )
