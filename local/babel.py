@@ -26,8 +26,9 @@ import re
 import sys
 from pathlib import Path
 
-from segmented import Lexicon, Segment, SegmentedSet, utf8_lines, write_corpus
+from segmented import Lexicon, Segment, SegmentedSet, write_corpus
 
+from espnet_ext.data.lines import utf8_lines
 from espnet_ext.errors import DataError, UsageError, exit_code
 
 REMOVED = {

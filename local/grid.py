@@ -17,8 +17,8 @@ from pathlib import Path
 
 import av_clips
 from av_clips import Clip, ClipSet, corpus_root, hold_out
-from segmented import utf8_lines
 
+from espnet_ext.data.lines import utf8_lines
 from espnet_ext.errors import DataError, exit_code
 
 SETS = ("train", "dev", "test")

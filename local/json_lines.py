@@ -6,8 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from segmented import utf8_lines
-
+from espnet_ext.data.lines import utf8_lines
 from espnet_ext.errors import DataError
 
 

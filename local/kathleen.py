@@ -29,10 +29,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cmu_lexicon import find_dictionary, write_lexicon
-from segmented import utf8_lines
 
 from espnet_ext.data.audio import info
 from espnet_ext.data.labelled import write_part
+from espnet_ext.data.lines import utf8_lines
 from espnet_ext.errors import DataError, UsageError, exit_code
 from espnet_ext.files import write_text
 

@@ -17,9 +17,8 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from segmented import utf8_lines
-
 from espnet_ext.data.download import extract, fetch
+from espnet_ext.data.lines import utf8_lines
 from espnet_ext.data.tables import write_set, write_spk2utt, write_table
 from espnet_ext.errors import DataError, SetupError, UsageError, exit_code, nearest
 from espnet_ext.recipe.console import Progress

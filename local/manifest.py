@@ -26,6 +26,7 @@ from pathlib import Path
 import json_lines
 
 from espnet_ext.data.labelled import labelling_order, write_part
+from espnet_ext.data.lines import table_lines
 from espnet_ext.data.rows import parse_segment
 from espnet_ext.data.sets_from import files_of, find_file
 from espnet_ext.data.tables import read_table
@@ -93,7 +94,7 @@ def read_kaldi(scp: Path, with_text: bool) -> Tables:
 
 def read_tsv(path: Path, with_text: bool) -> Tables:
     """Read manifest.tsv; no quoting, the first line names the columns."""
-    lines = utf8_lines(path)
+    lines = table_lines(path)
     _, header = next(lines, (1, ""))
     columns = header.split("\t")
 
@@ -160,19 +161,6 @@ def read_audio(folder: Path) -> Tables:
         what = f"the folder has no wav.scp, no manifest and no audio ({', '.join(ENDINGS)})"
         raise DataError(what, folder, "correct the path")
     return tables
-
-
-def utf8_lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Yield ``(number from 1, line)`` of the lines that are not blank."""
-    with open(path, "rb") as f:
-        for number, raw in enumerate(f, 1):
-            try:
-                line = raw.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
-            except UnicodeDecodeError:
-                how = "convert the file to UTF-8"
-                raise DataError("the line is not UTF-8", f"{path}:{number}", how) from None
-            if line.strip():
-                yield number, line
 
 
 def audio_of(tables: Tables, utt: str) -> tuple[str, ...]:

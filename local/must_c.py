@@ -21,8 +21,9 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import NamedTuple
 
-from segmented import Segment, SegmentedSet, utf8_lines, write_skipped
+from segmented import Segment, SegmentedSet, write_skipped
 
+from espnet_ext.data.lines import utf8_lines
 from espnet_ext.data.tables import write_table
 from espnet_ext.errors import DataError, UsageError, exit_code, nearest
 
@@ -88,13 +89,8 @@ def lines_of(path: Path) -> Iterator[str]:
     """
     if not path.is_file():
         raise DataError("the text file is missing", path, "complete the copy of the corpus")
-    with open(path, "rb") as f:
-        for number, raw in enumerate(f, 1):
-            try:
-                yield " ".join(raw.decode("utf-8-sig" if number == 1 else "utf-8").split())
-            except UnicodeDecodeError:
-                how = "convert the file to UTF-8"
-                raise DataError("the line is not UTF-8", f"{path}:{number}", how) from None
+    for _, line in utf8_lines(path, blank=True):
+        yield " ".join(line.split())
 
 
 class Translations:

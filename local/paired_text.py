@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
 
+from espnet_ext.data.lines import utf8_lines
 from espnet_ext.data.tables import write_table
 from espnet_ext.errors import DataError
 from espnet_ext.ml_lmcl.simulate.confusion import ConfusionModel
@@ -33,34 +34,13 @@ class Pair:
 Pairs = dict[str, Pair]
 
 
-def read_lines(path: Path) -> list[str]:
-    """Return the lines of a text file; empty ones are lines, too.
-
-    Raises:
-        DataError: The file is missing, or a line is not UTF-8 (named by its number).
-    """
-    if not path.is_file():
-        raise DataError(f"{path.name} is missing", path, "check that the copy is complete")
-    raw = path.read_bytes().removeprefix(b"\xef\xbb\xbf").split(b"\n")
-    if not raw[-1]:
-        raw.pop()  # what stands after the last line's end
-    lines = []
-    for number, line in enumerate(raw, 1):
-        try:
-            lines.append(line.decode("utf-8").strip())
-        except UnicodeDecodeError:
-            how = "convert the file to UTF-8"
-            raise DataError("the line is not UTF-8", f"{path}:{number}", how) from None
-    return lines
-
-
 def read_parallel(paths: list[Path]) -> Iterator[tuple[int, list[str]]]:
     """Yield ``(number from 1, one line of each file)``.
 
     Raises:
-        DataError: The files differ in their numbers of lines; see also :func:`read_lines`.
+        DataError: The files differ in their numbers of lines, or one is missing or not UTF-8.
     """
-    columns = [read_lines(path) for path in paths]
+    columns = [[line for _, line in utf8_lines(path, blank=True)] for path in paths]
     counts = [len(c) for c in columns]
     if len(set(counts)) > 1:
         first, last = counts.index(min(counts)), counts.index(max(counts))

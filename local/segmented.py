@@ -3,7 +3,6 @@
 
 import os
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -129,20 +128,6 @@ def write_skipped(out: Path, sets: list[SegmentedSet]) -> None:
     lines = ["set\twhere\treason\tdetail"]
     lines += ["\t".join((s.name, *row)) for s in sets for row in s.skipped]
     write_text(out / "skipped.tsv", "\n".join(lines) + "\n")
-
-
-def utf8_lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Yield ``(number from 1, line)`` without surrounding blanks, a BOM or empty lines."""
-    with open(path, "rb") as f:
-        for number, raw in enumerate(f, 1):
-            try:
-                line = raw.decode("utf-8-sig" if number == 1 else "utf-8").strip()
-            except UnicodeDecodeError:
-                raise DataError(
-                    "the line is not UTF-8", f"{path}:{number}", "convert the file to UTF-8"
-                ) from None
-            if line:
-                yield number, line
 
 
 def write_corpus(

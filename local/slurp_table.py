@@ -14,10 +14,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from paired_text import Pair, Pairs, read_lines
+from paired_text import Pair, Pairs
 from slurp_asr import chosen
 from slurp_text import Sentence, one_line
 
+from espnet_ext.data.lines import utf8_lines
 from espnet_ext.data.tables import write_table
 from espnet_ext.errors import DataError
 
@@ -54,10 +55,8 @@ def read_hypotheses(path: Path) -> Heard:
 
 def _lines(file: Path) -> Iterator[tuple[str, str, str]]:
     """Yield where, id and text of each line; empty lines count for the numbers only."""
-    for number, line in enumerate(read_lines(file), 1):
+    for number, line in utf8_lines(file):
         where = f"{file}:{number}"
-        if not line:
-            continue
         if line.startswith("{"):
             utt, text = _of_json(line, where)
         else:

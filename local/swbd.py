@@ -22,11 +22,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import soundfile
-from segmented import Segment, SegmentedSet, utf8_lines, write_skipped
+from segmented import Segment, SegmentedSet, write_skipped
 from swbd_text import clean, clean_stm
 
 from espnet_ext.data.audio import open_audio
 from espnet_ext.data.labelled import choose_labelled
+from espnet_ext.data.lines import utf8_lines
 from espnet_ext.errors import DataError, UsageError, exit_code
 from espnet_ext.files import atomic_path
 from espnet_ext.installation import install

@@ -18,9 +18,10 @@ import sys
 from itertools import pairwise, product
 from pathlib import Path
 
-from segmented import Lexicon, Segment, SegmentedSet, utf8_lines, write_corpus
+from segmented import Lexicon, Segment, SegmentedSet, write_corpus
 
 from espnet_ext.data.download import extract, fetch
+from espnet_ext.data.lines import utf8_lines
 from espnet_ext.errors import DataError, SetupError, exit_code
 from espnet_ext.recipe.console import Progress
 

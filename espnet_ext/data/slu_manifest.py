@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from espnet_ext.data.audio import END_TOLERANCE_S, info
+from espnet_ext.data.lines import table_lines
 from espnet_ext.errors import DataError, nearest
 from espnet_ext.files import atomic_path
 from espnet_ext.text import tagged as tags
@@ -32,7 +33,6 @@ NAME = "manifest.tsv"
 SHORTEST_S = 0.01
 _WORD = ("id", "speaker", "language")
 _BREAK = re.compile(r"[\t\r\n]")
-_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _FILE_NAME = re.compile(r"\w[\w.+-]*")
 Lengths = Callable[[str], float]
 
@@ -189,7 +189,7 @@ def _folded(word: str) -> str:
 
 def _rows(path: Path, part: str) -> Iterator[SluRow]:
     """Yield the rows of one file, cells checked for their form only."""
-    lines = _lines(path)
+    lines = table_lines(path)
     _, header = next(lines, (1, ""))
     columns = [cell.strip() for cell in header.split("\t")]
     _check_columns(columns, f"{path}:1", part)
@@ -264,25 +264,6 @@ def _length_s(row: SluRow, lengths: Lengths) -> float:
     except DataError as e:
         how = f"{e.how or 'replace the file'}, or remove the line"
         raise DataError(f"{e.what}: {row.audio}", row.where, how) from None
-
-
-def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Yield ``(number from 1, line)`` of the lines that are not blank."""
-    with open(path, "rb") as f:
-        for number, raw in enumerate(f, 1):
-            try:
-                line = raw.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
-            except UnicodeDecodeError:
-                how = "convert the file to UTF-8"
-                raise DataError("the line is not UTF-8", f"{path}:{number}", how) from None
-            if bad := _CONTROL.search(line):
-                raise DataError(
-                    f"the line holds the control character {bad[0]!r}",
-                    f"{path}:{number}",
-                    "remove it; lines end in \\n or \\r\\n",
-                )
-            if line.strip():
-                yield number, line
 
 
 def unknown(kind: str, name: str, valid: Iterable[str], where: object) -> DataError:

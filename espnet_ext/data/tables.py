@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 
+from espnet_ext.data.lines import decoded
 from espnet_ext.errors import DataError
 from espnet_ext.files import atomic_path
 
@@ -24,13 +25,7 @@ def iter_table(path: Path | str) -> Iterator[tuple[str, str]]:
         raise DataError(f"{path.name} is missing", path)
     with open(path, "rb") as f:
         for number, raw in enumerate(f, 1):
-            try:
-                line = raw.decode("utf-8").rstrip("\r\n")
-            except UnicodeDecodeError:
-                raise DataError(
-                    "the line is not UTF-8", f"{path}:{number}", "convert the file to UTF-8"
-                ) from None
-            key, value = _split(line)
+            key, value = _split(decoded(raw, path, number).rstrip("\r\n"))
             if not key:
                 raise DataError(
                     "the line has no key",

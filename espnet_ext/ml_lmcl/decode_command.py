@@ -34,6 +34,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from espnet_ext import commandline
+from espnet_ext.data.lines import decoded
 from espnet_ext.data.tables import iter_table
 from espnet_ext.errors import DataError, UsageError, close_stdout
 from espnet_ext.ml_lmcl.classifier import IntentClassifier, Prediction
@@ -193,11 +194,7 @@ def _with_end(blocks: Iterator[bytes]) -> Iterator[bytes]:
 
 def _line(raw: bytes, number: int, name: str, table: bool) -> tuple[str, str]:
     """Return id and text of a line."""
-    try:
-        line = raw.decode("utf-8").rstrip("\r")
-    except UnicodeDecodeError:
-        how = "convert the file to UTF-8"
-        raise DataError("the line is not UTF-8", f"{name}:{number}", how) from None
+    line = decoded(raw, name, number).rstrip("\r")
     line = line.removeprefix(_BOM) if number == 1 else line
     if not table:
         return str(number), line.strip()

@@ -179,7 +179,7 @@ def test_outside_of_a_clone_the_recipe_has_all_that_it_runs(tmp_path, monkeypatc
     assert "  cd egs2/mycorpus/bl_just1\n" in capsys.readouterr().out
     recipe = place / "egs2/mycorpus/bl_just1"
     made = {p.name for p in (recipe / "local").iterdir()}
-    assert made == {"data.sh", "manifest.py", "json_lines.py", "segmented.py"}
+    assert made == {"data.sh", "manifest.py", "json_lines.py"}
     assert (recipe / "conf/train_cpu.yaml").exists()  # of --preset cpu
     assert (recipe / "STEPS.md").exists() and "`STEPS.md`" in (recipe / "README.md").read_text()
     for name in ("run.sh", "local/data.sh", "recipe.yaml"):

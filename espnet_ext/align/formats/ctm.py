@@ -26,6 +26,7 @@ from espnet_ext.align.formats.tiers import (
     Utterances,
     last_end_s,
 )
+from espnet_ext.data.lines import decoded
 from espnet_ext.data.tables import read_table
 from espnet_ext.errors import DataError, UsageError
 from espnet_ext.files import atomic_path
@@ -172,7 +173,7 @@ class Ctm(Mapping[str, list[Interval]]):
                 fields = raw.split(None, 1)
                 if fields and not raw.startswith(b";;"):
                     if fields[0] != last:
-                        utt = _decode(fields[0], self.path, number)
+                        utt = decoded(fields[0], self.path, number)
                         runs.setdefault(utt, []).append((offset, number))
                     last = fields[0]
                 offset += len(raw)
@@ -210,14 +211,7 @@ def _lines(f: IO[bytes], path: Path, number: int) -> Iterator[tuple[list[str], s
     """Yield columns and places of the lines from here on; the first has this number."""
     for n, raw in enumerate(f, number):
         if raw.strip() and not raw.startswith(b";;"):
-            yield _decode(raw, path, n).split(), f"{path}:{n}"
-
-
-def _decode(raw: bytes, path: Path, number: int) -> str:
-    try:
-        return raw.decode("utf-8")
-    except UnicodeDecodeError:
-        raise DataError("the line is not UTF-8", f"{path}:{number}") from None
+            yield decoded(raw, path, n).split(), f"{path}:{n}"
 
 
 def _parse(fields: list[str], where: str) -> _Line:
