@@ -49,6 +49,7 @@ from espnet_ext.recipe.experiments import OWN_KEYS, as_text
 from espnet_ext.recipe.schema import Recipe
 from espnet_ext.scoring.record import load_record
 
+PART = ("systems", "seeds")  # options that choose among the runs
 TOLERANCE_PERCENT = 1  # whole epochs seldom end at the same number of passes
 
 
@@ -96,13 +97,13 @@ def main(argv: list[str] | None = None) -> int:
         return 0 if argv else 2
     file = Path(argv[0])
     keys = [k for k in Recipe.__dataclass_fields__ if k not in OWN_KEYS]
-    opts = experiments.parse(argv, "evidence", ("systems", "seeds", *keys))
+    opts = experiments.parse(argv, "evidence", (*PART, *keys))
     evidence = load(file)
     also = searches.of(evidence.searches, file, evidence.last_stage)
     runs = expand(evidence, file, experiments.listed(opts, "systems"), experiments.seeds(opts))
     runs = [replace(run, searches=also.overrides) for run in runs]
-    passed_on = options.without(argv[1:], {"dry-run", "systems", "seeds"})
-    further = [o for o in opts.overrides if o[0] not in ("systems", "seeds")]
+    passed_on = options.without(argv[1:], {"dry-run", *PART})
+    further = [o for o in opts.overrides if o[0] not in PART]
     recipe, *others = experiments.check(runs, file, further)
     _check_planned(evidence, recipe, file)
     _check_starts(runs, [recipe, *others], file)
