@@ -26,7 +26,7 @@ from pathlib import Path
 import json_lines
 
 from espnet_ext.data.labelled import labelling_order, write_part
-from espnet_ext.data.lines import table_lines
+from espnet_ext.data.lines import table_rows
 from espnet_ext.data.rows import parse_segment
 from espnet_ext.data.sets_from import files_of, find_file
 from espnet_ext.data.tables import read_table
@@ -93,26 +93,11 @@ def read_kaldi(scp: Path, with_text: bool) -> Tables:
 
 
 def read_tsv(path: Path, with_text: bool) -> Tables:
-    """Read manifest.tsv; no quoting, the first line names the columns."""
-    lines = table_lines(path)
-    _, header = next(lines, (1, ""))
-    columns = header.split("\t")
-
-    def objects() -> Iterator[tuple[int, dict]]:
-        for number, line in lines:
-            cells = line.split("\t")
-            if len(cells) != len(columns):
-                what = f"the line has {len(cells)} columns, the first line {len(columns)}"
-                raise DataError(what, f"{path}:{number}", "separate columns by one tab each")
-            yield number, dict(zip(columns, cells, strict=True))
-
-    needed = COLUMNS[: 3 if with_text else 2]
-    if missing := [c for c in needed if c not in columns]:
-        what = f"the first line names no column {', '.join(missing)}"
-        raise DataError(what, f"{path}:1", f"its columns are {', '.join(COLUMNS)}")
+    """Read manifest.tsv."""
+    columns, rows = table_rows(path, COLUMNS[: 3 if with_text else 2], ("speaker",))
     if not with_text and "text" in columns:
         refuse_text(f"{path}:1 (column text)")
-    return from_manifest(path, objects(), with_text)
+    return from_manifest(path, rows, with_text)
 
 
 def read_jsonl(path: Path, with_text: bool) -> Tables:
@@ -133,7 +118,7 @@ def from_manifest(path: Path, objects: Iterator[tuple[int, dict]], with_text: bo
             if not isinstance(row.get(key), str) or not (row[key].strip() or key == "text"):
                 raise DataError(f"'{key}' is missing or no text", where, "give it")
         utt, speaker = row["id"], row.get("speaker") or row["id"]
-        if len(utt.split()) != 1 or not isinstance(speaker, str) or len(speaker.split()) != 1:
+        if utt.split() != [utt] or not isinstance(speaker, str) or speaker.split() != [speaker]:
             raise DataError("an id or speaker holds blanks", where, "use _ in place of a blank")
         if utt in tables["utt2spk"]:
             raise DataError(f"'{utt}' stands twice", where, "remove one of them")

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from espnet_ext.data.audio import END_TOLERANCE_S, info
-from espnet_ext.data.lines import table_lines
+from espnet_ext.data.lines import table_rows
 from espnet_ext.errors import DataError, nearest
 from espnet_ext.files import atomic_path
 from espnet_ext.text import tagged as tags
@@ -189,16 +189,13 @@ def _folded(word: str) -> str:
 
 def _rows(path: Path, part: str) -> Iterator[SluRow]:
     """Yield the rows of one file, cells checked for their form only."""
-    lines = table_lines(path)
-    _, header = next(lines, (1, ""))
-    columns = [cell.strip() for cell in header.split("\t")]
-    _check_columns(columns, f"{path}:1", part)
-    for number, line in lines:
-        where, cells = f"{path}:{number}", line.split("\t")
-        if len(cells) != len(columns):
-            what = f"the line has {len(cells)} columns, the first line {len(columns)}"
-            raise DataError(what, where, "separate columns by one tab each")
-        cell = dict(zip(columns, (cell.strip() for cell in cells), strict=True))
+    needed = [name for name in COLUMNS if name not in TIMES]
+    columns, rows = table_rows(path, needed, (*TIMES, *OPTIONAL))
+    if not part and "set" not in columns:
+        how = "add it (train, dev, test), or give a folder with train.tsv, dev.tsv and test.tsv"
+        raise DataError("the first line names no column set", f"{path}:1", how)
+    for number, cell in rows:
+        where = f"{path}:{number}"
         audio = os.path.join(path.parent, os.path.expanduser(cell["audio"]))
         if not cell["audio"]:
             raise DataError("audio is empty", where, "name the audio file")
@@ -215,19 +212,6 @@ def _rows(path: Path, part: str) -> Iterator[SluRow]:
             meaning=cell.get("meaning", ""),
             where=where,
         )
-
-
-def _check_columns(columns: list[str], where: str, part: str) -> None:
-    needed = [name for name in COLUMNS if name not in TIMES]
-    if missing := [name for name in needed if name not in columns]:
-        what = f"the first line names no column {', '.join(missing)}"
-        also = f"; {', '.join((*TIMES, *OPTIONAL))} if there are any"
-        raise DataError(what, where, f"it needs {', '.join(needed)}, tabs between them{also}")
-    if twice := [name for name in columns if columns.count(name) > 1]:
-        raise DataError(f"the column {twice[0]} stands twice", where, "remove one")
-    if not part and "set" not in columns:
-        how = "add it (train, dev, test), or give a folder with train.tsv, dev.tsv and test.tsv"
-        raise DataError("the first line names no column set", where, how)
 
 
 def _seconds(cell: str | None, name: str, where: str) -> float | None:

@@ -87,7 +87,7 @@ def test_manifests_come_to_the_same_as_kaldi_files(given, prepare, tmp_path):
     text, utt2spk = read_table(labelled / "text"), read_table(labelled / "utt2spk")
     rows = [{"id": u, "audio": p, "text": text[u], "speaker": utt2spk[u], "more": "x"}
             for u, p in read_table(labelled / "wav.scp").items()]  # fmt: skip
-    tsv = ["\t".join(rows[0]), *("\t".join(row.values()) for row in rows)]
+    tsv = ["\t".join(rows[0]), *(" \t".join(row.values()) for row in rows)]  # blanks around cells
     jsonl = [json.dumps(row) for row in rows]
     for name, lines in (("manifest.tsv", tsv), ("manifest.jsonl", jsonl)):
         for old in ("wav.scp", "text", "utt2spk", "manifest.tsv"):
@@ -191,6 +191,17 @@ def spoil_columns(labelled, unlabelled):
     (labelled / "wav.scp").unlink()
     (labelled / "manifest.tsv").write_text("id\taudio\ttext\na-00\ta-00.wav\n")
     return "the line has 2 columns", "manifest.tsv:2"
+
+
+def spoil_columns_twice(labelled, unlabelled):
+    (labelled / "wav.scp").unlink()
+    (labelled / "manifest.tsv").write_text("id\taudio\ttext\ttext\na-00\ta-00.wav\tA\tB\n")
+    return "the column text stands twice", "manifest.tsv:1"
+
+
+def spoil_blank_beside_the_id(labelled, unlabelled):
+    (unlabelled / "manifest.jsonl").write_text('{"id": "u ", "audio": "y/u4.ogg"}\n')
+    return "an id or speaker holds blanks", "manifest.jsonl:1"
 
 
 def spoil_too_few(labelled, unlabelled):
