@@ -11,9 +11,29 @@ from espnet_ext.recipe.stages import STAGES
 SHELLS = ("bash", "zsh")
 # zsh takes bash's script through its own compatibility layer.
 _ZSH = "autoload -U +X compinit && compinit -u\nautoload -U +X bashcompinit && bashcompinit\n"
-_EMBED = "--model --out --retrieve --top --sentence-encoder --device --batch-s --longest-s --help"
-_REPORT = "--out --worst --set --alignment --aligner --max-mb --help"
-_DATA = "--from-cuts --to-cuts --alignment --allow-pipes --help"
+# What the help of each command tells, which a test compares. To read it here would import the
+# commands, and the script is made whenever a shell starts.
+COMMAND_OPTIONS = {
+    "data": "--from-cuts --to-cuts --alignment --allow-pipes",
+    "doctor": "--data --fix --full --channel --stream --allow-pipes",
+    "embed": "--model --out --retrieve --top --sentence-encoder --device --batch-s --longest-s",
+    "evidence": "--dry-run --systems --seeds --nj --ngpu",
+    "new": "--from --fs --lang",
+    "probe": "--model --task --data --dev --train --test --out --rate --updates --evaluations "
+    "--batch --width --accumulate --seed --device --cache --cache-gb --chunk-s",
+    "publish": "--licence --corpus-licence --language --out --push --private",
+    "report": "--out --worst --set --alignment --aligner --max-mb",
+    "results": "--page",
+    "sweep": "--dry-run --values --seeds --nj --ngpu --executor --debug",
+    "transcribe": "--asr --asr-model --asr-config --beam --ctc-weight --nbest --device --nj",
+    "upstream": "--espnet --base --worktree --layout --check --smoke --force",
+}
+_ARM = """\
+        {command})
+            if [ "${{cur#-}}" != "$cur" ]; then
+                COMPREPLY=($(compgen -W "{options} --help" -- "$cur")); return
+            fi ;;
+"""
 _SCRIPT = """\
 # Completion of run.sh and espnet-ext; load it with: eval "$(espnet-ext completion {shell})"
 {zsh}_espnet_ext_run() {{
@@ -40,35 +60,7 @@ _espnet_ext() {{
     case "${{COMP_WORDS[1]}}" in
         recipe | train | decode | score) _espnet_ext_run; return ;;
         completion) COMPREPLY=($(compgen -W "{shells}" -- "$cur")); return ;;
-        sweep | evidence)
-            if [ "${{cur#-}}" != "$cur" ]; then
-                COMPREPLY=($(compgen -W "{series}" -- "$cur")); return
-            fi ;;
-        embed)
-            if [ "${{cur#-}}" != "$cur" ]; then
-                COMPREPLY=($(compgen -W "{embed}" -- "$cur")); return
-            fi ;;
-        report)
-            if [ "${{cur#-}}" != "$cur" ]; then
-                COMPREPLY=($(compgen -W "{report}" -- "$cur")); return
-            fi ;;
-        data)
-            if [ "${{cur#-}}" != "$cur" ]; then
-                COMPREPLY=($(compgen -W "{data}" -- "$cur")); return
-            fi ;;
-        new)
-            if [ "${{cur#-}}" != "$cur" ]; then
-                COMPREPLY=($(compgen -W "--from --fs --lang --help" -- "$cur")); return
-            fi ;;
-        results)
-            if [ "${{cur#-}}" != "$cur" ]; then
-                COMPREPLY=($(compgen -W "--page --help" -- "$cur")); return
-            fi ;;
-        doctor)
-            if [ "${{cur#-}}" != "$cur" ]; then
-                COMPREPLY=($(compgen -W "--data --fix --allow-pipes --help" -- "$cur")); return
-            fi ;;
-    esac
+{arms}    esac
     COMPREPLY=($(compgen -f -- "$cur"))
 }}
 complete -o filenames -F _espnet_ext_run run.sh
@@ -99,8 +91,5 @@ def script(shell: str, commands: Iterable[str]) -> str:
         options=" ".join(f"--{x}" for x in options),
         commands=" ".join(sorted(commands)),
         shells=" ".join(SHELLS),
-        embed=_EMBED,
-        report=_REPORT,
-        data=_DATA,
-        series="--dry-run --seeds --nj --ngpu --executor --debug --help",
+        arms="".join(_ARM.format(command=c, options=o) for c, o in COMMAND_OPTIONS.items()),
     )

@@ -1,16 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Help on keys, completion and the JSON schema say what the schema of recipe.yaml says."""
+"""Help on keys and the JSON schema say what the schema of recipe.yaml says."""
 
 import dataclasses
 import json
-import subprocess
 from pathlib import Path
 
 import pytest
 
-from espnet_ext import cli
 from espnet_ext.errors import UsageError
-from espnet_ext.recipe import completion, keys, options
+from espnet_ext.recipe import keys, options
 from espnet_ext.recipe.schema import Recipe
 from espnet_ext.yamlfile import read
 
@@ -72,48 +70,6 @@ def test_unknown_keys_name_the_nearest(name, nearest):
     with pytest.raises(UsageError) as e:
         options.parse([f"--{name}", "1"], {f.name for f in dataclasses.fields(Recipe)} - {"format"})
     assert f"'{nearest}'" in str(e.value)
-
-
-def complete(script: str, function: str, *words: str) -> list[str]:
-    """Return what bash offers for the last of ``words``."""
-    command = f"""{script}
-COMP_WORDS=({" ".join(repr(w) for w in words)}); COMP_CWORD={len(words) - 1}
-{function}; printf '%s\\n' "${{COMPREPLY[@]}}"
-complete -p run.sh espnet-ext >/dev/null
-"""
-    done = subprocess.run(["bash", "-euc", command], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return done.stdout.split()
-
-
-@pytest.mark.parametrize(
-    ("words", "offered"),
-    [
-        (["run.sh", "--stage", "fi"], ["finetune"]),
-        (["run.sh", "--stop-stage", "p"], ["prepare", "pretrain", "pack"]),
-        (["run.sh", "--format.m"], ["--format.min_s", "--format.max_s"]),
-        (["run.sh", "--nu"], ["--num-nodes", "--num-procs"]),
-        (["run.sh", "--help", "tokens.t"], ["tokens.type", "tokens.tagged", "tokens.text"]),
-        (["run.sh", "--finetune.ar"], ["--finetune.args."]),
-        (["espnet-ext", "swe"], ["sweep"]),
-        (["espnet-ext", "completion", "z"], ["zsh"]),
-        (["espnet-ext", "recipe", "--stage", "dec"], ["decode"]),
-        (["espnet-ext", "sweep", "--dr"], ["--dry-run"]),
-    ],
-)
-def test_completion_in_bash(words, offered):
-    script = completion.script("bash", cli.COMMANDS)
-    function = "_espnet_ext_run" if words[0] == "run.sh" else "_espnet_ext"
-    assert complete(script, function, *words) == offered
-
-
-def test_completion_offers_what_the_parser_takes():
-    script = completion.script("bash", cli.COMMANDS)
-    offered = complete(script, "_espnet_ext_run", "run.sh", "--")
-    assert len(offered) > 100
-    for option in offered:
-        name = option.removeprefix("--").rstrip(".")
-        assert name in KEYS or name in options.FLAGS | options.TEXTS | options.NUMBERS, option
 
 
 def _problems(value, schema, root, where="") -> list[str]:
