@@ -17,7 +17,7 @@ COMMAND_OPTIONS = {
     "data": "--from-cuts --to-cuts --alignment --allow-pipes",
     "doctor": "--data --fix --full --channel --stream --allow-pipes",
     "embed": "--model --out --retrieve --top --sentence-encoder --device --batch-s --longest-s",
-    "evidence": "--dry-run --systems --seeds --nj --ngpu",
+    "evidence": "--dry-run --systems --seeds --nj --ngpu --executor --debug",
     "new": "--from --fs --lang",
     "probe": "--model --task --data --dev --train --test --out --rate --updates --evaluations "
     "--batch --width --accumulate --seed --device --cache --cache-gb --chunk-s",

@@ -25,7 +25,7 @@ system starts from (exp/OTHER_s{seed}/...) is run before it. FILE.yaml holds:
 
   from: ../other/evidence.yaml            # optional: what this file does not say itself
 
-OPTIONS are those of run.sh (--nj, --ngpu, ...) and keys of recipe.yaml, which hold for every run.
+OPTIONS are --nj, --ngpu, --executor, --debug and keys of recipe.yaml, which hold for every run.
 """
 
 import re
