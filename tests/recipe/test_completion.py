@@ -9,6 +9,16 @@ import pytest
 from espnet_ext import cli
 from espnet_ext.recipe import completion, keys, options
 
+# Their options are those of run.sh, of commands of their own, or none.
+WITHOUT_A_TABLE = {
+    "recipe",
+    *cli.STAGES,
+    "align",
+    "simulate-asr",
+    "completion",
+    "schema",
+    "version",
+}
 OF_OTHERS = {"--doctor", "--help"}  # run.sh's, in the help of new and doctor
 
 
@@ -60,3 +70,7 @@ def test_options_of_commands_are_those_of_their_help(command, capsys):
     assert cli.main([command, "--help"]) == 0
     told = set(re.findall(r"(?<!\w)--[a-z][a-z-]*", capsys.readouterr().out)) - OF_OTHERS
     assert set(completion.COMMAND_OPTIONS[command].split()) == told
+
+
+def test_no_command_is_forgotten():
+    assert set(cli.COMMANDS) == completion.COMMAND_OPTIONS.keys() | WITHOUT_A_TABLE
