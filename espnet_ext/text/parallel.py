@@ -26,6 +26,7 @@ from typing import Any
 
 import numpy as np
 
+from espnet_ext.data.lines import table_rows
 from espnet_ext.data.transcripts import tidy
 from espnet_ext.errors import DataError, UsageError, exit_code
 from espnet_ext.files import atomic_dir, sha256_json, write_json
@@ -67,26 +68,11 @@ def read_parallel(path: Path | str) -> list[Parallel]:
     """Read a table of texts with their meanings and languages.
 
     Raises:
-        DataError: It is missing, or a line has other columns, an empty one, or a tag; file:line.
+        DataError: It is missing, no such table, or a line has an empty column or a tag; file:line.
     """
-    path = Path(path)
-    try:
-        lines = path.read_text(encoding="utf-8-sig").split("\n")
-    except (OSError, ValueError) as e:
-        raise DataError(f"not readable: {e}", path, "give a UTF-8 table") from None
-    header = tuple(lines[0].rstrip("\r").split("\t"))
-    if any(c not in header for c in COLUMNS):
-        raise DataError(f"the header is {header}", f"{path}:1", f"name the columns {COLUMNS}")
     rows = []
-    for number, line in enumerate(lines[1:], 2):
-        if not line.strip():
-            continue
-        cells = line.rstrip("\r").split("\t")
-        if len(cells) != len(header):
-            what = f"{len(cells)} columns instead of {len(header)}"
-            raise DataError(what, f"{path}:{number}", "separate the columns by one tab")
-        row = dict(zip(header, cells, strict=True))
-        found = Parallel(row["meaning"].strip(), row["language"].strip(), tidy(row["text"]))
+    for number, row in table_rows(Path(path), COLUMNS)[1]:
+        found = Parallel(row["meaning"], row["language"], tidy(row["text"]))
         if not all(asdict(found).values()):
             raise DataError("a column is empty", f"{path}:{number}", "give a text, or remove it")
         if "<" in found.text or ">" in found.text:

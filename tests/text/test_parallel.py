@@ -141,7 +141,7 @@ def test_neighbours_share_most_words():
     ("line", "words", "number"),
     [
         ("m1\tfr\tje veux <chambre> double >", "has a tag", 3),
-        ("m1\tfr", "2 columns instead of 3", 3),
+        ("m1\tfr", "has 2 columns, the first line 3", 3),
         ("m1\tfr\t \u00a0", "column is empty", 3),
         ("m1\t\tbonjour", "column is empty", 3),
         ("m1\tfr\ta\tb", "4 columns", 3),
@@ -164,11 +164,14 @@ def test_tables_of_other_forms(tmp_path):
     with pytest.raises(DataError, match="0 meanings have a translation"):
         make(path, tmp_path / "e", None, QUICK, print)
     path.write_text("meaning\ttext\n")
-    with pytest.raises(DataError, match="the header is") as e:
+    with pytest.raises(DataError, match="names no column language") as e:
         read_parallel(path)
     assert e.value.where == f"{path}:1"
+    path.write_text("meaning\tlanguage\ttext\ttext\nm0\tfr\tone\tother\n")
+    with pytest.raises(DataError, match="the column text stands twice"):
+        read_parallel(path)
     path.write_bytes(b"\xff\xfe")
-    with pytest.raises(DataError, match="not readable"):
+    with pytest.raises(DataError, match="not UTF-8"):
         read_parallel(path)
 
 
