@@ -17,14 +17,14 @@ COMMAND_OPTIONS = {
     "data": "--from-cuts --to-cuts --alignment --allow-pipes",
     "doctor": "--data --fix --full --channel --stream --allow-pipes",
     "embed": "--model --out --retrieve --top --sentence-encoder --device --batch-s --longest-s",
-    "evidence": "--dry-run --systems --seeds --nj --ngpu --executor --debug",
+    "evidence": "--dry-run --systems --seeds --jobs --nj --ngpu --executor --debug",
     "new": "--from --fs --lang",
     "probe": "--model --task --data --dev --train --test --out --rate --updates --evaluations "
     "--batch --width --accumulate --seed --device --cache --cache-gb --chunk-s",
     "publish": "--licence --corpus-licence --language --out --push --private",
     "report": "--out --worst --set --alignment --aligner --max-mb",
     "results": "--page",
-    "sweep": "--dry-run --values --seeds --nj --ngpu --executor --debug",
+    "sweep": "--dry-run --values --seeds --jobs --nj --ngpu --executor --debug",
     "transcribe": "--asr --asr-model --asr-config --beam --ctc-weight --nbest --device --nj",
     "upstream": "--espnet --base --worktree --layout --check --smoke --force",
 }

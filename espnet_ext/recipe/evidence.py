@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""usage: espnet-ext evidence FILE.yaml [--dry-run] [--systems A,B] [--seeds 1,2] [OPTIONS]
+"""usage: espnet-ext evidence FILE.yaml [--dry-run] [--systems A,B] [--seeds 1,2]
+                           [--jobs N] [OPTIONS]
 
 Train, decode and score the systems that a claim rests on, over seeds, in the recipe of this folder;
 print the plan first, with estimated hours where earlier runs tell them, and write RESULTS.md at the
@@ -25,6 +26,8 @@ system starts from (exp/OTHER_s{seed}/...) is run before it. FILE.yaml holds:
 
   from: ../other/evidence.yaml            # optional: what this file does not say itself
 
+With --jobs N, N runs are at work at a time; their output is in exp/NAME/log/run.log. They take
+turns on the GPUs, and share the cores: what a run costs in wall-clock time is then higher.
 OPTIONS are --nj, --ngpu, --executor, --debug and keys of recipe.yaml, which hold for every run.
 """
 
@@ -49,7 +52,7 @@ from espnet_ext.recipe.experiments import OWN_KEYS, as_text
 from espnet_ext.recipe.schema import Recipe
 from espnet_ext.scoring.record import load_record
 
-PART = ("systems", "seeds")  # options that choose among the runs
+OWN = ("systems", "seeds", "jobs")  # options of this command alone
 TOLERANCE_PERCENT = 1  # whole epochs seldom end at the same number of passes
 
 
@@ -97,13 +100,13 @@ def main(argv: list[str] | None = None) -> int:
         return 0 if argv else 2
     file = Path(argv[0])
     keys = [k for k in Recipe.__dataclass_fields__ if k not in OWN_KEYS]
-    opts = experiments.parse(argv, "evidence", (*PART, *keys))
+    opts = experiments.parse(argv, "evidence", (*OWN, *keys))
     evidence = load(file)
     also = searches.of(evidence.searches, file, evidence.last_stage)
     runs = expand(evidence, file, experiments.listed(opts, "systems"), experiments.seeds(opts))
     runs = [replace(run, searches=also.overrides) for run in runs]
-    passed_on = options.without(argv[1:], {"dry-run", *PART})
-    further = [o for o in opts.overrides if o[0] not in PART]
+    passed_on = options.without(argv[1:], {"dry-run", *OWN})
+    further = [o for o in opts.overrides if o[0] not in OWN]
     recipe, *others = experiments.check(runs, file, further)
     _check_planned(evidence, recipe, file)
     _check_starts(runs, [recipe, *others], file)
@@ -117,7 +120,7 @@ def main(argv: list[str] | None = None) -> int:
     again = f"espnet-ext evidence {shlex.join(argv)}"
     if code := also.prepare(runs, passed_on, opts):
         return code
-    return experiments.run_all(runs, passed_on, title, again) or _finish(evidence, runs)
+    return experiments.run_all(runs, passed_on, title, again, opts) or _finish(evidence, runs)
 
 
 def load(path: Path) -> Evidence:
@@ -234,7 +237,9 @@ def _check_starts(runs: list[Experiment], recipes: list[Recipe], path: Path) -> 
 def _experiment(evidence: Evidence, system: str, seed: int) -> Experiment:
     values = {**evidence.base, **evidence.systems[system]}
     overrides = [(key, as_text(v).replace("{seed}", str(seed))) for key, v in values.items()]
-    return Experiment(f"{system}_s{seed}", system, seed, tuple(overrides), evidence.last_stage)
+    after = tuple(f"{x}_s{seed}" for x in [evidence.after.get(system)] if x)
+    name, last = f"{system}_s{seed}", evidence.last_stage
+    return Experiment(name, system, seed, tuple(overrides), last, after=after)
 
 
 def _check_planned(evidence: Evidence, recipe: Recipe, path: Path) -> None:
@@ -262,11 +267,11 @@ def headline(evidence: Evidence, recipe: Recipe, runs: list[Experiment]) -> list
 
 def _finish(evidence: Evidence, runs: list[Experiment]) -> int:
     """Tell what each system has spent, and write the page."""
-    from espnet_ext.scoring.results import write_results
+    from espnet_ext.recipe.steps.record import write_page
 
     for line in budget_lines(evidence, runs):
         say(line)
-    say(f"results: {write_results(Path.cwd()).resolve()}")
+    say(f"results: {write_page()}")
     return 0
 
 

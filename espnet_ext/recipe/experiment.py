@@ -26,6 +26,7 @@ class Experiment:
     last_stage: str = LAST_STAGE
     # By which the model is decoded as well.
     searches: tuple[Overrides, ...] = field(default=(), kw_only=True)
+    after: tuple[str, ...] = field(default=(), kw_only=True)  # names of those that end before
 
     def argv(self, passed_on: Sequence[str]) -> list[str]:
         """Return the options of ``run.sh`` that this experiment is, without further searches."""
@@ -127,6 +128,12 @@ def starts_from(recipe: Recipe) -> Iterator[Path]:
 def _experiment_of(path: Path) -> str:
     """Return the name of the experiment whose file this is; empty for any other file."""
     return path.parts[1] if len(path.parts) > 2 and path.parts[0] == "exp" else ""
+
+
+def needs(run: Experiment, passed_on: Sequence[str]) -> set[str]:
+    """Return the names of the experiments that must have ended before a run begins."""
+    files = starts_from(_context(run.argv(passed_on)).recipe)
+    return {*run.after, *filter(None, map(_experiment_of, files))} - {run.name}
 
 
 def missing_start(

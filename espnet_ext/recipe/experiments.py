@@ -21,8 +21,10 @@ from espnet_ext.progress import duration
 from espnet_ext.recipe import config, configuration, options, runner
 from espnet_ext.recipe.console import say
 from espnet_ext.recipe.experiment import Experiment, states_of
+from espnet_ext.recipe.jobs import Jobs
 from espnet_ext.recipe.schema import Recipe
 from espnet_ext.recipe.stages import find
+from espnet_ext.recipe.steps.launch import gpus
 
 OWN_KEYS = ("name", "group", "seed")  # set for each experiment
 PASSED_ON = ("nj", "ngpu", "executor", "num-nodes", "num-procs")
@@ -53,7 +55,8 @@ def parse(argv: list[str], command: str, own: Iterable[str] = (), how: str = "")
         how: What to do instead, where an option is not known.
 
     Raises:
-        UsageError: The file does not come first, or the command does not know an option.
+        UsageError: The file does not come first, or the command does not know an option or what
+            ``--jobs`` says.
     """
     if argv[0].startswith("--"):
         raise UsageError("the file comes first", argv[0], f"espnet-ext {command} FILE.yaml")
@@ -66,7 +69,9 @@ def parse(argv: list[str], command: str, own: Iterable[str] = (), how: str = "")
     if not Path(argv[0]).exists() and not Path("recipe.yaml").exists():
         how = "enter egs2/<corpus>/<method>1"
         raise UsageError(f"there is neither {argv[0]} nor a recipe here", Path.cwd(), how)
-    return options.parse(argv[1:], set(own))
+    found = options.parse(argv[1:], set(own))
+    jobs(found)
+    return found
 
 
 def listed(opts: options.Options, name: str) -> list[str]:
@@ -84,6 +89,18 @@ def seeds(opts: options.Options) -> list[int]:
     if wrong := [s for s in given if not s.isdecimal()]:
         raise UsageError(f"a seed is a whole number from 0, not '{wrong[0]}'", "--seeds")
     return [int(s) for s in given]
+
+
+def jobs(opts: options.Options) -> int:
+    """Return how many runs ``--jobs`` asks for at a time; 1 where it is not given.
+
+    Raises:
+        UsageError: It is no whole number from 1.
+    """
+    given = [text for key, text in opts.overrides if key == "jobs"][-1:] or ["1"]
+    if not given[0].isdecimal() or int(given[0]) < 1:
+        raise UsageError(f"--jobs must be a whole number from 1, not '{given[0]}'")
+    return int(given[0])
 
 
 def check(
@@ -129,17 +146,25 @@ def build_all(
     configuration.check_points(points, opts)
 
 
-def run_all(runs: Sequence[Experiment], passed_on: Sequence[str], title: str, again: str) -> int:
-    """Run one experiment after the other; return the exit code of the first that fails, or 0.
+def run_all(
+    runs: Sequence[Experiment], passed_on: Sequence[str], title: str, again: str,
+    opts: options.Options,
+) -> int:  # fmt: skip
+    """Run the experiments; return the exit code of the first that fails, or 0.
 
     Args:
         runs: The experiments.
         passed_on: Further options of ``run.sh`` for each.
         title: Of the series.
         again: The command that goes on with it.
+        opts: The command line; ``--jobs`` says how many run at a time.
     """
     os.environ.setdefault("ESPNET_EXT_CALLED_FROM", os.getcwd())
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # as run.sh: --nj says how many processes
+    if (at_a_time := jobs(opts)) > 1:
+        if code := Jobs(runs, passed_on, title, at_a_time, gpus(opts)).run():
+            print(f"error: the {title.split()[0]} stopped\n  again: {again}", file=sys.stderr)
+        return code
     for number, run in enumerate(runs, 1):
         say(f"{title}: run {number} of {len(runs)}, {run.name}")
         for argv in run.commands(passed_on):

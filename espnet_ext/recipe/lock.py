@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One run at a time in a recipe's folder."""
+"""A file that one process holds at a time: who has it, and what a killed run left behind."""
 
 import fcntl
 import json
@@ -14,6 +14,7 @@ from typing import TextIO
 from espnet_ext.errors import SetupError
 
 LEFT_S = 20.0  # how long to wait for the processes of a run that was killed
+POLL_S, WAIT_S = 0.1, 2.0  # how often it is looked, at first and after a while
 _held: set[int] = set()
 
 
@@ -23,19 +24,27 @@ def descriptors() -> tuple[int, ...]:
 
 
 @contextmanager
-def hold(path: Path, say: Callable[[str], None]) -> Iterator[bool]:
+def hold(
+    path: Path, say: Callable[[str], None], where: str = "in this folder", wait: bool = False
+) -> Iterator[bool]:
     """Hold the lock file while the block runs; yield whether the run before was killed.
 
     The kernel drops the lock when the last process that inherited it ends, however it ends: so a
     file that a killed run left behind is recognised by its being free, and processes that such a
     run left behind (they are about to end) are waited for.
 
+    Args:
+        path: The file.
+        say: Is told of a killed run, and of waiting.
+        where: For messages, what the lock is of.
+        wait: Wait for a run that holds it.
+
     Raises:
         SetupError: Another run holds it, or processes of a killed run do not end.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "a+", encoding="utf-8") as f:
-        _acquire(f, path, say)
+        _acquire(f, path, say, where, wait)
         if holder := _holder(f):
             say(f"taking over the lock of process {holder.get('pid')}, which no longer runs")
         f.truncate(0)
@@ -50,6 +59,27 @@ def hold(path: Path, say: Callable[[str], None]) -> Iterator[bool]:
             f.truncate(0)
 
 
+def until_free(path: Path, say: Callable[[str], None], where: str, wait: bool) -> None:
+    """Return once nobody holds the lock file, without holding it; else as :func:`hold`."""
+    with open(path, "a+", encoding="utf-8") as f:
+        _acquire(f, path, say, where, wait)
+
+
+@contextmanager
+def brief(path: Path) -> Iterator[None]:
+    """Let one process at a time do what takes moments; others wait for it without a word."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "a", encoding="utf-8") as f:
+        fcntl.flock(f, fcntl.LOCK_EX)
+        yield
+
+
+def is_free(path: Path) -> bool:
+    """Return whether nobody holds the lock file at the moment."""
+    with open(path, "a+", encoding="utf-8") as f:
+        return _taken(f)
+
+
 def _holder(f: TextIO) -> dict:
     """Return who wrote the file; empty if nobody did, or it is damaged."""
     f.seek(0)
@@ -59,29 +89,39 @@ def _holder(f: TextIO) -> dict:
     return {}
 
 
-def _acquire(f: TextIO, path: Path, say: Callable[[str], None]) -> None:
-    until, told = time.monotonic() + LEFT_S, False
-    while True:
-        try:
-            return fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = _holder(f)
+def _taken(f: TextIO) -> bool:
+    try:
+        fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _acquire(f: TextIO, path: Path, say: Callable[[str], None], where: str, wait: bool) -> None:
+    until, told, pause = time.monotonic() + LEFT_S, "", POLL_S
+    while not _taken(f):
+        holder = _holder(f)
         left = _left_behind(path, holder)
         if left is None:
-            raise SetupError(
-                f"another run is at work in this folder: process {holder.get('pid', '?')} on "
-                f"{holder.get('host', '?')}, since {holder.get('since', '?')}",
-                path,
-                "wait for it, or stop it; for two runs at the same time copy the recipe's folder",
-            )
-        pids = " ".join(map(str, left))
-        if time.monotonic() > until:
-            what = f"processes of a run that was killed are still at work: {pids}"
-            raise SetupError(what, path, f"wait for them, or end them: kill {pids}")
-        if left and not told:
-            say(f"waiting for what the killed run {holder.get('pid')} started: process {pids}")
-            told = True
-        time.sleep(0.1)
+            pid, host, since = (holder.get(key, "?") for key in ("pid", "host", "since"))
+            what = f"another run is at work {where}: process {pid} on {host}, since {since}"
+            if not wait:
+                how = "wait for it, or stop it; --wait waits and then begins"
+                raise SetupError(what, path, how)
+            news, until = f"waiting: {what}", time.monotonic() + LEFT_S
+        else:
+            pids = " ".join(map(str, left))
+            if time.monotonic() > until:
+                what = f"processes of a run that was killed are still at work: {pids}"
+                raise SetupError(what, path, f"wait for them, or end them: kill {pids}")
+            killed = holder.get("pid")
+            news = f"waiting for what the killed run {killed} started: process {pids}"
+            news = news if left and not told else told
+        if news != told:
+            say(news)
+            told = news
+        time.sleep(pause)
+        pause = min(WAIT_S, 1.2 * pause) if left is None else POLL_S
 
 
 def _left_behind(path: Path, holder: dict) -> list[int] | None:

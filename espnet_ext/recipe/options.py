@@ -8,6 +8,7 @@ usage: ./run.sh [--stage N|NAME] [--stop-stage N|NAME] [options] [--KEY VALUE ..
   --list            show the stages and what recipe.yaml switches on
   --dry-run         show what each stage needs, makes and takes on disk, and the stock commands
   --doctor          check machine, environment, configuration and data, then stop
+  --wait            wait for other runs of this folder that are in the way, then begin
   --force           run the stages of the range even if they are up to date
   --nj N            CPU-parallel jobs (default: the number of cores)
   --executor KIND   local, dask, or a YAML file for a cluster (conf/dask_slurm.yaml)
@@ -28,7 +29,7 @@ from dataclasses import dataclass, field
 
 from espnet_ext.errors import UsageError, nearest
 
-FLAGS = {"list", "dry-run", "doctor", "force", "debug", "help"}
+FLAGS = {"list", "dry-run", "doctor", "wait", "force", "debug", "help"}
 TEXTS = {"stage", "stop-stage", "executor", "track"}
 NUMBERS = {"nj", "ngpu", "num-nodes", "num-procs"}
 
@@ -42,6 +43,7 @@ class Options:
     list_only: bool = False
     dry_run: bool = False
     doctor: bool = False
+    wait: bool = False
     force: bool = False
     debug: bool = False
     help: bool = False

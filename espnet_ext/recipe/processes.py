@@ -17,6 +17,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from multiprocessing import reduction
 from pathlib import Path
+from subprocess import Popen
+from typing import IO
 
 from espnet_ext.errors import SetupError
 from espnet_ext.recipe import guard, lock
@@ -121,19 +123,7 @@ def follow(argv: list[str], told: Callable[[str], None], env: dict | None = None
         raise SetupError(f"there is no command '{argv[0]}'", "PATH")
     others = set(guard.descendants())
     guard.adopt_orphans()
-    lifeline, ours = os.pipe()
-    process = subprocess.Popen(
-        [sys.executable, "-I", "-S", str(GUARD), str(lifeline), *argv],
-        env=env,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        encoding="utf-8",
-        errors="replace",
-        pass_fds=(lifeline, *lock.descriptors()),
-        start_new_session=True,
-    )
-    os.close(lifeline)
+    process, ours = guarded(argv, subprocess.PIPE, env)
     threading.Thread(target=_watch, args=(process.pid, others), daemon=True).start()
     try:
         for line in process.stdout:
@@ -145,6 +135,30 @@ def follow(argv: list[str], told: Callable[[str], None], env: dict | None = None
         process.stdout.close()
         code = process.wait()
     return 128 - code if code < 0 else code
+
+
+def guarded(argv: list[str], out: IO | int, env: dict | None = None) -> tuple[Popen, int]:
+    """Start a command; return the process that guards it, and a descriptor: closing it ends both.
+
+    Args:
+        argv: The command; it has no terminal to read from.
+        out: Where its stdout and stderr go.
+        env: Its environment (default: this one).
+    """
+    lifeline, ours = os.pipe()
+    process = Popen(
+        [sys.executable, "-I", "-S", str(GUARD), str(lifeline), *argv],
+        env=env,
+        stdin=subprocess.DEVNULL,
+        stdout=out,
+        stderr=subprocess.STDOUT,
+        encoding="utf-8",
+        errors="replace",
+        pass_fds=(lifeline, *lock.descriptors()),
+        start_new_session=True,
+    )
+    os.close(lifeline)
+    return process, ours
 
 
 def _watch(pid: int, others: set[int]) -> None:

@@ -18,7 +18,6 @@ from espnet_ext.recipe import (
     config,
     content,
     corpus_lines,
-    lock,
     options,
     presets,
     processes,
@@ -30,6 +29,7 @@ from espnet_ext.recipe.console import say, stage_log
 from espnet_ext.recipe.executor import dask_settings
 from espnet_ext.recipe.schema import Recipe
 from espnet_ext.recipe.stages import Context, Plan, Stage
+from espnet_ext.recipe.turn import Turn
 from espnet_ext.text import source
 
 
@@ -146,9 +146,9 @@ def _dry_run(ctx: Context, chosen: tuple[Stage, ...]) -> int:
 def _run(ctx: Context, chosen: tuple[Stage, ...]) -> int:
     from espnet_ext.recipe import preflight
 
-    with lock.hold(Path(".stages/lock"), say) as killed:
-        if killed:
-            _sweep()
+    with Turn(ctx.recipe.name, say, ctx.options.wait) as turn:
+        if turn.killed:
+            _sweep(ctx, turn)
         say(f"{ctx.recipe.recipe}, experiment '{ctx.recipe.name}', folder {ctx.exp}")
         _notes(ctx)
         off = [stages.plan(ctx, s).off for s in chosen]
@@ -159,11 +159,13 @@ def _run(ctx: Context, chosen: tuple[Stage, ...]) -> int:
         start, ran = time.monotonic(), 0
         for stage in chosen:
             processes.raise_if_swallowed()
+            if not stage.shared:
+                turn.share()
             plan = stages.plan(ctx, stage)
             if plan.off:
                 say(f"{_label(stage)}: off, {plan.off}")
                 continue
-            code = _run_stage(ctx, stage, plan)
+            code = _run_stage(ctx, stage, plan, turn)
             if code is None:
                 continue
             if code:
@@ -175,8 +177,12 @@ def _run(ctx: Context, chosen: tuple[Stage, ...]) -> int:
     return 0
 
 
-def _sweep() -> None:
-    for path in files.sweep(Path(), ("data", "dump", "exp", "results", ".stages")):
+def _sweep(ctx: Context, turn: Turn) -> None:
+    root, folders = Path(), ["data", "dump", "exp", "results", ".stages"]
+    if turn.others():  # what they write at the moment is not half written
+        root = ctx.exp
+        folders = [p.name for p in root.iterdir() if p.is_dir()] if root.is_dir() else []
+    for path in files.sweep(root, folders) if root.is_dir() else ():
         say(f"removed what was half written when the run was killed: {path}")
 
 
@@ -197,7 +203,7 @@ def _told(ctx: Context, stage_name: str, function: str) -> list[str]:
     return [line for c in code for line in getattr(c, function, lambda ctx: [])(ctx)]
 
 
-def _run_stage(ctx: Context, stage: Stage, plan: Plan) -> int | None:
+def _run_stage(ctx: Context, stage: Stage, plan: Plan, turn: Turn) -> int | None:
     """Run one stage if needed; return None when it is up to date, else its exit code."""
     records.check_needs(ctx, stage, plan)
     now = records.current(plan)
@@ -207,6 +213,8 @@ def _run_stage(ctx: Context, stage: Stage, plan: Plan) -> int | None:
         edited = records.edited(ctx, stage)
         say(f"{label}: up to date" + (f"; edited since: {', '.join(edited)}" if edited else ""))
         return None
+    if stage.shared:
+        turn.alone(label)
     say(f"{label}: {plan.does or stage.does} ... running ({why})")
     ctx.done_path(stage).unlink(missing_ok=True)
     log = ctx.exp / "log" / f"{stage.number:02d}_{stage.name}.log"

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""usage: espnet-ext sweep FILE.yaml [--dry-run] [--values 0.1,0.2] [--seeds 1,2] [OPTIONS]
+"""usage: espnet-ext sweep FILE.yaml [--dry-run] [--values 0.1,0.2] [--seeds 1,2]
+                        [--jobs N] [OPTIONS]
 
 Run a grid of experiments of the recipe in this folder, then draw the curve. FILE.yaml holds:
 
@@ -22,7 +23,8 @@ Run a grid of experiments of the recipe in this folder, then draw the curve. FIL
 
 A text value may hold {seed}, for a file of another run of the same seed. Finished runs are up to
 date, so a sweep that was stopped is simply started again. With --values or --seeds only these are
-run, and there is a table but no picture. OPTIONS are --nj, --ngpu, --executor and --debug.
+run, and there is a table but no picture. With --jobs N, N runs are at work at a time; their output
+is in exp/NAME/log/run.log. OPTIONS are --nj, --ngpu, --executor and --debug.
 """
 
 import shlex
@@ -34,7 +36,7 @@ from espnet_ext.recipe.console import say
 from espnet_ext.recipe.sweep_grid import check, expand, load, narrowed
 from espnet_ext.recipe.sweep_results import report
 
-PART = ("values", "seeds")  # options that choose among the runs
+OWN = ("values", "seeds", "jobs")  # options of this command alone
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -50,20 +52,20 @@ def main(argv: list[str] | None = None) -> int:
         return 0 if argv else 2
     file = Path(argv[0])
     how = "keys of recipe.yaml go below 'base:' in the file"
-    opts = experiments.parse(argv, "sweep", PART, how)
+    opts = experiments.parse(argv, "sweep", OWN, how)
     sweep = load(file)
     part = narrowed(sweep, experiments.listed(opts, "values"), experiments.seeds(opts))
     whole = part == sweep
     runs = expand(part, file)
     part = check(part, runs, file)
-    passed_on = options.without(argv[1:], {"dry-run", *PART})
+    passed_on = options.without(argv[1:], {"dry-run", *OWN})
     experiments.build_all(runs, opts)
     for line in experiments.plan_lines(runs, passed_on) if opts.dry_run else ():
         say(line)
     if opts.dry_run:
         return 0
     again = f"espnet-ext sweep {shlex.join(argv)}"
-    if code := experiments.run_all(runs, passed_on, f"sweep {sweep.name}", again):
+    if code := experiments.run_all(runs, passed_on, f"sweep {sweep.name}", again, opts):
         return code
     # A picture of a part would take the place of that of the whole.
     report(part, runs, draw=whole)

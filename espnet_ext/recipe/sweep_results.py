@@ -9,11 +9,11 @@ import numpy as np
 
 from espnet_ext.errors import DataError
 from espnet_ext.recipe.console import say
+from espnet_ext.recipe.steps.record import write_page
 from espnet_ext.recipe.sweep_grid import Run, Sweep
 from espnet_ext.scoring.markdown import table
 from espnet_ext.scoring.metrics import Metric, find
 from espnet_ext.scoring.record import Decoded, load_record
-from espnet_ext.scoring.results import write_results
 from espnet_ext.scoring.scored import reference_of
 from espnet_ext.scoring.significance import interval as resampled_interval
 from espnet_ext.scoring.significance import resample
@@ -40,7 +40,7 @@ def report(sweep: Sweep, runs: list[Run], draw: bool = True) -> list[Path]:
         points, band = _told(sweep, runs, metric)
         if draw:
             pictures.append(_draw(sweep, points, metric, band))
-    write_results(Path())
+    write_page()
     return pictures
 
 

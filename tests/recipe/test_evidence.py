@@ -147,6 +147,32 @@ def test_keys_of_the_recipe_on_the_command_line_hold_for_every_run(fake):
     assert {r.finetune.args["max_epoch"] for r, _ in fake.seen} == {7}
 
 
+@pytest.mark.parametrize("code", [0, 1])
+def test_runs_at_the_same_time_are_told_what_they_start_from(fake, monkeypatch, capsys, code):
+    """The runs themselves: test_turn.py."""
+    asked = []
+
+    class Jobs:
+        def __init__(self, runs, passed_on, title, count, ngpu):
+            asked.append((passed_on, count, ngpu))
+            self.runs = runs
+
+        def run(self):
+            for run in self.runs:
+                asked.append((run.name, experiment.needs(run, [])))
+                fake(run.argv([]))
+            return code
+
+    monkeypatch.setattr(experiments, "Jobs", Jobs)
+    argv = [write(), "--systems", "no_part,extra", "--seeds=3", "--jobs", "4", "--ngpu=2"]
+    assert evidence.main(argv) == code
+    assert asked[0] == (["--ngpu=2"], 4, 2)
+    needs = [("method_s3", set()), ("no_part_s3", {"method_s3"}), ("extra_s3", set())]
+    assert asked[1:] == needs
+    assert Path("RESULTS.md").exists() is not bool(code)
+    assert ("again: espnet-ext evidence evidence.yaml" in capsys.readouterr().err) is bool(code)
+
+
 @pytest.mark.parametrize(("equal", "warned"), [(["base", "method"], True), (["base"], False)])
 def test_budgets_that_should_be_equal_and_are_not_are_told(fake, equal, warned):
     fake.updates = {"method": 110}
@@ -197,6 +223,8 @@ def test_the_planned_comparison_is_that_of_the_page(fake, folder):
         ({}, ["--seeds", "one"], "whole number"),
         ({}, ["--stop-stage", "3"], "no option --stop-stage"),
         ({}, ["--name", "x"], "no option --name"),
+        ({}, ["--jobs", "0"], "--jobs must be a whole number from 1, not '0'"),
+        ({}, ["--jobs=two"], "not 'two'"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_run_is_found_before_any_run(fake, changes, argv, message):

@@ -25,6 +25,7 @@ from espnet_ext.recipe.steps.record import (
     decodings,
     read_scores,
     record_path,
+    write_page,
     write_record,
 )
 from espnet_ext.scoring.metrics import Metric, load, own_files
@@ -72,8 +73,6 @@ def plan(ctx: Context) -> Plan:
 
 def run(ctx: Context, plan: Plan) -> None:
     """Score against the original labels, so that no preparation step can ease the test."""
-    from espnet_ext.scoring.results import write_results
-
     sets: dict[str, dict[str, Any]] = {}
     metrics = _metrics(ctx)
     for method, names in _decoded(ctx).items():
@@ -82,8 +81,7 @@ def run(ctx: Context, plan: Plan) -> None:
     write_record(ctx, {**base_record(ctx), "encoder": _encoder(), "sets": sets})
     if plan.settings["plots"]:
         _draw(ctx)
-    page = write_results(Path.cwd())
-    say(f"  results: {Path(page).resolve().relative_to(Path.cwd())}")
+    say(f"  results: {write_page().relative_to(Path.cwd())}")
     for line in summary(ctx):
         say(f"  {line}")
 

@@ -23,7 +23,13 @@ from espnet_ext.recipe.console import say
 from espnet_ext.recipe.stages import Context, Plan
 from espnet_ext.recipe.steps import score
 from espnet_ext.recipe.steps.prepare import DATA
-from espnet_ext.recipe.steps.record import base_record, decoding_command, record_path, write_record
+from espnet_ext.recipe.steps.record import (
+    base_record,
+    decoding_command,
+    record_path,
+    write_page,
+    write_record,
+)
 from espnet_ext.scoring.score import score_files
 
 
@@ -49,8 +55,6 @@ def run(ctx: Context, plan: Plan) -> None:
     Raises:
         DataError: A probe is of another model, of other settings or data.
     """
-    from espnet_ext.scoring.results import write_results
-
     metrics, sets, probed = score.metrics_of(ctx), {}, {}
     for task in tasks_of(ctx):
         out = out_dir(ctx, task)
@@ -64,8 +68,7 @@ def run(ctx: Context, plan: Plan) -> None:
         sets[out.name] = {METHOD: {**scored, "decode_wall_s": about["wall_s"], "command": command}}
         probed[task] = {k: v for k, v in about.items() if k not in ("identity", "files", "curve")}
     write_record(ctx, {**base_record(ctx), **_trained(ctx, probed), "sets": sets})
-    page = write_results(Path.cwd())
-    say(f"  results: {Path(page).resolve().relative_to(Path.cwd())}")
+    say(f"  results: {write_page().relative_to(Path.cwd())}")
     for line in score.summary(ctx):
         say(f"  {line}")
 

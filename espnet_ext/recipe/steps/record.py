@@ -10,7 +10,7 @@ from pathlib import Path
 from espnet_ext.errors import DataError
 from espnet_ext.files import sha256_file, sha256_json, write_json
 from espnet_ext.installation import recipe_line
-from espnet_ext.recipe import records
+from espnet_ext.recipe import lock, records
 from espnet_ext.recipe.options import without
 from espnet_ext.recipe.stages import PHASES, Context, find
 from espnet_ext.recipe.steps.decode import last_phase
@@ -29,6 +29,22 @@ def write_record(ctx: Context, record: dict) -> None:
     """Write the record where git keeps it, and a copy beside the model."""
     write_json(ctx.exp / "scores.json", record)
     write_json(record_path(ctx), record)
+
+
+def write_page() -> Path:
+    """Write RESULTS.md of this folder; runs that end at the same time do so in turn.
+
+    Returns:
+        Its path.
+
+    Raises:
+        DataError: A run record is not usable.
+    """
+    from espnet_ext.scoring.results import write_results
+
+    # Else the page of one that read the records first could take the place of a newer one.
+    with lock.brief(Path(".stages/page.lock")):
+        return write_results(Path.cwd()).resolve()
 
 
 def read_scores(ctx: Context) -> dict[str, dict[str, dict]]:

@@ -20,6 +20,7 @@ from espnet_ext.recipe.steps.record import (
     decodings,
     read_scores,
     record_path,
+    write_page,
     write_record,
 )
 from espnet_ext.scoring.metrics import Metric, load, own_files
@@ -91,11 +92,8 @@ def scored_sets(ctx: Context) -> dict[str, dict[str, dict]]:
 
 def finish(ctx: Context, sets: dict[str, dict[str, dict]]) -> None:
     """Write the run record and the page."""
-    from espnet_ext.scoring.results import write_results
-
     write_record(ctx, {**base_record(ctx), "sets": sets})
-    page = write_results(Path.cwd())
-    say(f"  results: {Path(page).resolve().relative_to(Path.cwd())}")
+    say(f"  results: {write_page().relative_to(Path.cwd())}")
     for line in summary(ctx):
         say(f"  {line}")
 
