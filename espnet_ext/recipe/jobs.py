@@ -74,17 +74,23 @@ class Jobs:
 
     def run(self) -> int:
         """Run all; return the first exit code that is not 0. After a failure none begins."""
-        code = 0
         try:
-            while self._at_work or (self._waiting and not code):
-                while not code and self._slots and (found := self._ready()):
-                    self._begin(*found)
-                for job in [j for j in self._at_work if j.process.poll() is not None]:
-                    ended = self._ended(job)
-                    code = code or ended
-                time.sleep(POLL_S)
+            with processes.stop_on_signals():
+                return self._run()
+        except KeyboardInterrupt as e:
+            return processes.tell_stopped(e)
         finally:
             self._stop()
+
+    def _run(self) -> int:
+        code = 0
+        while self._at_work or (self._waiting and not code):
+            while not code and self._slots and (found := self._ready()):
+                self._begin(*found)
+            for job in [j for j in self._at_work if j.process.poll() is not None]:
+                ended = self._ended(job)
+                code = code or ended
+            time.sleep(POLL_S)
         return code
 
     def _ready(self) -> tuple[int, Experiment] | None:

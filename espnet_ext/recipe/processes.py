@@ -41,6 +41,14 @@ class Stopped(KeyboardInterrupt):
         return 128 + self.signum
 
 
+def tell_stopped(error: KeyboardInterrupt) -> int:
+    """Tell the person that a signal ended the run; return the exit code."""
+    stopped = error if isinstance(error, Stopped) else Stopped(signal.SIGINT)
+    how = "interrupted" if stopped.signum == signal.SIGINT else f"stopped by {stopped}"
+    print(f"\n{how}; start again to go on from here", file=sys.stderr)
+    return stopped.exit_code
+
+
 class _State:
     run = False  # inside stop_on_signals: what is forked belongs to a run
     stopped: Stopped | None = None

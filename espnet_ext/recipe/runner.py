@@ -44,10 +44,7 @@ def main(argv: list[str] | None = None) -> int:
         close_stdout()
         return 128 + signal.SIGPIPE
     except KeyboardInterrupt as e:
-        stopped = e if isinstance(e, processes.Stopped) else processes.Stopped(signal.SIGINT)
-        how = "interrupted" if stopped.signum == signal.SIGINT else f"stopped by {stopped}"
-        print(f"\n{how}; start again to go on from here", file=sys.stderr)
-        return stopped.exit_code
+        return processes.tell_stopped(e)
 
 
 def _main(argv: list[str]) -> int:

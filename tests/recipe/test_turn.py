@@ -205,21 +205,23 @@ def test_a_failure_is_told_and_none_begins_after_it(toy, capfd):
     assert log_of(runs[1]).read_text().count("experiment 'b'") == 2
 
 
-@pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
 def test_jobs_end_with_their_series(toy, signum):
     code = (
         "from espnet_ext.recipe.experiment import Experiment as E\n"
         "from espnet_ext.recipe.jobs import Jobs\n"
-        "Jobs([E('a', 'a', 1, (), 'decode'), E('b', 'b', 1, (), 'decode')], [], 'toy', 2).run()\n"
+        "runs = [E(x, x, 1, (), 'decode') for x in 'ab']\n"
+        "raise SystemExit(Jobs(runs, [], 'toy', 2).run())\n"
     )
-    series = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)
+    series = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True)
     try:
         until(lambda: len(events()) == 2, "both begin")
         series.send_signal(signum)
-        series.wait(30)
+        _, err = series.communicate(timeout=30)
         files = [EXPERIMENTS / f"{x}.lock" for x in "ab"]
-        if signum == signal.SIGINT:  # it has waited for them
+        if signum != signal.SIGKILL:  # it has waited for them
             assert all(map(lock.is_free, files))
+            assert "start again to go on from here" in err and series.returncode == 128 + signum
         until(lambda: all(map(lock.is_free, files)), "the runs end")
         assert not any(e.startswith("end") for e in events())
     finally:
