@@ -60,8 +60,8 @@ def hold(
 
 
 def until_free(path: Path, say: Callable[[str], None], where: str, wait: bool) -> None:
-    """Return once nobody holds the lock file, without holding it; else as :func:`hold`."""
-    with open(path, "a+", encoding="utf-8") as f:
+    """Return once nobody holds a lock file that is there, without holding it; see :func:`hold`."""
+    with open(path, "r+", encoding="utf-8") as f:
         _acquire(f, path, say, where, wait)
 
 
@@ -75,8 +75,8 @@ def brief(path: Path) -> Iterator[None]:
 
 
 def is_free(path: Path) -> bool:
-    """Return whether nobody holds the lock file at the moment."""
-    with open(path, "a+", encoding="utf-8") as f:
+    """Return whether nobody holds a lock file that is there at the moment."""
+    with open(path, "r+", encoding="utf-8") as f:
         return _taken(f)
 
 

@@ -152,6 +152,7 @@ def _run(ctx: Context, chosen: tuple[Stage, ...]) -> int:
         if all(off):
             raise UsageError("nothing to run in this range", off[0], "see --list")
         preflight.check(ctx, chosen)
+        turn.begin()
         source.remember({s.name: stages.plan(ctx, s).settings for s in chosen})
         start, ran = time.monotonic(), 0
         for stage in chosen:

@@ -32,21 +32,33 @@ class Turn:
         self._own, self._where = EXPERIMENTS / f"{name}.lock", f"on experiment '{name}'"
         self._say, self._wait, self._told = say, wait, set[str]()
         self._folder, self._all = ExitStack(), ExitStack()
+        self._taken = False
         self.killed = False  # whether the run before was
 
     def __enter__(self) -> "Turn":
-        EXPERIMENTS.mkdir(parents=True, exist_ok=True)
-        # The folder's lock comes first, so that one who waits is not taken for one who reads; but
-        # nobody else may begin while it is held, so it is not held for the time of a training.
-        lock.until_free(self._own, self._tell, self._where, self._wait)
         with ExitStack() as entered:
-            entered.push(self._folder)
-            shared = lock.hold(FOLDER, self._tell, wait=self._wait)
-            killed = self._folder.enter_context(shared)
-            own = lock.hold(self._own, self._tell, self._where, self._wait)
-            self.killed = entered.enter_context(own) or killed
-            self._all = entered.pop_all()
+            entered.push(self._all)
+            self._all.push(self._folder)
+            if known := self._own.exists():
+                # The folder's lock comes first: who waits for it is not taken for one who reads.
+                # But while it is held nobody else can begin: it is not held through a training.
+                lock.until_free(self._own, self._tell, self._where, self._wait)
+            folder = lock.hold(FOLDER, self._tell, wait=self._wait)
+            self.killed = self._folder.enter_context(folder)
+            if known:
+                self._take()
+            entered.pop_all()
         return self
+
+    def begin(self) -> None:
+        """Take the lock of the experiment; a run that was wrongly called leaves no file."""
+        if not self._taken:
+            self._take()
+
+    def _take(self) -> None:
+        own = lock.hold(self._own, self._tell, self._where, self._wait)
+        self.killed = self._all.enter_context(own) or self.killed
+        self._taken = True
 
     def __exit__(self, *error: object) -> bool | None:
         return self._all.__exit__(*error)
