@@ -25,7 +25,7 @@ def descriptors() -> tuple[int, ...]:
 
 @contextmanager
 def hold(
-    path: Path, say: Callable[[str], None], where: str = "in this folder", wait: bool = False
+    path: Path, say: Callable[[str], None], where: str = "in this folder", wait: bool | None = None
 ) -> Iterator[bool]:
     """Hold the lock file while the block runs; yield whether the run before was killed.
 
@@ -37,7 +37,7 @@ def hold(
         path: The file.
         say: Is told of a killed run, and of waiting.
         where: For messages, what the lock is of.
-        wait: Wait for a run that holds it.
+        wait: Wait for a run that holds it; None where there is no option ``--wait`` to do so.
 
     Raises:
         SetupError: Another run holds it, or processes of a killed run do not end.
@@ -59,7 +59,7 @@ def hold(
             f.truncate(0)
 
 
-def until_free(path: Path, say: Callable[[str], None], where: str, wait: bool) -> None:
+def until_free(path: Path, say: Callable[[str], None], where: str, wait: bool | None) -> None:
     """Return once nobody holds a lock file that is there, without holding it; see :func:`hold`."""
     with open(path, "r+", encoding="utf-8") as f:
         _acquire(f, path, say, where, wait)
@@ -97,7 +97,9 @@ def _taken(f: TextIO) -> bool:
     return True
 
 
-def _acquire(f: TextIO, path: Path, say: Callable[[str], None], where: str, wait: bool) -> None:
+def _acquire(
+    f: TextIO, path: Path, say: Callable[[str], None], where: str, wait: bool | None
+) -> None:
     until, told, pause = time.monotonic() + LEFT_S, "", POLL_S
     while not _taken(f):
         holder = _holder(f)
@@ -106,7 +108,7 @@ def _acquire(f: TextIO, path: Path, say: Callable[[str], None], where: str, wait
             pid, host, since = (holder.get(key, "?") for key in ("pid", "host", "since"))
             what = f"another run is at work {where}: process {pid} on {host}, since {since}"
             if not wait:
-                how = "wait for it, or stop it; --wait waits and then begins"
+                how = "wait for it, or stop it" + ("" if wait is None else "; --wait waits")
                 raise SetupError(what, path, how)
             news, until = f"waiting: {what}", time.monotonic() + LEFT_S
         else:

@@ -94,7 +94,7 @@ def test_two_experiments_run_at_the_same_time_and_one_of_a_name(toy):
     code, out = ended(toy("b"))
     assert code == 3
     assert "another run is at work on experiment 'b'" in out
-    assert f"process {second.pid} " in out
+    assert f"process {second.pid} " in out and "--wait waits" in out
     waits = toy("a", "--wait")
     assert any("waiting: another run is at work on experiment 'a'" in x for x in waits.stdout)
     go("b")
