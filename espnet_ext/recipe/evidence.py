@@ -16,7 +16,8 @@ system starts from (exp/OTHER_s{seed}/...) is run before it. FILE.yaml holds:
   base: {finetune.args.max_epoch: 60}     # optional: further keys, the same for every run
   budget: {unit: passes, equal: [bljust, pt_ft]}   # optional: who must have spent the same:
                                           # passes, updates or labelled_batches
-  planned: {system: bljust, against: pt_ft}        # optional: as results.planned of recipe.yaml
+  planned: {system: bljust, against: pt_ft}        # optional: as results.planned of recipe.yaml;
+                                          # ablations: [NAME], too, are compared with system alone
   after: {no_mutual: ml_lmcl}             # optional: runs after the other system; one whose value
                                           # names a file exp/ml_lmcl_s{seed}/... does so anyway
   optional: [wav2vec2]                    # optional: run only where --systems names them
@@ -68,10 +69,11 @@ class Budget(_Model):
 
 
 class Planned(_Model):
-    """The one comparison that was planned beforehand."""
+    """The one comparison that was planned beforehand, and the ablations of its system."""
 
     system: str
     against: str
+    ablations: list[str] = []
 
 
 class Evidence(_Model):
@@ -170,7 +172,7 @@ def _references(evidence: Evidence) -> dict[str, list[str]]:
     return {
         "after": [*evidence.after, *evidence.after.values()],
         "optional": evidence.optional,
-        "planned": [planned.system, planned.against] if planned else [],
+        "planned": [planned.system, planned.against, *planned.ablations] if planned else [],
         "budget.equal": budget.equal if budget else [],
     }
 
@@ -244,9 +246,11 @@ def _experiment(evidence: Evidence, system: str, seed: int) -> Experiment:
 
 def _check_planned(evidence: Evidence, recipe: Recipe, path: Path) -> None:
     """The page takes the comparison from recipe.yaml: the two must not differ."""
-    planned = None if evidence.planned is None else evidence.planned.model_dump()
+    if evidence.planned is None:
+        return
+    planned = evidence.planned.model_dump(exclude_defaults=True)
     told = recipe.results.planned
-    if planned is not None and planned != {key: told.get(key) for key in planned}:
+    if planned != {key: told[key] for key in Planned.model_fields if told.get(key)}:
         how = f"recipe.yaml: results: {{planned: {as_text(planned)}}}"
         raise UsageError("recipe.yaml names another planned comparison", f"{path}: planned", how)
 

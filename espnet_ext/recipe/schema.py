@@ -236,7 +236,7 @@ class Results:
     """Settings of RESULTS.md."""
 
     planned: Annotated[
-        dict, "The one comparison planned beforehand: {system: GROUP, against: GROUP, set:, ...}"
+        dict, "The one comparison planned: {system: GROUP, against: GROUP, ablations: [GROUP], ...}"
     ] = field(default_factory=dict)
     compare: Annotated[
         dict, "What alone is compared, listed beforehand: {metrics: [...], sets: [...]}"

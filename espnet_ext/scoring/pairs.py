@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 
 from espnet_ext.scoring.budget_ratio import budget_ratio
 from espnet_ext.scoring.comparison import Comparison, compare, judge
@@ -19,14 +19,28 @@ from espnet_ext.scoring.significance import MIN_SEEDS
 
 
 class Planned(BaseModel):
-    """The comparison that was planned before the experiment, in recipe.yaml: not corrected."""
+    """The comparison that was planned before the experiment, in recipe.yaml: not corrected.
+
+    Ablations are the planned system without one of its parts: the question is what they lack, so
+    they are compared with it alone, and none of them is the reference of another system.
+    """
 
     model_config = ConfigDict(extra="forbid")
     system: str
     against: str
+    ablations: list[str] = []
     set: str | None = None  # the first test set
     decoding: str | None = None  # the one that both systems have
     metric: str | None = None  # the first of the set
+
+    @model_validator(mode="after")
+    def _systems_are_no_ablations(self) -> "Planned":
+        if twice := {self.system, self.against} & {*self.ablations}:
+            raise ValueError(f"'{min(twice)}' is planned to be compared, and so no ablation")
+        return self
+
+    def is_ablation(self, system: System) -> bool:
+        return system.group in self.ablations
 
 
 class Compare(BaseModel):
@@ -59,6 +73,7 @@ class Compared:
         only: What alone is compared.
         missing: What the planned comparison lacks, or ``None``.
         tests: Number of pairs that p-values are corrected for.
+        whole: The planned system, where ablations are compared with it.
         at_equal_passes: Where labelled batches are the budget: the systems of the main set, each
             with the strongest of as many passes.
     """
@@ -68,6 +83,7 @@ class Compared:
     only: Compare
     missing: str | None = None
     tests: int = 0
+    whole: str = ""
     at_equal_passes: tuple[Comparison, ...] = ()
 
 
@@ -94,28 +110,34 @@ def compared(
             mine, pool = _pool(field, method)
             if len(pool) < 2:
                 continue
-            judged_by = _judge(scores, field, pool, development)
+            whole = [s for s in pool if not (planned and planned.is_ablation(s))]
+            judged_by = _judge(scores, field, whole, development)
             on_development &= judged_by is not None
-            rows += _against_strongest(scores, field, mine, scores.ranked(judged_by or field, pool))
-            pairs |= _pairs(field, mine, pool)
+            order = scores.ranked(judged_by or field, whole)
+            rows += _against_strongest(scores, field, mine, order)
+            rows += _against_the_whole(scores, field, mine, planned)
+            pairs |= _pairs(field, mine, pool, planned)
     if planned:
         first, missing = planned_comparison(scores, sets, planned)
         same = {_key(first)} if first else set()
         rows = [*([first] if first else []), *(r for r in rows if _key(r) not in same)]
-        rows += _against_planned(scores, first, rows) if first else []
+        rows += _against_planned(scores, planned, first, rows) if first else []
         pairs -= same
     # The choice of a reference is a choice among all pairs.
     tests = max(len(pairs), sum(not c.planned for c in rows))
     chosen_on = development if on_development else None
     rows = judge(rows, tests)
-    second = _at_equal_passes(scores, rows, development, only) if rows else []
+    second = _at_equal_passes(scores, rows, development, only, planned) if rows else []
     # These pairs are among those that ``tests`` counts, so that no correction is lacking.
-    return Compared(rows, chosen_on, only, missing, tests, tuple(judge(second, tests)))
+    parts = [c for c in rows if planned and planned.is_ablation(c.system)]
+    whole = planned.system if parts else ""
+    return Compared(rows, chosen_on, only, missing, tests, whole, tuple(judge(second, tests)))
 
 
 def _at_equal_passes(
-    scores: Scores, rows: Sequence[Comparison], development: str | None, only: Compare
-) -> list[Comparison]:
+    scores: Scores, rows: Sequence[Comparison], development: str | None, only: Compare,
+    planned: Planned | None,
+) -> list[Comparison]:  # fmt: skip
     """Return the comparisons of the first set and metric again, now with passes as the budget."""
     first = rows[0]
     if not any(c.budget and c.budget.unit == "labelled_batches" for c in rows):
@@ -126,9 +148,11 @@ def _at_equal_passes(
         found.append(compare(scores, field, first.system, first.reference, True, labelled=False))
     for method in dict.fromkeys(s.method for s in field.systems) if only.has(field) else ():
         mine, pool = _pool(field, method)
-        order = scores.ranked(_judge(scores, field, pool, development) or field, pool)
         if len(pool) > 1:
+            whole = [s for s in pool if not (planned and planned.is_ablation(s))]
+            order = scores.ranked(_judge(scores, field, whole, development) or field, whole)
             found += _against_strongest(scores, field, mine, order, labelled=False)
+            found += _against_the_whole(scores, field, mine, planned, labelled=False)
     return list({_key(c): c for c in reversed(found)}.values())[::-1]
 
 
@@ -146,7 +170,9 @@ def _against_strongest(
     labelled: bool = True,
 ) -> list[Comparison]:
     """Return the comparisons of systems, among systems from the strongest to the weakest."""
-    rows = []
+    rows: list[Comparison] = []
+    if len(order) < 2:
+        return rows
     for system in (s for s in order if s in mine):
         rivals = order if len(mine) > 1 else [s for s in order if s != system]
         rivals = _with_enough_seeds(field, system, rivals)
@@ -158,15 +184,40 @@ def _against_strongest(
     return rows
 
 
+def _against_the_whole(
+    scores: Scores,
+    field: Field,
+    mine: Sequence[System],
+    planned: Planned | None,
+    labelled: bool = True,
+) -> list[Comparison]:
+    """Return the comparisons of ablations with the planned system, the strongest first."""
+    if planned is None:
+        return []
+    return [
+        compare(scores, field, system, whole, labelled=labelled)
+        for system in scores.ranked(field, mine)
+        if planned.is_ablation(system)
+        and (whole := System(planned.system, system.method)) in field.systems
+    ]
+
+
 def _pairs(
-    field: Field, mine: Sequence[System], pool: Sequence[System]
+    field: Field, mine: Sequence[System], pool: Sequence[System], planned: Planned | None
 ) -> set[tuple[str, str, frozenset[System]]]:
     """Return the pairs that could be compared: those with enough seeds for a claim."""
     return {
         (field.set_name, field.metric.name, frozenset((a, b)))
         for a, b in combinations(pool, 2)
-        if (a in mine or b in mine) and _can_be_judged(field, a, b)
+        if (a in mine or b in mine) and _can_be_judged(field, a, b) and _may_meet(a, b, planned)
     }
+
+
+def _may_meet(a: System, b: System, planned: Planned | None) -> bool:
+    """Whether two systems can be compared: an ablation only with the planned system."""
+    if planned is None or not (planned.is_ablation(a) or planned.is_ablation(b)):
+        return True
+    return planned.system in (a.group, b.group) and a.method == b.method
 
 
 def _can_be_judged(field: Field, a: System, b: System) -> bool:
@@ -233,14 +284,14 @@ def planned_comparison(
 
 
 def _against_planned(
-    scores: Scores, planned: Comparison, known: Sequence[Comparison]
+    scores: Scores, planned: Planned, first: Comparison, known: Sequence[Comparison]
 ) -> list[Comparison]:
     """Return the other systems of the planned set against the planned reference."""
-    field = next(f for f in scores.fields(planned.set_name) if f.metric == planned.metric)
+    field = next(f for f in scores.fields(first.set_name) if f.metric == first.metric)
     seen, rows = {_key(c) for c in known}, []
     for system in scores.ranked(field):
-        if system != planned.reference:
-            row = compare(scores, field, system, planned.reference)
+        if system != first.reference and not planned.is_ablation(system):
+            row = compare(scores, field, system, first.reference)
             rows += [] if _key(row) in seen else [row]
     return rows
 

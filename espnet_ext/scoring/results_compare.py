@@ -55,11 +55,13 @@ def comparison_lines(page: Page) -> list[str]:
     planned = any(c.planned for c in rows)
     aside = " besides the planned one" if planned else ""
     more = "; then the others against the reference of the planned comparison" if planned else ""
+    whole = page.compared.whole
+    ablations = f"; ablations against {code(whole)} alone" if whole else ""
     lines = [
         "## Comparisons",
         "",
         "Each system against the strongest of equal budget, and the strongest of a budget against "
-        f"the strongest of all ({chosen}){more}. Comparisons on this page: {len(rows)}, "
+        f"the strongest of all ({chosen}){more}{ablations}. Comparisons on this page: {len(rows)}, "
         f"chosen from {page.compared.tests} pair{'s' if page.compared.tests != 1 else ''}{aside}."
         f"{_only(page)}",
         "",

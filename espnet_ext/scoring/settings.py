@@ -16,8 +16,9 @@ from espnet_ext.scoring.metrics import Metric
 from espnet_ext.scoring.pairs import Compare, Planned
 
 _HOW = (
-    "results: {planned: {system: GROUP, against: GROUP}, compare: {metrics: [], sets: []}, "
-    "unlabelled: [PHASE], published: [{system:, set:, METRIC: value, source:}]}"
+    "results: {planned: {system: GROUP, against: GROUP, ablations: [GROUP]}, "
+    "compare: {metrics: [], sets: []}, unlabelled: [PHASE], "
+    "published: [{system:, set:, METRIC: value, source:}]}"
 )
 PhaseName = Literal[PHASES]
 

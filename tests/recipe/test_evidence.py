@@ -199,6 +199,14 @@ def test_the_planned_comparison_is_that_of_the_page(fake, folder):
     folder.recipe(**RECIPE, results={"planned": planned})
     assert evidence.main([path, "--dry-run"]) == 0
     assert "planned: method against base" in fake.lines
+    path = write(planned=planned | {"ablations": ["no_part"]})
+    with pytest.raises(UsageError, match=r"against: base, ablations: \[no_part\]"):
+        evidence.main([path, "--dry-run"])
+    folder.recipe(**RECIPE, results={"planned": planned | {"ablations": ["no_prat"]}})
+    with pytest.raises(UsageError, match="another planned comparison"):
+        evidence.main([write(planned=planned), "--dry-run"])
+    with pytest.raises(UsageError, match="no system 'no_prat'"):
+        evidence.main([write(planned=planned | {"ablations": ["no_prat"]}), "--dry-run"])
 
 
 @pytest.mark.parametrize(

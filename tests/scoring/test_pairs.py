@@ -53,6 +53,28 @@ def test_all_stand_against_the_strongest_and_against_the_planned_reference(recip
     assert (first["fair"]["Against"], first["good"]["Verdict"]) == ("good", "reference")
 
 
+def test_an_ablation_stands_against_the_planned_system_and_is_no_reference(recipe_dir, record_dict):
+    """A lucky variant of the method must not take the place of the baseline, nor cost a pair."""
+    three_groups(recipe_dir, record_dict)
+    for seed in range(3):
+        recipe_dir.add(record_dict("no_part", seed, [x + 1 for x in POOR[seed]]))
+    text = plan(recipe_dir, "results: {planned: {system: fair, against: poor}}")
+    assert ("no_part", "good") in pairs(comparisons(text)) and "from 5 pairs besides" in text
+    whole = "results: {planned: {system: fair, against: poor, ablations: [no_part, good]}}"
+    text = plan(recipe_dir, whole)
+    rows = comparisons(text)
+    assert pairs(rows) == [("fair", "poor"), ("good", "fair"), ("no_part", "fair")]
+    assert "this page: 3, chosen from 2 pairs besides the planned one." in text
+    assert "; ablations against `fair` alone." in text
+    first = {r["System"]: r["Against"] for r in tables(text)[0]}
+    assert first == {"good": "fair", "fair": "poor", "poor": "–", "no_part": "fair"}
+    with pytest.raises(DataError, match="'poor' is planned to be compared, and so no ablation"):
+        plan(recipe_dir, whole.replace("good", "poor"))
+    # Without results of the planned system nothing is said of its parts.
+    text = plan(recipe_dir, whole.replace("system: fair", "system: soon"))
+    assert pairs(comparisons(text)) == [("poor", "fair")] and "ablations" not in text
+
+
 def test_one_lucky_run_is_no_reference_of_systems_with_seeds(recipe_dir, record_dict):
     three_groups(recipe_dir, record_dict)
     recipe_dir.add(record_dict("lucky", 0, (0, 0, 0)))
