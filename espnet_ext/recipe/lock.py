@@ -15,6 +15,7 @@ from espnet_ext.errors import SetupError
 
 LEFT_S = 20.0  # how long to wait for the processes of a run that was killed
 POLL_S, WAIT_S = 0.1, 2.0  # how often it is looked, at first and after a while
+NAMELESS_S = 1.0  # who just took it has not written its name yet, or only looks whether it is free
 _held: set[int] = set()
 
 
@@ -100,9 +101,13 @@ def _taken(f: TextIO) -> bool:
 def _acquire(
     f: TextIO, path: Path, say: Callable[[str], None], where: str, wait: bool | None
 ) -> None:
-    until, told, pause = time.monotonic() + LEFT_S, "", POLL_S
+    start, told, pause = time.monotonic(), "", POLL_S
+    until = start + LEFT_S
     while not _taken(f):
         holder = _holder(f)
+        if not holder and time.monotonic() < start + NAMELESS_S:
+            time.sleep(POLL_S / 10)
+            continue
         left = _left_behind(path, holder)
         if left is None:
             pid, host, since = (holder.get(key, "?") for key in ("pid", "host", "since"))

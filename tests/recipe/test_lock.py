@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -58,6 +59,18 @@ def test_a_killed_run_is_taken_over(holder):
         assert "--wait" not in e.value.how  # not every command that holds a lock has it
     with lock.hold(LOCK, said.append):
         assert len(said) == 1  # a run that ended well leaves nothing to take over
+
+
+def test_who_only_looks_whether_it_is_free_is_not_taken_for_a_run(folder):
+    """A run that begins at the same moment must not end with 'process ? on ?'."""
+    LOCK.parent.mkdir()
+    LOCK.touch()
+    looks = os.open(LOCK, os.O_RDWR)
+    fcntl.flock(looks, fcntl.LOCK_EX)
+    threading.Timer(0.2, os.close, [looks]).start()
+    said = []
+    with lock.hold(LOCK, said.append):
+        assert said == []
 
 
 def test_an_error_inside_frees_the_lock_and_garbage_does_not_stop(folder):

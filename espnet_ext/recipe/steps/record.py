@@ -17,7 +17,7 @@ from espnet_ext.recipe.steps.decode import last_phase
 from espnet_ext.recipe.steps.format import DUMP
 from espnet_ext.recipe.steps.train import init_params, model_file, training_config, why_off
 
-NOT_IN_COMMAND = {"stage", "stop-stage", "force", "debug"}
+NOT_IN_COMMAND = {"stage", "stop-stage", "wait", "force", "debug"}
 
 
 def record_path(ctx: Context) -> Path:
