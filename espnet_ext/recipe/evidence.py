@@ -212,14 +212,19 @@ def _add_with_those_before(
     """Add a system to the order in which they run, after those that it starts from."""
     if name in chain:
         raise UsageError(f"'{name}' starts from itself", f"{path}: after")
+    for other in _those_before(name, evidence):
+        _add_with_those_before(other, evidence, path, ordered, (*chain, name))
+    if name not in ordered:
+        ordered.append(name)
+
+
+def _those_before(name: str, evidence: Evidence) -> list[str]:
+    """Return the systems that a system comes after, or whose files any of its values names."""
     text = as_text({**evidence.base, **evidence.systems[name]})
     named = re.findall(r"\bexp/([^/\s'\"]+)_s\{seed\}/", text)
     named = [other for other in named if other != name]  # a phase of its own
-    for other in dict.fromkeys([evidence.after.get(name), *named]):
-        if other in evidence.systems:
-            _add_with_those_before(other, evidence, path, ordered, (*chain, name))
-    if name not in ordered:
-        ordered.append(name)
+    found = dict.fromkeys([evidence.after.get(name), *named])
+    return [other for other in found if other in evidence.systems]
 
 
 def _check_starts(runs: list[Experiment], recipes: list[Recipe], path: Path) -> None:
@@ -239,7 +244,7 @@ def _check_starts(runs: list[Experiment], recipes: list[Recipe], path: Path) -> 
 def _experiment(evidence: Evidence, system: str, seed: int) -> Experiment:
     values = {**evidence.base, **evidence.systems[system]}
     overrides = [(key, as_text(v).replace("{seed}", str(seed))) for key, v in values.items()]
-    after = tuple(f"{x}_s{seed}" for x in [evidence.after.get(system)] if x)
+    after = tuple(f"{x}_s{seed}" for x in _those_before(system, evidence))
     name, last = f"{system}_s{seed}", evidence.last_stage
     return Experiment(name, system, seed, tuple(overrides), last, after=after)
 

@@ -36,10 +36,6 @@ class _Job:
     process: Popen
     lifeline: int
 
-    @property
-    def log(self) -> Path:
-        return log_of(self.run)
-
 
 def log_of(run: Experiment) -> Path:
     """Return the file that has what a terminal would show of a run."""
@@ -62,7 +58,8 @@ class Jobs:
         ngpu: int = 0,
     ):  # fmt: skip
         self._waiting = list(enumerate(runs, 1))
-        self._title, self._total, self._ngpu = title, len(runs), ngpu
+        self._title, self._total = title, len(runs)
+        self._ngpu, self._gpus = ngpu, len(hardware.gpus()) if ngpu else 0
         self._passed_on = [*passed_on, "--wait"]
         if "--nj" not in {a.partition("=")[0] for a in passed_on}:
             share = max(1, len(os.sched_getaffinity(0)) // count)
@@ -112,8 +109,7 @@ class Jobs:
     ) -> None:
         argv, env = left.popleft(), dict(os.environ)
         given = env.get("CUDA_VISIBLE_DEVICES")
-        count = len(hardware.gpus()) if self._ngpu else 0
-        if devices := visible_devices(slot, self._ngpu, count, given):
+        if devices := visible_devices(slot, self._ngpu, self._gpus, given):
             env["CUDA_VISIBLE_DEVICES"] = devices
         command = [sys.executable, "-m", "espnet_ext.recipe", *argv]
         with open(log_of(run), "ab") as out:
@@ -135,7 +131,7 @@ class Jobs:
             return 0
         code = 128 - code if code < 0 else code
         self._say(job.number, job.run, f"failed: {processes.how_ended(code)}")
-        last = job.log.read_text(encoding="utf-8", errors="replace").splitlines()[-SHOWN:]
+        last = log_of(job.run).read_text(encoding="utf-8", errors="replace").splitlines()[-SHOWN:]
         print("\n".join(f"    {line}" for line in last), file=sys.stderr)
         print(f"  run:   {recipe_line(*job.argv)}", file=sys.stderr)
         if self._at_work:

@@ -2,8 +2,9 @@
 """Whose turn it is in a recipe's folder.
 
 Stages 1 to 4 make what all experiments of the folder read: one run at a time is in them, and one
-of them runs only while nobody trains on what it would change. From stage 5 on a run writes
-``exp/NAME`` only, so experiments of different names run at the same time.
+of them runs only while nobody trains on what it would change. From stage 5 on a run writes what is
+of its experiment, ``exp/NAME`` and the record, so experiments of other names run at the same time;
+the page that all have in common has a lock of its own.
 """
 
 from collections.abc import Callable

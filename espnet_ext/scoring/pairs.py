@@ -110,10 +110,8 @@ def compared(
             mine, pool = _pool(field, method)
             if len(pool) < 2:
                 continue
-            whole = [s for s in pool if not (planned and planned.is_ablation(s))]
-            judged_by = _judge(scores, field, whole, development)
-            on_development &= judged_by is not None
-            order = scores.ranked(judged_by or field, whole)
+            order, judged = _order(scores, field, pool, development, planned)
+            on_development &= judged
             rows += _against_strongest(scores, field, mine, order)
             rows += _against_the_whole(scores, field, mine, planned)
             pairs |= _pairs(field, mine, pool, planned)
@@ -149,8 +147,7 @@ def _at_equal_passes(
     for method in dict.fromkeys(s.method for s in field.systems) if only.has(field) else ():
         mine, pool = _pool(field, method)
         if len(pool) > 1:
-            whole = [s for s in pool if not (planned and planned.is_ablation(s))]
-            order = scores.ranked(_judge(scores, field, whole, development) or field, whole)
+            order, _ = _order(scores, field, pool, development, planned)
             found += _against_strongest(scores, field, mine, order, labelled=False)
             found += _against_the_whole(scores, field, mine, planned, labelled=False)
     return list({_key(c): c for c in reversed(found)}.values())[::-1]
@@ -160,6 +157,17 @@ def _pool(field: Field, method: str) -> tuple[list[System], list[System]]:
     """Return the systems that are decoded by a method, and those that these are compared with."""
     mine = [s for s in field.systems if s.method == method]
     return mine, mine if len(mine) > 1 else [*mine, *_only_ways(field, mine[0])]
+
+
+def _order(
+    scores: Scores, field: Field, pool: Sequence[System], development: str | None,
+    planned: Planned | None,
+) -> tuple[list[System], bool]:  # fmt: skip
+    """Return the systems that may be references, the strongest first, and whether the development
+    set judged them."""  # fmt: skip
+    whole = [s for s in pool if not (planned and planned.is_ablation(s))]
+    judged_by = _judge(scores, field, whole, development)
+    return scores.ranked(judged_by or field, whole), judged_by is not None
 
 
 def _against_strongest(

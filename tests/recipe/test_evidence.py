@@ -147,6 +147,14 @@ def test_keys_of_the_recipe_on_the_command_line_hold_for_every_run(fake):
     assert {r.finetune.args["max_epoch"] for r, _ in fake.seen} == {7}
 
 
+def test_a_file_that_any_value_names_is_made_before_jobs_begin_what_reads_it(fake):
+    """A search that reads another system's model starts from it as a training does."""
+    systems = {"lm": {}, "base": {"decode.args.lm_file": "exp/lm_s{seed}/finetune/m.pth"}}
+    loaded = evidence.load(Path(write(systems=systems, after={}, optional=[])))
+    runs = evidence.expand(loaded, Path("evidence.yaml"), ["base"], [4])
+    assert [(r.name, r.after) for r in runs] == [("lm_s4", ()), ("base_s4", ("lm_s4",))]
+
+
 @pytest.mark.parametrize("code", [0, 1])
 def test_runs_at_the_same_time_are_told_what_they_start_from(fake, monkeypatch, capsys, code):
     """The runs themselves: test_turn.py."""
