@@ -189,20 +189,6 @@ def encoder_of_config(config: Mapping[str, Any]) -> Encoder | None:
     return None if features is None or steps is None else Encoder(features, steps)
 
 
-def encoder_frames(samples: int, config: Mapping[str, Any]) -> int | None:
-    """Return how many frames ESPnet's encoder makes of ``samples`` samples.
-
-    Args:
-        samples: At the rate of the frontend.
-        config: ESPnet's training options.
-
-    Returns:
-        The number of frames; None for a frontend or an encoder whose lengths are not known here.
-    """
-    encoder = encoder_of_config(config)
-    return None if encoder is None else encoder.frames(samples)
-
-
 @lru_cache
 def usual_encoder(fs: int, stride: int) -> Encoder:
     """Return the encoder that formatting supposes, before a training configuration is known.

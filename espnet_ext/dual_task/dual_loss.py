@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from espnet_ext.dual_task.masks import full_precision, valid_frames
+from espnet_ext.dual_task.masks import full_precision
 from espnet_ext.errors import UsageError, nearest
 
 REDUCTIONS = ("label", "utterance")
@@ -95,18 +95,3 @@ def mean_of(losses: Tensor, target_lengths: Tensor, reduce: str) -> Tensor:
     if reduce == "label":
         losses = losses / target_lengths.to(losses.device).clamp_min(1)
     return losses.mean()
-
-
-def frames_needed(targets: Tensor, target_lengths: Tensor) -> Tensor:
-    """Return ``(B,)``, the fewest frames that CTC can write each target in.
-
-    Two equal symbols in a row need a blank between them.
-
-    Args:
-        targets: ``(B, U)``.
-        target_lengths: ``(B,)``.
-    """
-    repeats = (targets[:, 1:] == targets[:, :-1]) & valid_frames(
-        target_lengths - 1, max(targets.shape[1] - 1, 0)
-    )
-    return target_lengths + repeats.sum(-1)

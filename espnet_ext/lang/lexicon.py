@@ -100,15 +100,6 @@ class Lexicon:
             lexicon.add(word, phones if stress else map(without_stress, phones), logp)
         return lexicon
 
-    @classmethod
-    def graphemes(cls, words: Iterable[str]) -> "Lexicon":
-        """Spell words; those that :func:`spell` cannot spell are left out."""
-        lexicon = cls(source="letters")
-        for word in words:
-            if letters := spell(word):
-                lexicon.add(word, letters)
-        return lexicon
-
     def add(self, word: str, phones: Iterable[str], logp: float = 0.0) -> None:
         """Add a variant; equal ones become one, with the higher probability."""
         phones = tuple(phones)

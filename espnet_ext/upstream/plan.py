@@ -14,7 +14,6 @@ from espnet_ext.scoring.record import Record, load_records
 
 ASR, WEAK_ALIGN = "asr", "weak_align"
 METHODS = {"asr": ASR, "espnet_ext.weak_align.task:WeakAlignTask": WEAK_ALIGN}
-LAYOUTS = ("egs3", "egs2")
 OWN_CORPORA = ("synth", "manifest")
 # Why the other methods cannot go yet, by the room of their task.
 REASONS = {

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""encoder_frames against the modules of the installed ESPnet, length by length."""
+"""Lengths of encoders against the modules of the installed ESPnet, length by length."""
 
 import pytest
 import torch
@@ -9,7 +9,6 @@ from espnet_ext.espnet.compat import quiet_import
 from espnet_ext.espnet.input_layers import OWN  # of which ESPnet knows nothing
 from espnet_ext.frames import (
     INPUT_LAYERS,
-    encoder_frames,
     encoder_of_config,
     features_of_config,
     rate_hz,
@@ -119,7 +118,7 @@ def test_rates_and_shifts():
     assert [rate_hz(x) for x in (None, {}, {"fs": "16k"}, {"fs": 8000})] == [16e3, 16e3, 16e3, 8e3]
     config = {"encoder": "conformer", "frontend_conf": {"fs": "8k", "hop_length": 80}}
     assert encoder_of_config(config).shift_s == pytest.approx(0.04)
-    assert encoder_frames(8000, config) == 24
+    assert encoder_of_config(config).frames(8000) == 24
 
 
 @pytest.mark.parametrize(
@@ -134,7 +133,7 @@ def test_rates_and_shifts():
     ],
 )
 def test_unknown_lengths_are_not_guessed(config):
-    assert encoder_frames(16000, config) is None
+    assert encoder_of_config(config) is None
 
 
 RAW = {"encoder": "torchaudiohubert", "frontend": None, "input_size": 1}

@@ -255,7 +255,8 @@ def test_letters_without_a_lexicon():
     assert got.phone_set().names == ("SIL", "a", "b", "c")
     assert got.ids("Cab") == [((3, 1, 2), 0.0)] and got.ids("[X]") == got.ids("other") == []
     assert got.oov == {"[X]": "skip", "4": "skip"}
-    graphemic = Lexicon.graphemes(["ab"])
+    graphemic = Lexicon(source="letters")
+    graphemic.add("ab", "ab")
     assert pronounce(["ba"], graphemic).variants("ba") == [(("b", "a"), 0.0)]
     with pytest.raises(UsageError):
         pronounce(["a"], None, "skip")

@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from espnet_ext.ml_lmcl.simulate.phones import PhoneTable
 
 GAP = 0.7
-MAX_REF, MAX_HYP = 2, 3  # words of a block
 _SHAPES = ((1, 1), (1, 2), (2, 1), (2, 2), (1, 3))
 _FIXED, _SOUND, _EXTRA = 0.2, 0.8, 0.3
 

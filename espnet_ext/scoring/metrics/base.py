@@ -164,7 +164,3 @@ class Metric:
     def column(self, title: str, totals: Mapping[str, float]) -> float:
         """Return a further column's share in percent; NaN where the whole is 0."""
         return float(percent(np.array([totals[name] for name in self.columns[title]])))
-
-    def is_better(self, change: float) -> bool:
-        """Whether a change of the value is an improvement."""
-        return change < 0 if self.better == "lower" else change > 0
