@@ -244,7 +244,7 @@ def _check_starts(runs: list[Experiment], recipes: list[Recipe], path: Path) -> 
 def _experiment(evidence: Evidence, system: str, seed: int) -> Experiment:
     values = {**evidence.base, **evidence.systems[system]}
     overrides = [(key, as_text(v).replace("{seed}", str(seed))) for key, v in values.items()]
-    after = tuple(f"{x}_s{seed}" for x in _those_before(system, evidence))
+    after = tuple(f"{x}_s{seed}" for x in filter(None, [evidence.after.get(system)]))
     name, last = f"{system}_s{seed}", evidence.last_stage
     return Experiment(name, system, seed, tuple(overrides), last, after=after)
 

@@ -2,6 +2,7 @@
 """One experiment of a series: its command line, and how far it has come in this folder."""
 
 import dataclasses
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -131,9 +132,14 @@ def _experiment_of(path: Path) -> str:
 
 
 def needs(run: Experiment, passed_on: Sequence[str]) -> set[str]:
-    """Return the names of the experiments that must have ended before a run begins."""
+    """Return the names of the experiments that must have ended before a run begins.
+
+    They are those that it comes after, that it starts from, or whose files any of its values names.
+    """
     files = starts_from(_context(run.argv(passed_on)).recipe)
-    return {*run.after, *filter(None, map(_experiment_of, files))} - {run.name}
+    values = (text for keys in (run.overrides, *run.searches) for _, text in keys)
+    named = (name for text in values for name in re.findall(r"\bexp/([^/\s'\"]+)/", text))
+    return {*run.after, *filter(None, map(_experiment_of, files)), *named} - {run.name}
 
 
 def missing_start(

@@ -152,7 +152,8 @@ def test_a_file_that_any_value_names_is_made_before_jobs_begin_what_reads_it(fak
     systems = {"lm": {}, "base": {"decode.args.lm_file": "exp/lm_s{seed}/finetune/m.pth"}}
     loaded = evidence.load(Path(write(systems=systems, after={}, optional=[])))
     runs = evidence.expand(loaded, Path("evidence.yaml"), ["base"], [4])
-    assert [(r.name, r.after) for r in runs] == [("lm_s4", ()), ("base_s4", ("lm_s4",))]
+    needs = [(r.name, experiment.needs(r, [])) for r in runs]
+    assert needs == [("lm_s4", set()), ("base_s4", {"lm_s4"})]
 
 
 @pytest.mark.parametrize("code", [0, 1])

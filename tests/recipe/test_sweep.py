@@ -15,7 +15,7 @@ from sweep_toy import EVIDENCE, LR, RECIPE, record, write
 
 from espnet_ext.cli import main as cli
 from espnet_ext.errors import DataError
-from espnet_ext.recipe import config, experiments, sweep, sweep_grid
+from espnet_ext.recipe import config, experiment, experiments, sweep, sweep_grid
 
 fake = sweep_toy.fake
 
@@ -108,6 +108,13 @@ def test_sizes_of_training_sets_make_a_curve_for_each_named_system(fake, monkeyp
     assert [(p.x, p.group) for p in drawn[0][0]] == [
         (5, "AR"), (100, "AR"), (5, "FR+IT"), (100, "FR+IT"),
     ]  # fmt: skip
+
+
+def test_a_run_of_a_sweep_waits_for_what_any_of_its_values_names(fake):
+    systems = {"AR": {}, "FR": {"finetune.args.start": "exp/sweep_lr_AR_7_s{seed}/model.pth"}}
+    file = write(key="finetune.args.blocks", values=[7], curves={"systems": systems}, seeds=[1])
+    first, second = sweep_grid.expand(sweep_grid.load(file), file)
+    assert experiment.needs(first, []) == set() and experiment.needs(second, []) == {first.name}
 
 
 def test_without_a_metric_a_sweep_shows_the_first_of_the_recipe(fake, monkeypatch):
