@@ -83,6 +83,10 @@ class BLJustTrainer(ExtTrainer):
                 optimizers[OPTIMISER[kind]].state.clear()
 
     @classmethod
+    def _work_of(cls, epoch: int) -> int:
+        return cls.schedule.counts(epoch).passes
+
+    @classmethod
     def _epoch_line(cls, reporter, options) -> str:
         segments = cls.schedule.epochs[reporter.get_epoch() - 1]
         told = " + ".join(f"{s.updates} {s.kind}" for s in segments)

@@ -24,6 +24,7 @@ from espnet2.train.trainer import Trainer
 from espnet_ext.espnet import checkpoint, finite, memory, schedules, track
 from espnet_ext.espnet.iterators import labelled_pass
 from espnet_ext.espnet.nbest import Kept
+from espnet_ext.espnet.pace import EpochPace, WaitTimer, time_left
 from espnet_ext.espnet.short import LongEnough, shortest_of
 from espnet_ext.files import write_json
 from espnet_ext.hardware import training_device
@@ -32,30 +33,6 @@ from espnet_ext.scoring.spent import COUNTS, curve_point
 
 PHASE_RECORD = "phase.json"
 VALID = ("acc", "cer_ctc")  # of the validation after each epoch, kept for the curves
-
-
-class WaitTimer:
-    """Iterate over ``items`` and add up the time spent waiting for the next one, ``wait_s``.
-
-    Args:
-        items: What to iterate over.
-        before: Called with the number of each item, from 0, before it is handed out.
-    """
-
-    def __init__(self, items: Any, before: Callable[[int], None] = lambda number: None):
-        self.items, self.before, self.wait_s, self.count = items, before, 0.0, 0
-
-    def __len__(self) -> int:
-        return len(self.items)
-
-    def __iter__(self) -> Iterator:
-        start = time.perf_counter()
-        for item in self.items:
-            self.wait_s += time.perf_counter() - start
-            self.before(self.count)
-            self.count += 1
-            yield item
-            start = time.perf_counter()
 
 
 @dataclass
@@ -302,11 +279,16 @@ class ExtTrainer(Trainer):
             progress_log.info(cls._epoch_line(reporter, options))
 
     @classmethod
+    def _work_of(cls, epoch: int) -> int:
+        """Return how long an epoch is, compared with the others."""
+        return 1
+
+    @classmethod
     def _epoch_line(cls, reporter, options) -> str:
         state, epoch = cls.state, reporter.get_epoch()
         state.first_epoch = state.first_epoch or epoch
-        done = epoch - state.first_epoch + 1
-        left = (time.monotonic() - state.start) / done * (options.max_epoch - epoch)
+        work = [cls._work_of(e) for e in range(1, options.max_epoch + 1)]
+        left = time_left(time.monotonic() - state.start, work, state.first_epoch, epoch)
         valid = _means(reporter)
         shown = [f"loss {state.train_stats.get('loss', float('nan')):.3f}"]
         shown += [f"valid {k} {valid[k]:.3f}" for k in ("loss", *VALID) if k in valid]
@@ -335,9 +317,13 @@ def _progress_of(model, iterator, reporter, options) -> Callable[[int], None]:
     own = getattr(model, "module", model)
     epoch, accum = reporter.get_epoch(), options.accum_grad
     before = (epoch - 1) * (len(iterator) // accum)  # all epochs have as many batches
+    pace = EpochPace(f"epoch {epoch}/{options.max_epoch}", len(iterator))
+    speaks = not dist.is_initialized() or dist.get_rank() == 0
 
     def tell(batch: int) -> None:
         own.training_progress = (epoch, before + batch // accum)
+        if speaks:
+            pace(batch)
 
     return tell
 
