@@ -21,10 +21,10 @@ import soundfile as sf
 
 from espnet_ext.data.audio import resample
 from espnet_ext.data.content import SILENT_PEAK
+from espnet_ext.data.origin import is_of, origin_of, write_of
 from espnet_ext.data.tables import write_spk2utt, write_table
 from espnet_ext.data.video import audio_of, probe
 from espnet_ext.errors import DataError
-from espnet_ext.files import atomic_path
 from espnet_ext.progress import duration
 from espnet_ext.recipe.console import Progress
 from espnet_ext.recipe.executor import Local
@@ -169,15 +169,14 @@ def take_audio(clip: Clip, folder: Path) -> Taken:
         if source is None or not source.is_file():
             return Taken("", "no sound")
         path = audio_path(clip.utt, folder)
-        if not _is_made(path, source):
+        if not is_of(path, origin := origin_of(source)):
             speech, rate = audio_of(str(source))
             speech = resample(speech, rate, FS)
             peak = float(np.abs(speech).max(initial=0.0))
             if not SILENT_PEAK <= peak < float("inf"):
                 return Taken("", "silent" if peak < SILENT_PEAK else "sound that is not finite")
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with atomic_path(path) as tmp:  # resampling may reach beyond full scale
-                sf.write(tmp, speech / max(1.0, peak), FS, "PCM_16", format="FLAC")
+            speech = speech / max(1.0, peak)  # resampling may reach beyond full scale
+            write_of(path, speech, FS, "PCM_16", "FLAC", origin)
         length_s = sf.info(path).duration
     except DataError as e:
         reason, _, detail = e.what.replace(" (", ": ", 1).partition(": ")
@@ -193,11 +192,6 @@ def take_audio(clip: Clip, folder: Path) -> Taken:
 def audio_path(utt: str, folder: Path) -> Path:
     """Return where the sound of a clip is; 256 folders, as some corpora have 400,000 clips."""
     return folder / hashlib.sha256(utt.encode()).hexdigest()[:2] / f"{utt}.flac"
-
-
-def _is_made(path: Path, source: Path) -> bool:
-    """Whether the sound was taken from the clip as it is now; what was cut short has no name."""
-    return path.is_file() and path.stat().st_mtime_ns >= source.stat().st_mtime_ns
 
 
 def hold_out(groups: Iterable[str], share: float, seed: int = 0) -> set[str]:

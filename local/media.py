@@ -49,6 +49,7 @@ from slu_xml import (
 from slu_xml import parse as parse_xml
 
 from espnet_ext.data.audio import BLOCK, open_audio
+from espnet_ext.data.origin import is_of, origin_of
 from espnet_ext.data.slu_manifest import NAME
 from espnet_ext.errors import DataError, exit_code
 from espnet_ext.files import atomic_path
@@ -123,12 +124,13 @@ def take_channel(path: Path, channel: int | None, out: Path, where: str) -> Path
             how = "give the table with --channels channels.csv (lines 'L,100')"
             raise DataError(f"nothing tells the caller's channel of {path.name}", where, how)
         made = out / f"{path.stem}-{'LR'[channel]}.wav"
-        if made.is_file() and sf.info(made).frames == f.frames:
+        if is_of(made, origin := origin_of(path)):
             return made
         out.mkdir(parents=True, exist_ok=True)
         with atomic_path(made) as tmp, sf.SoundFile(
             tmp, "w", f.samplerate, 1, "PCM_16", format="WAV"
         ) as mono:  # fmt: skip
+            mono.comment = origin
             for block in f.blocks(BLOCK, dtype="int16", always_2d=True):
                 mono.write(np.ascontiguousarray(block[:, channel]))
     return made

@@ -21,15 +21,14 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-import soundfile
 from segmented import Segment, SegmentedSet, write_skipped
 from swbd_text import clean, clean_stm
 
 from espnet_ext.data.audio import open_audio
 from espnet_ext.data.labelled import choose_labelled
 from espnet_ext.data.lines import utf8_lines
+from espnet_ext.data.origin import is_of, origin_of, write_of
 from espnet_ext.errors import DataError, UsageError, exit_code
-from espnet_ext.files import atomic_path
 from espnet_ext.installation import install
 from espnet_ext.paths import absolute
 from espnet_ext.recipe.console import Progress
@@ -112,15 +111,15 @@ def split_sides(audio: Path, name: str, out: Path) -> dict[str, Path]:
             if (f.channels, f.samplerate) != (2, 8000):
                 what = f"{f.channels} channel(s) at {f.samplerate} Hz, not 2 at 8000 Hz"
                 raise DataError(what, audio, "copy the file again: a side of a call is a channel")
-            if all(p.is_file() and soundfile.info(p).frames == f.frames for p in paths.values()):
+            origin = origin_of(audio)
+            if all(is_of(p, origin) for p in paths.values()):
                 return paths
             samples = f.read(dtype="int16")
             subtype = "ULAW" if f.subtype == "ULAW" else "PCM_16"
     except DataError as e:
         raise DataError(e.what, e.where, UNREADABLE if "shorten" in e.what else e.how) from None
     for channel, path in enumerate(paths.values()):
-        with atomic_path(path) as tmp:
-            soundfile.write(tmp, samples[:, channel], 8000, subtype, format="WAV")
+        write_of(path, samples[:, channel], 8000, subtype, "WAV", origin)
     return paths
 
 

@@ -11,9 +11,11 @@ from superb_sets import FS, tone, write
 from tiny_encoder import KINDS, make_model
 
 from espnet_ext.cli import main
+from espnet_ext.data.utterances import utterances
 from espnet_ext.errors import DataError
 from espnet_ext.espnet.frozen import load_frozen, model_files
-from espnet_ext.multistage.superb.features import Encoder
+from espnet_ext.multistage.superb.classification import Keywords
+from espnet_ext.multistage.superb.features import Encoder, Features, keep
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +84,35 @@ def test_the_command_learns_and_writes_json(tmp_path, model, data, monkeypatch, 
     assert main([*command, "--out", "again.json"]) == 0
     assert [p.stat().st_mtime_ns for p in kept] == before
     again = json.loads((tmp_path / "again.json").read_text())
-    assert again["curve"] == found["curve"]
+    assert again["curve"] == found["curve"] and again["padded"] == found["padded"]
+
+
+def test_what_is_not_finite_gets_no_score(tmp_path, data, capsys, monkeypatch):
+    model = make_model(tmp_path / "m")
+    argv = ["--model", model, "--task", "ks", "--data", data, "--cache", tmp_path / "c"]
+    argv += ["--out", tmp_path / "o.json", "--updates", "4", "--evaluations", "2"]
+    with monkeypatch.context() as m:
+        loss = Keywords.loss
+        m.setattr(Keywords, "loss", lambda *args: loss(*args) * torch.nan)
+        code, err = told(capsys, *argv)
+    assert code == 3 and "training diverged: loss nan" in err
+    state = torch.load(model / "valid.loss.best.pth", weights_only=True)
+    state["encoder.after_norm.weight"][0] = torch.nan
+    torch.save(state, model / "valid.loss.best.pth")
+    code, err = told(capsys, *argv)
+    assert code == 3 and "output is not finite for 'train0'" in err
+    assert not (tmp_path / "o.json").exists()
+
+
+def test_short_utterances_are_counted_once_kept_or_not(tmp_path, model):
+    folder = write(tmp_path / "s", {u: tone("a") for u in "ab"}, dict.fromkeys("ab", "x"))
+    with model_files(model) as (config, checkpoint):
+        encoder = Encoder(load_frozen(config, checkpoint))
+    rows = utterances(folder)
+    kept = keep(rows, encoder, tmp_path / "kept", "m")
+    for found in (Features(rows, encoder), Features(rows, encoder, kept)):
+        found.get(0)
+        assert found.padded == 2
 
 
 def told(capsys, *argv):

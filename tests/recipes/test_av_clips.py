@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from recipe_tree import ROOT, load_local
 
+from espnet_ext.data import origin
 from espnet_ext.data.check import check_dir
 from espnet_ext.data.tables import read_table
 from espnet_ext.errors import DataError
@@ -197,6 +198,21 @@ def test_sound_is_mono_at_the_models_rate(tmp_path):
     assert (rate, speech.ndim) == (16000, 1) and abs(len(speech) - 32000) < 800
     spectrum = np.abs(np.fft.rfft(speech[8000:24000]))
     assert spectrum.argmax() == 440  # Hz: one bin a Hz
+
+
+def test_another_clip_of_the_same_id_has_its_own_sound_although_it_is_older(tmp_path):
+    """A corrected manifest, or another one, whose files are older than what was taken before."""
+    from clips import write_clip
+
+    wrong, right = (write_clip(tmp_path / x, frames=50, sound_s=2.0) for x in ("w.mp4", "r.mp4"))
+    os.utime(right, (1, 1))
+    folder = tmp_path / "audio"
+    origins = []
+    for path in (wrong, right, right):
+        taken = av_clips.take_audio(av_clips.Clip("a", path, "a"), folder)
+        origins.append((taken.audio, Path(taken.audio).stat().st_ino))
+        assert origin.is_of(Path(taken.audio), origin.origin_of(path))
+    assert len({name for name, _ in origins}) == 1 and origins[1] == origins[2] != origins[0]
 
 
 MISUSE = [

@@ -2,8 +2,12 @@
 """The synthetic intent recipe from speech to a scored classifier, tiny; what is kept is kept."""
 
 import json
+import runpy
 
+import numpy as np
 import pytest
+import soundfile
+from recipe_tree import ROOT
 
 from espnet_ext.data.tables import read_table
 
@@ -26,6 +30,22 @@ TINY = [
     "--format.args.unseen_labels=wrong",
     "--ngpu=0",
 ]
+
+
+def test_noise_is_put_again_on_other_sentences_below_the_same_names(tmp_path):
+    data = runpy.run_path(str(ROOT / "egs2/synth/ml_lmcl1/local/data.py"))
+    source, noisy = tmp_path / "test", tmp_path / "noisy"
+    source.mkdir()
+    soundfile.write(source / "u.wav", np.full(1600, 0.1), 16000)
+    (source / "wav.scp").write_text(f"u {source}/u.wav\n")
+    made = []
+    for text, sound in (("one", "a"), ("one", "a"), ("two", "a"), ("two", "b")):
+        (source / "text").write_text(f"u {text}\n")
+        data["add_noise"](source, noisy, sound, 1, (8.0, 25.0))
+        made.append((noisy / "request").stat().st_ino)
+        assert read_table(noisy / "text") == {"u": text}
+    assert made[0] == made[1] and len({(noisy / "request").read_text()}) == 1
+    assert made[1] != made[2] != made[3]
 
 
 def test_from_speech_to_intents(recipe_copy, tmp_path):

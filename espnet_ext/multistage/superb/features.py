@@ -14,6 +14,7 @@ import numpy as np
 
 from espnet_ext import yamlfile
 from espnet_ext.data import audio
+from espnet_ext.data.tar_member import file_of
 from espnet_ext.data.utterances import Utterance
 from espnet_ext.errors import DataError, told
 from espnet_ext.files import atomic_dir, sha256_json, write_json
@@ -72,14 +73,18 @@ class Encoder:
         """Return ``(T, L, D)`` float16 of an utterance.
 
         Raises:
-            DataError: The audio is not usable, or the encoder refuses it.
+            DataError: The audio is not usable, the encoder refuses it, or gives NaN.
         """
         speech, rate = audio.read(utt.audio, utt.start_s, utt.end_s)
+        how = "leave it out, or take another model"
         try:
-            return self.layers(audio.resample(speech, rate, self.fs))
+            found = self.layers(audio.resample(speech, rate, self.fs))
         except Exception as e:
             what = f"the encoder fails on '{utt.id}' ({told(e)})"
-            raise DataError(what, utt.audio, "leave it out, or take another model") from e
+            raise DataError(what, utt.audio, how) from e
+        if not np.isfinite(found).all():
+            raise DataError(f"the encoder's output is not finite for '{utt.id}'", utt.audio, how)
+        return found
 
 
 class Features:
@@ -89,12 +94,18 @@ class Features:
         utts: The utterances.
         encoder: What makes them.
         folder: Where they are kept; None computes them each time.
+
+    Attributes:
+        frames: Of each utterance.
+        padded: How many utterances were too short for the encoder.
     """
 
     def __init__(self, utts: list[Utterance], encoder: Encoder, folder: Path | None = None):
         self.utts, self.encoder, self.data = utts, encoder, None
         if folder is None:
-            self.frames = [len(self.encoder.of(u)) for u in utts]
+            before = encoder.padded
+            self.frames = [len(encoder.of(u)) for u in utts]
+            self.padded = encoder.padded - before
             return
         about = yamlfile.read(folder / "about.json", DataError)
         self.frames, self.padded = about["frames"], about["padded"]
@@ -157,7 +168,7 @@ def bytes_needed(seconds: float, encoder: Encoder) -> int:
 
 def _identity(utt: Utterance) -> list:
     try:
-        status = os.stat(utt.audio)
+        status = os.stat(file_of(utt.audio))
         return [*utt, status.st_size, status.st_mtime_ns]
     except (OSError, ValueError):  # a pipe, or missing: reading tells
         return [*utt]

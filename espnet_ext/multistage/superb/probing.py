@@ -111,7 +111,8 @@ def probe(job: Job, model: Path | str) -> Probed:
         "curve": trained.curve, "train_seconds": round(trained.seconds, 1), "seed": job.seed,
         "layer_weights": [round(w, 4) for w in weights], "frame_shift_samples": samples,
         "parameters": sum(p.numel() for p in trained.probe.parameters()),
-        "utterances": {n: len(rows[n][0]) for n in SETS}, "padded": encoder.padded,
+        "utterances": {n: len(rows[n][0]) for n in SETS},
+        "padded": sum(s.features.padded for s in sets.values()),
         "settings": dataclasses.asdict(job.settings),
         "protocol": job.settings == PROTOCOL[job.task],
     }  # fmt: skip

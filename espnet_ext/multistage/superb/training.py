@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Training of a head on the layers of a frozen encoder; the best on the dev set is kept."""
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -10,6 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from espnet_ext.errors import DataError
 from espnet_ext.multistage.superb.features import Features
 from espnet_ext.multistage.superb.layers import LayerSum
 from espnet_ext.multistage.superb.settings import Settings
@@ -160,7 +162,11 @@ def _update(
     probe: Probe, adam: Any, task: ProbeTask, data: LabelledSet, pieces: list[Piece],
     order: Iterator[int], settings: Settings, device: str,
 ) -> float:  # fmt: skip
-    """Make one update; return its loss."""
+    """Make one update; return its loss.
+
+    Raises:
+        DataError: The loss or its gradient is not finite.
+    """
     probe.train()
     adam.zero_grad()
     total = 0.0
@@ -170,6 +176,9 @@ def _update(
         loss = task.loss(probe(hidden, lengths), lengths, targets) / settings.accumulate
         loss.backward()
         total += loss.item()
-    nn.utils.clip_grad_norm_(probe.parameters(), settings.clip)
+    norm = nn.utils.clip_grad_norm_(probe.parameters(), settings.clip)
+    if not math.isfinite(total + norm.item()):
+        what = f"training diverged: loss {total:g}, gradient norm {norm.item():g}"
+        raise DataError(what, None, "give a lower --rate")
     adam.step()
     return total

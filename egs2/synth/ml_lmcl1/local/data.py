@@ -46,9 +46,18 @@ def train_recogniser(options: list[str]) -> tuple[Path, Path]:
     return PHASE / "config.yaml", PHASE / "valid.acc.ave.pth"
 
 
-def add_noise(source: Path, out: Path, seed: int, snr_db: tuple[float, float]) -> None:
-    """Write a set's recordings with coloured noise of a signal-to-noise ratio in the range."""
-    request = sha256_json([seed, snr_db, (source / "wav.scp").read_text(encoding="utf-8")])
+def add_noise(
+    source: Path, out: Path, sound: str, seed: int, snr_db: tuple[float, float]
+) -> None:  # fmt: skip
+    """Write a set's recordings with coloured noise of a signal-to-noise ratio in the range.
+
+    Args:
+        source, out: Folders of the recordings and of the noisy ones.
+        sound: Hash of the recordings: other sentences may stand below the same ids and paths.
+        seed, snr_db: Of the noise.
+    """
+    tables = [(source / name).read_text(encoding="utf-8") for name in ("wav.scp", "text")]
+    request = sha256_json([seed, snr_db, sound, *tables])
     if (out / "request").is_file() and (out / "request").read_text(encoding="utf-8") == request:
         return
     paths = {}
@@ -99,7 +108,7 @@ def main() -> None:
     sets = {}
     for split, name in NAMES.items():
         source, noisy = Path(made.out_dir) / split, AUDIO.with_name("slu_noisy") / split
-        add_noise(source, noisy, args.seed, tuple(args.snr_db))
+        add_noise(source, noisy, made.audio_sha256, args.seed, tuple(args.snr_db))
         asr = recognise(noisy, TEXT / split, model, args.nj)
         manual, intent = read_table(source / "text"), read_table(source / "intent")
         sets[name] = {utt: Pair(manual[utt], asr[utt], intent[utt]) for utt in manual}
