@@ -11,6 +11,7 @@ from pathlib import Path
 
 from espnet_ext.data.format_job import UNREADABLE
 from espnet_ext.data.pipes import is_pipe
+from espnet_ext.data.tar_member import file_of
 from espnet_ext.files import atomic_path, sha256_json
 
 JOURNAL = ".journal.jsonl"
@@ -86,7 +87,7 @@ def _signature(item: dict) -> str:
         if not source or is_pipe(source):
             return ""
         try:
-            status = os.stat(source)
+            status = os.stat(file_of(source))
         except (OSError, ValueError):
             return ""
         # A copy may keep size and mtime of what it replaces (cp -p, rsync -t), not ctime.

@@ -20,6 +20,8 @@ from espnet_ext.data.pipes import is_pipe
 from espnet_ext.data.rows import parse_segment
 from espnet_ext.data.slu_manifest import SluRow, check_row
 from espnet_ext.data.tables import iter_table, read_table, write_spk2utt, write_table
+from espnet_ext.data.tar_member import file_of
+from espnet_ext.data.video_plan import parse_value
 from espnet_ext.errors import DataError, UsageError, exit_code
 from espnet_ext.paths import absolute, called_from
 from espnet_ext.text import tagged as tags
@@ -77,10 +79,16 @@ def find_file(entry: str, where: str, folder: Path) -> str:
 
 
 def files_of(table: Path) -> Iterator[tuple[str, str]]:
-    """Yield ``(key, absolute path, or a command as it is)`` of wav.scp and the like."""
+    """Yield ``(key, value with an absolute path, or a command as it is)`` of wav.scp and the like.
+
+    What follows the path stays: the place of audio in a shard, the times of a video.
+    """
     for number, (key, entry) in enumerate(iter_table(table), 1):
-        found = entry if is_pipe(entry) else find_file(entry, f"{table}:{number}", table.parent)
-        yield key, found
+        path = parse_value(entry).path if table.name == "video.scp" else file_of(entry)
+        if not is_pipe(entry):
+            found = find_file(path, f"{table}:{number}", table.parent)
+            entry = f"{found}{entry[len(path) :]}"
+        yield key, entry
 
 
 def copy_set(folder: Path, out: Path) -> int:

@@ -115,6 +115,7 @@ def add(root: Path, branch: str, folder: Path, base: str) -> None:
     if branch_exists(root, branch):
         git(root, "branch", "-D", branch)
     git(root, "worktree", "add", "-q", "-b", branch, str(folder), base)
+    git(root, "config", _base_key(branch), git(folder, "rev-parse", "HEAD"))
 
 
 def write(tree: Tree, folder: Path) -> None:
@@ -143,9 +144,20 @@ def stage(folder: Path, paths: Sequence[str]) -> None:
 
 
 def base_of(folder: Path) -> str:
-    """Return where the branch starts: the last commit that it shares with the checkout's own."""
+    """Return where the branch starts, the later one of two commits.
+
+    They are what it was made from, and the last that it shares with the checkout's own branch: it
+    may have been rebased since.
+    """
     own = git(folder, "worktree", "list", "--porcelain").split("HEAD ")[1].split()[0]
-    return git(folder, "merge-base", "HEAD", own)
+    branch = git(folder, "branch", "--show-current")
+    made_from = git(folder, "config", "--default", "", "--get", _base_key(branch))
+    shared = [git(folder, "merge-base", "HEAD", x) for x in (own, made_from) if x]
+    return min(shared, key=lambda x: int(git(folder, "rev-list", "--count", f"{x}..HEAD")))
+
+
+def _base_key(branch: str) -> str:
+    return f"branch.{branch}.espnetExtBase"  # git removes it with the branch
 
 
 def changed(folder: Path) -> list[tuple[str, int]]:

@@ -60,6 +60,11 @@ def test_format_leaves_audio_in_shards_where_training_reads_it_there(src, shards
     for utt, path in read_table(src / "wav.scp").items():
         assert np.array_equal(read(made[utt]), sf.read(path, dtype="float32")[0])
     assert read_table("dump/utt2num_samples")["b"] == "6400"
+    assert report.reused == 0
+    again = format_dir("data", "dump", FormatOptions(), streams=streams)
+    assert again.reused == 5  # by size and times of the shard
+    Path(parse_member(read_table("data/wav.scp")["b"]).path).touch()  # that of the first three
+    assert format_dir("data", "dump", FormatOptions(), streams=streams).reused == 2
 
 
 def test_what_must_change_is_written_and_stands_beside_the_rest(src):

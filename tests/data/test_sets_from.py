@@ -36,6 +36,26 @@ def test_tables_are_copied_and_files_are_named_absolutely(given, tmp_path):
     assert made == {name: read_table(given / name) for name in ("text", "segments")}
 
 
+def test_what_follows_a_path_stays(given, tmp_path):
+    """The place in a shard, and the times of a video; a path of a video may have spaces."""
+    for name in ("s.tar", "v.mp4", "w x.mp4"):
+        (tmp_path / "recipe/wav" / name).touch()
+    (given / "segments").unlink()
+    tables = {
+        "wav.scp": {"u1": "wav/s.tar:512:27768", "u2": "sph2pipe a.sph |"},
+        "video.scp": {"u1": "wav/v.mp4 0.0 1.5", "u2": "wav/w x.mp4"},
+    }
+    for name, rows in tables.items():
+        write_table(given / name, rows)
+    copy_set(given, tmp_path / "out")
+    for name, rows in tables.items():
+        whole = {u: v.replace("wav/", f"{tmp_path}/recipe/wav/") for u, v in rows.items()}
+        assert dict(read_table(tmp_path / "out" / name)) == whole
+    (given / "wav.scp").write_text("u1 wav/none.tar:512:4\nu2 wav/a b.wav\n")
+    with pytest.raises(DataError, match=r"missing: wav/none\.tar"):
+        copy_set(given, tmp_path / "out2")
+
+
 def test_what_is_missing_is_told_with_its_line(given, tmp_path):
     (given / "wav.scp").write_text("rec wav/none.wav\n")
     with pytest.raises(DataError, match=r"wav/none\.wav") as e:

@@ -15,7 +15,7 @@ import yaml
 from conftest import git
 
 from espnet_ext import cli
-from espnet_ext.upstream import checks, dynamic
+from espnet_ext.upstream import checks, dynamic, worktree
 from espnet_ext.upstream.checks import Check
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -85,6 +85,34 @@ def test_the_checkout_is_untouched(branch, checkout):
     assert git(checkout, "branch", "--show-current") == "master"
     assert git(checkout, "status", "--porcelain") == ""
     assert git(checkout, "rev-list", "--all", "--count") == "1"
+
+
+def test_a_branch_starts_from_its_base_or_from_where_it_was_rebased_to(tmp_path):
+    """The checkout's own branch is older than the base: the commits between are ESPnet's."""
+    root, folder = tmp_path / "espnet", tmp_path / "branch"
+    root.mkdir()
+    git(root, "init", "-q", "-b", "old")
+
+    def commit(name):
+        (root / name).write_text(name)
+        git(root, "add", name)
+        git(root, "-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qm", name)
+        return git(root, "rev-parse", "HEAD").strip()
+
+    commit("f0")
+    git(root, "switch", "-qc", "newer")
+    base = commit("f1")
+    git(root, "switch", "-q", "old")
+    worktree.add(root, "ext/x", folder, "newer")
+    (folder / "mine").write_text("x\n")
+    worktree.stage(folder, ["mine"])
+    assert worktree.base_of(folder) == base and worktree.changed(folder) == [("mine", 1)]
+    assert worktree.known_before(folder, ["f1", "mine"]) == {"f1"}
+    git(root, "switch", "-q", "newer")
+    later = commit("f2")
+    git(folder, "reset", "-q", "--soft", later)  # as a rebase leaves it
+    git(folder, "restore", "-q", "--staged", "--worktree", "f2")
+    assert worktree.base_of(folder) == later and worktree.changed(folder) == [("mine", 1)]
 
 
 def test_a_second_run_says_how_to_go_on(branch, capfd):
