@@ -187,7 +187,9 @@ def narrowed(sweep: Sweep, values: Sequence[str], seeds: Sequence[int]) -> Sweep
 
 
 def expand(sweep: Sweep, path: Path) -> list[Run]:
-    """Return the experiments of the grid; those that differ by their seed only stand together.
+    """Return the experiments of the grid; those of one value stand together.
+
+    A value may be one that stages 2 to 4 read, as a training set, and these have one place for all.
 
     Raises:
         UsageError: A key is set twice, or two experiments would have one name.
@@ -204,8 +206,8 @@ def expand(sweep: Sweep, path: Path) -> list[Run]:
         raise UsageError("a value stands twice", f"{path}: values")
     return [
         _run(sweep, curve, place, seed)
-        for curve in curves
         for place in range(len(sweep.values))
+        for curve in curves
         for seed in sweep.seeds
     ]
 

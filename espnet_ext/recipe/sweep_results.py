@@ -47,7 +47,9 @@ def report(sweep: Sweep, runs: list[Run], draw: bool = True) -> list[Path]:
 def _told(sweep: Sweep, runs: list[Run], metric: Metric) -> tuple[list[SweepPoint], str]:
     """Print the table of a metric; return its points, and what their band is."""
     rows, points, references, resampled = [], [], {}, True
-    for _, same in groupby(runs, key=lambda run: run.group):
+    curves = list(dict.fromkeys(run.curve for run in runs))
+    by_curve = sorted(runs, key=lambda run: curves.index(run.curve))
+    for _, same in groupby(by_curve, key=lambda run: run.group):
         seeds = list(same)
         first, scores = seeds[0], [_scored(sweep, run, metric) for run in seeds]
         references.update({reference_of(d): r.record for d, r in zip(scores, seeds, strict=True)})
