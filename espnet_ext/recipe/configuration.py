@@ -31,8 +31,17 @@ MADE = ("data", "dump", "exp", ".stages")  # folders that stages fill
 STAND_IN_TOKENS = 30  # of a token list that is not made yet and whose size is not given
 
 
-def problems(ctx: Context, plans: list[tuple[Stage, Plan]]) -> Iterator[Check]:
-    """Yield the name of each check, with the error where it fails."""
+def problems(
+    ctx: Context, plans: list[tuple[Stage, Plan]], told: set[str] | None = None
+) -> Iterator[Check]:
+    """Yield the name of each check, with the error where it fails.
+
+    Args:
+        ctx: What is asked for.
+        plans: The stages to check.
+        told: What was said of other experiments of a series, and is not said again.
+    """
+    told = set() if told is None else told
     yield "names of sets", caught(_check_sets, ctx)
     built: dict[str, dict] = {}
     made = _made(ctx)
@@ -47,8 +56,8 @@ def problems(ctx: Context, plans: list[tuple[Stage, Plan]]) -> Iterator[Check]:
         if used:
             continue  # this configuration has been used to the end
         if stage.name in PHASES:
-            yield f"{stage.name} audio", caught(_check_audio_of, own, plan)
-            yield f"{stage.name} configuration", caught(_check_phase, own, plan, built)
+            yield f"{stage.name} audio", caught(_check_audio_of, own, plan, told)
+            yield f"{stage.name} configuration", caught(_check_phase, own, plan, built, told)
 
 
 def check_points(points: list[tuple[str, Recipe]], options: Options) -> None:
@@ -62,6 +71,7 @@ def check_points(points: list[tuple[str, Recipe]], options: Options) -> None:
         EspnetExtError: The first problem; its message begins with the name of the point.
     """
     seen: set[str] = set()
+    told: set[str] = set()
     for name, recipe in points:
         key = sha256_json(
             dataclasses.asdict(dataclasses.replace(recipe, name="", group="", seed=0))
@@ -73,7 +83,7 @@ def check_points(points: list[tuple[str, Recipe]], options: Options) -> None:
         try:
             of_models = [s for s in stages.STAGES if s.name in ("tokens", *PHASES, "decode")]
             plans = [(s, p) for s in of_models if not (p := stages.plan(ctx, s)).off]
-            for _, problem in problems(ctx, plans):
+            for _, problem in problems(ctx, plans, told):
                 if problem is not None:
                     raise problem
         except EspnetExtError as e:
@@ -124,7 +134,7 @@ def _check_needs(stage: Stage, plan: Plan, made: set[Path]) -> None:
             raise UsageError(f"stage {stage.name} needs a missing file", path, how)
 
 
-def _check_audio_of(ctx: Context, plan: Plan) -> None:
+def _check_audio_of(ctx: Context, plan: Plan, told: set[str]) -> None:
     """The front end must be of the audio's rate, and format's frames must be the encoder's."""
     form, config = ctx.recipe.format, plan.settings["config"]
     phase: Phase = getattr(ctx.recipe, ctx.stage.name)
@@ -151,9 +161,12 @@ def _check_audio_of(ctx: Context, plan: Plan) -> None:
             "format.ctc_stride", f"format.ctc_stride: {right}",
         )  # fmt: skip
     if encoder.shift_s < usual.shift_s / 1.5:
-        say(f"note: format drops what is too short for encoder frames of {1000 * usual.shift_s:g} "
+        _say_once(
+            f"note: format drops what is too short for encoder frames of {1000 * usual.shift_s:g} "
             f"ms (ctc_stride {form.ctc_stride}); those of {ctx.stage.name} are of "
-            f"{1000 * encoder.shift_s:g} ms")  # fmt: skip
+            f"{1000 * encoder.shift_s:g} ms",
+            told,
+        )
 
 
 def _where(ctx: Context, key: str) -> str:
@@ -168,7 +181,7 @@ def _where(ctx: Context, key: str) -> str:
     return f"{phase.config}: {key}"
 
 
-def _check_phase(ctx: Context, plan: Plan, built: dict[str, dict]) -> None:
+def _check_phase(ctx: Context, plan: Plan, built: dict[str, dict], told: set[str]) -> None:
     """Build what the phase would train; ``built`` gets the shapes of its model."""
     phase: Phase = getattr(ctx.recipe, ctx.stage.name)
     if "espnet2" not in sys.modules:
@@ -198,10 +211,18 @@ def _check_phase(ctx: Context, plan: Plan, built: dict[str, dict]) -> None:
             raise type(e)(e.what, _where(ctx, key), e.how) from e.__cause__
         raise
     built[str(train.model_file(ctx, ctx.stage.name))] = made.shapes
+    line = f"{ctx.stage.name}: the model can be built, {made.parameters:,} parameters to train"
     if made.waits:
-        say(f"{ctx.stage.name}: its model can only be built after earlier stages made {made.waits}")
-    else:
-        say(f"{ctx.stage.name}: the model can be built, {made.parameters:,} parameters to train")
+        line = (
+            f"{ctx.stage.name}: its model can only be built after earlier stages made {made.waits}"
+        )
+    _say_once(line, told)
+
+
+def _say_once(line: str, told: set[str]) -> None:
+    if line not in told:
+        say(line)
+        told.add(line)
 
 
 def _vocabulary(tokens: Tokens | None) -> int | list[str]:

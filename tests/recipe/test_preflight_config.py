@@ -279,7 +279,9 @@ def test_every_point_of_a_sweep_is_built_by_its_dry_run(folder, capfd, grid, poi
     argv = ["g.yaml", "--dry-run", "--ngpu", "0"]
     if point is None:
         assert sweep.main(argv) == 0
-        assert says in capfd.readouterr().out
+        out = capfd.readouterr().out
+        assert says in out
+        assert out.count("the model can be built") == 1  # two values, one model: told once
     else:
         with pytest.raises(EspnetExtError) as e:
             sweep.main(argv)
