@@ -10,6 +10,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from espnet_ext.errors import UsageError
+
 # The names of atomic_path, with an ending for programs that go by it, and of atomic_dir.
 _LEFTOVER = re.compile(r"\.(.+)\.(?:tmp\d*(?:\.zip)?|old)")
 
@@ -75,6 +77,29 @@ def atomic_dir(path: Path | str) -> Iterator[Path]:
     os.replace(tmp, path)
     fsync_dir(path.parent)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def check_replaceable(out: Path, mark: str, sources: Iterable[Path] = ()) -> None:
+    """Refuse a folder of the user's that :func:`atomic_dir` must not replace.
+
+    Args:
+        out: The folder that a command is going to write.
+        mark: The file by which a folder that the command wrote before is known.
+        sources: What the command reads.
+
+    Raises:
+        UsageError: ``out`` holds something else, is a file, or has a source in it.
+    """
+    how, whole = "name another folder", out.resolve()
+    if out.exists() and not out.is_dir():
+        raise UsageError("the folder to write is a file", out, how)
+    for source in sources:
+        if whole in (source.resolve(), *source.resolve().parents):
+            raise UsageError(f"writing here would delete {source}, which is read", out, how)
+    if not out.name:
+        raise UsageError("the folder to write has no name of its own", out, how)
+    if out.exists() and not (out / mark).is_file() and any(out.iterdir()):
+        raise UsageError(f"the folder holds something else: it has no {mark}", out, how)
 
 
 def sweep(root: Path, folders: Iterable[str]) -> list[Path]:

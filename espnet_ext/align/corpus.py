@@ -12,7 +12,7 @@ sums over them are the same with any ``--nj``.
 """
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -233,18 +233,40 @@ def _write_shards(
     frames = {u: store.frames(u) for u in utts}
     total = sum(frames.values())
     count = max(1, min(MAX_SHARDS, total // SHARD_FRAMES))
-    shards: list[list[str]] = [[]]
-    filled = 0
-    for utt in sorted(utts, key=lambda u: (store.speaker(u), u)):
-        if filled >= total / count * len(shards) and len(shards) < count:
-            shards.append([])
-        shards[-1].append(utt)
-        filled += frames[utt]
-    shards = [sorted(s, key=lambda u: (frames[u], u)) for s in shards]
+    speakers = {u: store.speaker(u) for u in utts}
+    order = sorted(utts, key=lambda u: (speakers[u], u))
+    shards = [sorted(s, key=lambda u: (frames[u], u)) for s in cut(order, frames, speakers, count)]
     for i, shard in enumerate(shards):
         row = {"utts": shard, "words": [texts[u] for u in shard]}
         write_text(work / "shards" / f"{i}.json", json.dumps(row, ensure_ascii=False))
     about = {"shards": len(shards), "frames": total, "utterances": len(utts)}
     lengths = [[u, frames[u], texts[u]] for u in utts]
-    about["key"] = sha256_json([lengths, pron.to_json(), store.key])
+    about["key"] = sha256_json([lengths, pron.to_json(), store.key, shards])
     write_json(work / "shards" / "about.json", about)
+
+
+def cut(
+    order: Sequence[str], frames: Mapping[str, int], speakers: Mapping[str, str], count: int
+) -> list[list[str]]:
+    """Cut a corpus into shards of whole speakers; one that fills a shard alone is cut.
+
+    Args:
+        order: Utterances, those of a speaker together.
+        frames: Of each utterance.
+        speakers: Of each utterance.
+        count: At most so many shards.
+    """
+    target = sum(frames[u] for u in order) / count
+    shards: list[list[str]] = [[]]
+    filled = own = 0  # frames up to here; of the speaker in this shard
+    before = ""
+    for utt in order:
+        fresh = speakers[utt] != before
+        own = 0 if fresh else own
+        full = own >= target or (fresh and filled >= target * len(shards))
+        if full and len(shards) < count:
+            shards.append([])
+            own = 0
+        shards[-1].append(utt)
+        before, filled, own = speakers[utt], filled + frames[utt], own + frames[utt]
+    return shards

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from espnet_ext.align import models as shipped
-from espnet_ext.align.options import GMM_PASSES, AlignOptions, from_dict
+from espnet_ext.align.options import GMM_PASSES, AlignOptions, from_dict, on_device
 from espnet_ext.align.session import Model
 from espnet_ext.errors import DataError
 from espnet_ext.files import atomic_dir, write_json
@@ -162,7 +162,7 @@ def load(folder: Path | str) -> AlignModel:
             raise DataError(f"the aligner lacks {', '.join(lost)}", folder, "copy all of it")
         # Of models that do not name their network: there was no other.
         about["options"].get("hybrid", {}).setdefault("network", "blstm")
-        options = from_dict(about["options"])
+        options = on_device(from_dict(about["options"]))
         own = folder / "lexicon" / Path(options.lexicon).name
         if options.lexicon and own.is_file():
             options = replace(options, lexicon=str(own))

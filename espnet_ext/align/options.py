@@ -203,6 +203,18 @@ RANGES: dict[str, tuple[float, float]] = {
 }  # fmt: skip
 
 
+def on_device(o: AlignOptions, device: str = "cpu", network: str = "auto") -> AlignOptions:
+    """Return options for this machine: a trained aligner's are of where it was trained.
+
+    Args:
+        o: The options.
+        device: Of the GMM passes.
+        network: Of the hybrid network.
+    """
+    hybrid = dataclasses.replace(o.hybrid, device=network)
+    return dataclasses.replace(o, device=device, hybrid=hybrid)
+
+
 def pick_device(name: str) -> str:
     """Return ``cpu`` or ``cuda``; ``auto`` takes a GPU if this machine has one.
 

@@ -9,7 +9,7 @@ dump/<set>/align/jitter_50/   labels made worse on purpose (option ``jitter_ms``
 
 import json
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +17,11 @@ from espnet_ext.align.adapt import adapt_aligner
 from espnet_ext.align.corpus import MapFn
 from espnet_ext.align.evaluate.report import summary_lines, write_report
 from espnet_ext.align.formats.directory import AlignmentDir
+from espnet_ext.align.formats.import_common import rate_hz
 from espnet_ext.align.formats.jitter import Jittered, folder_name
 from espnet_ext.align.formats.targets import write_targets
 from espnet_ext.align.model import AlignModel, find
-from espnet_ext.align.options import AlignOptions
+from espnet_ext.align.options import AlignOptions, on_device
 from espnet_ext.align.run import (
     Say,
     apply_aligner,
@@ -34,8 +35,10 @@ from espnet_ext.data.tables import read_table, write_table
 from espnet_ext.errors import UsageError
 
 Copies = Callable[[str], tuple[str, float]]  # utterance to (original, speed factor)
-# Options that belong to the sets, not to an aligner that somebody else has trained.
-OF_SETS = ("lexicon", "lexicon_kind", "oov", "text", "textgrid", "channel")
+# Options that belong to the sets, not to an aligner that somebody else has trained; those of words
+# only where they are given, else the aligner's own hold.
+OF_SETS = ("text", "textgrid", "channel")
+OF_WORDS = ("lexicon", "lexicon_kind", "oov")
 TABLES = ("wav.scp", "utt2spk", "utt2num_samples")
 
 
@@ -106,12 +109,20 @@ class _Run:
     @property
     def changes(self) -> dict[str, Any]:
         """Return the options that an aligner which somebody else has trained takes over."""
-        return {k: getattr(self.o, k) for k in OF_SETS} if self.o.model else {}
+        if not self.o.model:
+            return {}
+        usual = AlignOptions()
+        words = [k for k in OF_WORDS if getattr(self.o, k) != getattr(usual, k)]
+        return {k: getattr(self.o, k) for k in (*OF_SETS, *words)}
 
     def given_model(self, train: Path) -> AlignModel:
         """Return the aligner that is there already, adapted to the training set if asked."""
         model = find(self.o.model)
+        here = on_device(model.options, self.o.device, self.o.hybrid.device)
+        model = replace(model, options=here)
         self.say(f"  by the aligner {self.o.model}, trained on {model.trained_on}")
+        if unused := not_of_given_models(self.o):
+            self.say(f"  not used: {', '.join(unused)}; that aligner has its own")
         if not self.o.adapt:
             return model
         out, work = self.dump / "align/model", self.work / "adapt"
@@ -124,8 +135,9 @@ class _Run:
     def apply(self, model: AlignModel, source: Path, name: str, sub: str) -> AlignmentDir:
         """Align a further set; what goes wrong with its audio is in the report."""
         folder, own = self.folder(name, sub), self.work / f"{name}_{model.final}"
+        say = self.say if self.o.model else lambda line: None  # of one trained here it was told
         alignment, rows = apply_aligner(
-            model, source, folder, own, self.map_fn, lambda line: None, **self.changes
+            model, source, folder, own, self.map_fn, say, **self.changes
         )
         self.say(
             f"  {name}: {len(alignment.utts)} aligned by {model.final}, "
@@ -152,12 +164,21 @@ class _Run:
     def write_labels(self, alignment: AlignmentDir, name: str, sub: str = "") -> None:
         """Write a set's labels; tell how many utterances have none."""
         out, data = self.folder(name, sub), self.dump / name
-        if missing := write_targets(alignment, out, data, self.o.fs, self.copies):
+        fs = round(rate_hz(data))  # align.fs is that of the aligner's features
+        if missing := write_targets(alignment, out, data, fs, self.copies):
             self.say(f"  {missing} utterances of {data} have no labels: they train without the "
                      f"auxiliary loss (list: {out}/unlabelled.tsv)")  # fmt: skip
         for ms in () if sub else self.o.jitter_ms:
             worse = Jittered(alignment.path, ms, self.o.seed)
-            write_targets(worse, out / folder_name(ms), data, self.o.fs, self.copies)
+            write_targets(worse, out / folder_name(ms), data, fs, self.copies)
+
+
+def not_of_given_models(o: AlignOptions) -> list[str]:
+    """Return the options that are set, and that only training an aligner would read."""
+    used = {*OF_SETS, *OF_WORDS, "model", "adapt", "sets", "fs", "seed", "jitter_ms", "device"}
+    usual, given = asdict(AlignOptions()), asdict(o)
+    given["hybrid"]["device"] = usual["hybrid"]["device"]
+    return [k for k, value in given.items() if k not in used and value != usual[k]]
 
 
 def _report(session: Session, folder: Path, say: Say) -> None:

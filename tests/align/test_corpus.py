@@ -4,9 +4,11 @@
 from types import SimpleNamespace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from espnet_ext.align import corpus as module
-from espnet_ext.align.corpus import Corpus, prepare
+from espnet_ext.align.corpus import Corpus, cut, prepare
 from espnet_ext.align.options import AlignOptions
 from espnet_ext.data.tables import read_table, write_table
 
@@ -59,3 +61,22 @@ def test_monophones_start_from_shorter_utterances(monkeypatch, lengths, utteranc
     store = SimpleNamespace(frames=lengths.__getitem__)
     monkeypatch.setattr(Corpus, "store", store)
     assert corpus.start_frames(utterances) == limit
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from("abcdef"), st.integers(1, 50)), min_size=1, max_size=40),
+    st.integers(1, 8),
+)
+def test_only_a_speaker_who_fills_a_shard_alone_is_cut(rows, count):
+    """Transforms of a speaker are estimated in a shard: two halves would have two, or one none."""
+    speakers = {f"{s}{i:02d}": s for i, (s, _) in enumerate(rows)}
+    frames = {f"{s}{i:02d}": n for i, (s, n) in enumerate(rows)}
+    order = sorted(frames)
+    shards = cut(order, frames, speakers, count)
+    assert [u for shard in shards for u in shard] == order
+    assert all(shards) and len(shards) <= count
+    target = sum(frames.values()) / count
+    for speaker in set(speakers.values()):
+        parts = [[frames[u] for u in s if speakers[u] == speaker] for s in shards]
+        parts = [sum(p) for p in parts if p]
+        assert len(parts) == 1 or all(p >= target for p in parts[:-1])

@@ -67,13 +67,17 @@ def test_every_utterance_of_every_set_has_labels(few, spoken, tmp_path):
     assert lost in (tmp_path / "dump/dev/align/unlabelled.tsv").read_text()
     assert any("1 " in line and "no labels" in line for line in lines)
 
-    # The same set by that aligner, which is there already: equal labels, and nothing is trained.
+    # The same set by that aligner, which is there already and was trained on another machine: its
+    # own lexicon, no GPU, equal labels, and nothing is trained. align.fs is not the dump's rate.
+    about = tmp_path / "dump/align/model/model.json"
+    about.write_text(about.read_text().replace('"device": "cpu"', '"device": "cuda"'))
+    assert '"device": "cuda"' in about.read_text()
     (tmp_path / "again").mkdir()
     shutil.copytree(tmp_path / "dump/dev", tmp_path / "again/dev")
     shutil.rmtree(tmp_path / "again/dev/align")
     given = from_dict({
-        "model": str(tmp_path / "dump/align/model"), "textgrid": False,
-        "lexicon": str(spoken / "lexicon.txt"),
+        "model": str(tmp_path / "dump/align/model"), "textgrid": False, "fs": 8000, "sil_prob": 0.4,
+        "hybrid": {"device": "cpu", "epochs": 4},
     })  # fmt: skip
     align_sets(tmp_path / "again", "dev", [], given, map, lines.append, copies)
     made = [targets(tmp_path / top / "dev/align") for top in ("dump", "again")]
@@ -81,6 +85,7 @@ def test_every_utterance_of_every_set_has_labels(few, spoken, tmp_path):
     assert all((made[0][u] == made[1][u]).all() for u in made[0])
     assert not (tmp_path / "again" / "align" / "work" / "train").exists()
     assert any("trained on" in line for line in lines)
+    assert any("not used: sil_prob, hybrid; " in line for line in lines)
 
 
 def test_tags_are_never_aligned(few, spoken, tmp_path):

@@ -25,7 +25,8 @@ def test_alignments_that_exist_are_needed_instead_of_a_lexicon():
 
 def test_an_aligner_that_is_there_is_needed_and_none_is_made():
     own = plan(Context(Recipe(align={"model": "exp/ali"}), Options()))
-    assert "exp/ali/model.json" in {str(p) for p in own.needs}
+    # All of the folder: training it again changes its weights, and may leave model.json as it was.
+    assert "exp/ali" in {str(p) for p in own.needs}
     assert {p.name for p in own.makes} == {"targets.scp"}
     with pytest.raises(UsageError, match="'keep' stands beside 'model'"):
         plan(Context(Recipe(align={"model": "exp/ali", "keep": ["mono"]}), Options()))
@@ -34,7 +35,7 @@ def test_an_aligner_that_is_there_is_needed_and_none_is_made():
 @pytest.mark.parametrize("name", ["", "data/plain"])
 def test_the_table_of_transcripts_is_a_file_of_the_set(name):
     needs = plan(Context(Recipe(align={"text": "plain"}), Options())).needs
-    assert {p.name for p in needs} == {"wav.scp", "plain", "utt2num_samples"}
+    assert {p.name for p in needs} == {"wav.scp", "plain", "utt2num_samples", "utt2spk"}
     with pytest.raises(UsageError, match="no table of a data folder"):
         plan(Context(Recipe(align={"text": name}), Options()))
 

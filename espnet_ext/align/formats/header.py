@@ -11,6 +11,7 @@ import numpy as np
 from espnet_ext.errors import DataError
 
 FORMAT = "espnet_ext alignment 1"
+FILE = "header.json"  # in an alignment directory
 UNITS = ("senone", "phone", "phone_state", "triphone", "pdf")
 
 
@@ -69,7 +70,7 @@ class Header:
             DataError: It is missing or of another format.
         """
         path = Path(path)
-        path = path / "header.json" if path.is_dir() else path
+        path = path / FILE if path.is_dir() else path
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
             known = {k: content[k] for k in cls.__dataclass_fields__ if k in content}

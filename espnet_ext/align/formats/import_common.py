@@ -81,7 +81,7 @@ def durations_s(data: Path | str) -> dict[str, float]:
     for table in ("utt2dur", "utt2num_samples", "segments", "wav.scp"):
         if not (data / table).is_file():
             continue
-        rate = _rate(data) if table == "utt2num_samples" else 1.0
+        rate = rate_hz(data) if table == "utt2num_samples" else 1.0
         out = {}
         for utt, value in iter_table(data / table):
             try:
@@ -104,7 +104,12 @@ def _duration(table: str, value: str, rate: float) -> float:
     return float(value) / rate
 
 
-def _rate(data: Path) -> float:
+def rate_hz(data: Path) -> float:
+    """Return the rate at which a folder's utt2num_samples counts.
+
+    Raises:
+        DataError: Neither a file ``rate`` nor audio tells it.
+    """
     if (data / "rate").is_file():
         return float((data / "rate").read_text(encoding="ascii"))
     if (data / "wav.scp").is_file():

@@ -16,6 +16,7 @@ import numpy as np
 
 from espnet_ext.align.formats.ctm import ENDING, Ctm, frames_of
 from espnet_ext.align.formats.directory import AlignmentWriter, Header
+from espnet_ext.align.formats.header import FILE
 from espnet_ext.align.formats.import_common import TOLERANCE_FRAMES, ImportSummary, durations_s
 from espnet_ext.align.formats.segmented import Segmented, by_utterance, read_segments
 from espnet_ext.align.formats.sources import open_alignment
@@ -23,6 +24,7 @@ from espnet_ext.align.formats.textgrid import NO_WORD
 from espnet_ext.align.formats.tiers import Interval, Tier, Utterance
 from espnet_ext.align.tree.context_classes import ContextClasses, contexts
 from espnet_ext.errors import DataError, UsageError
+from espnet_ext.files import check_replaceable
 from espnet_ext.lang.phones import SILENCE, SILENCE_ID, is_silence
 
 OVERLAP_S = 0.001  # more than rounding of times to milliseconds explains
@@ -130,10 +132,13 @@ def import_times(
         textgrid: Write TextGrids too.
 
     Raises:
+        UsageError: ``out`` holds something else than an alignment, or what is read.
         DataError: Nothing can be imported, or a file is unusable as a whole.
     """
     if not frame_shift_s > 0 or min_count < 1:
         raise UsageError(f"a frame shift of {frame_shift_s} s, classes of {min_count} frames")
+    read = [Path(x) for x in (source, words, data, segments, classes) if x is not None]
+    check_replaceable(Path(out), FILE, read)
     src = _open(Path(source), form, words, data, segments, frame_shift_s)
     if classes is not None:
         inventory = ContextClasses.read(classes)

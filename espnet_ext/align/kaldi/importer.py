@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from espnet_ext.align.formats.directory import AlignmentWriter, Header
+from espnet_ext.align.formats.header import FILE
 from espnet_ext.align.formats.import_common import (
     TOLERANCE_FRAMES,
     ImportSummary,
@@ -30,6 +31,7 @@ from espnet_ext.align.kaldi.lang import Lang, Span, read_lang
 from espnet_ext.align.kaldi.model import KaldiModel, read_model
 from espnet_ext.align.kaldi.tree import KaldiTree
 from espnet_ext.errors import DataError
+from espnet_ext.files import check_replaceable
 from espnet_ext.lang.phones import SILENCE_ID
 
 
@@ -64,9 +66,12 @@ def import_kaldi(
         What was written, skipped and odd; damaged archives are warnings.
 
     Raises:
+        UsageError: ``out`` holds something else than an alignment, or what is read.
         DataError: Nothing can be imported; a job, the model or names of phones are missing.
     """
     folder = Path(ali_dir)
+    read = [Path(x) for x in (folder, lang, text, data, model) if x is not None]
+    check_replaceable(Path(out), FILE, read)
     archives = find_archives(folder)
     path = find_model(folder, model)
     kaldi = read_model(path)

@@ -30,8 +30,8 @@ from espnet_ext.data.lhotse.manifest import check_name, counted, read_lines
 from espnet_ext.data.lhotse.shar import read_shards
 from espnet_ext.data.pipes import is_pipe
 from espnet_ext.data.sorter import Sorter
-from espnet_ext.errors import DataError, UsageError
-from espnet_ext.files import atomic_dir, write_json
+from espnet_ext.errors import DataError
+from espnet_ext.files import atomic_dir, check_replaceable, write_json
 
 MARK = "from_cuts.json"
 
@@ -48,8 +48,7 @@ def from_cuts(cuts: Path, out: Path, progress: Callable[[int], None] | None = No
         UsageError: ``out`` has something else, or ``cuts`` is no such manifest.
         DataError: The manifest or a shard is damaged, an id stands twice, nothing is usable.
     """
-    if out.exists() and not (out.is_dir() and (not any(out.iterdir()) or (out / MARK).exists())):
-        raise UsageError("there is something else already", out, "name another folder")
+    check_replaceable(out, MARK, [cuts])
     if not cuts.is_dir():
         check_name(cuts)
     rows = read_shards(cuts) if cuts.is_dir() else read_lines(cuts)

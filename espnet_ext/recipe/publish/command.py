@@ -22,7 +22,7 @@ from pathlib import Path
 
 from espnet_ext import commandline
 from espnet_ext.errors import UsageError
-from espnet_ext.files import atomic_dir
+from espnet_ext.files import atomic_dir, check_replaceable
 from espnet_ext.paths import absolute
 
 
@@ -74,10 +74,7 @@ def write(name: str, out: Path, args: object) -> Path:
     """
     from espnet_ext.recipe.publish import card, experiment, folder
 
-    ours = (out / folder.RECORD).is_file() or (out.is_dir() and not any(out.iterdir()))
-    if out.exists() and not ours:
-        what = "the folder holds something else than a published model"
-        raise UsageError(what, out, "give --out another folder")
+    check_replaceable(out, folder.RECORD)
     found = experiment.load(name)
     about = card.terms(found, args.licence, args.corpus_licence, args.language, args.push)
     with atomic_dir(out) as tmp:

@@ -38,15 +38,18 @@ def plan(ctx: Context) -> Plan:
             disk_mb=50,
         )
     o = _options(ctx)  # a wrong key is told before time is spent
-    needs = [DUMP / s / file for s in sets(ctx) for file in ("wav.scp", o.text, "utt2num_samples")]
+    tables = ("wav.scp", o.text, "utt2num_samples", "utt2spk")
+    needs = [DUMP / s / file for s in sets(ctx) for file in tables]
     made = [DUMP / s / "align" / "targets.scp" for s in sets(ctx)]
     given = ctx.recipe.align.get("alignments") or {}
     if given:
-        needs += [Path(d) / f for d in given.values() for f in ("header.json", "labels.scp")]
+        for d in map(Path, given.values()):
+            needs += [d / "header.json", d / "labels.scp"]
+            needs += [f for n in ("frame_phones.scp", "frame_words.scp") if (f := d / n).is_file()]
     elif o.lexicon:
         needs.append(Path(o.lexicon))
     if o.model:
-        needs.append(folder(o.model) / "model.json")
+        needs.append(folder(o.model))  # training it again may leave model.json as it was
     return Plan(
         needs=needs,
         makes=made if given or o.model else [ALIGNED / "model", *made],

@@ -3,6 +3,7 @@
 
 from collections import Counter
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -282,3 +283,21 @@ def test_rare_contexts_share_the_left_phone_if_they_are_enough():
     classes = ContextClasses.from_counts(counts, "triphone", 10)
     assert classes.names[2:] == (("A", "B", "*"),)
     assert [classes.of(c) for c in counts] == [2, 2, 1]
+
+
+def test_nothing_of_the_users_is_replaced(tmp_path, ctm):
+    (tmp_path / "notes.txt").write_text("mine")
+    (grids := tmp_path / "grids").mkdir()
+    for utt, phones in PHONES.items():
+        write_textgrid(grids / f"{utt}.TextGrid", [], phones, phones[-1].end_s)
+    before = sorted(tmp_path.rglob("*"))
+    for source, out in (
+        (ctm, tmp_path), (grids, grids), (ctm, ctm), (ctm, grids), (ctm, Path("")),
+    ):  # fmt: skip
+        with pytest.raises(UsageError, match="name another folder"):
+            import_times(source, out)
+    assert sorted(tmp_path.rglob("*")) == before
+    made = tmp_path / "new" / "alignment"
+    assert import_times(ctm, made).utterances == import_times(ctm, made).utterances == 3
+    with pytest.raises(UsageError, match="would delete"):
+        import_times(ctm, made, classes=made)

@@ -44,6 +44,7 @@ def alignment(tmp_path):
             w.add(utt, labels, phones, words)
     write_set(tmp_path / "train", {u: (f"{u}.flac", "x", "s") for u in ("a", "b")})
     write_table(tmp_path / "train/utt2num_samples", dict.fromkeys("ab", len(labels) * 160))
+    (tmp_path / "train/rate").write_text("16000")  # there is no audio to tell it
     return tmp_path / "ali"
 
 

@@ -58,6 +58,7 @@ def folder(tmp_path):
     write_set(tmp_path / "train", rows)
     samples = dict.fromkeys(rows, 16000) | {"sp0.9-a": round(16000 / 0.9)}
     write_table(tmp_path / "train/utt2num_samples", samples)
+    (tmp_path / "train/rate").write_text("16000")  # there is no audio to tell it
     with AlignmentWriter(tmp_path / "ali", OURS, textgrid=False) as w:
         for k, (utt, n) in enumerate({"a": 100, "b": 100, "d": 160}.items()):
             labels = np.full(n, k, np.int32)

@@ -27,7 +27,7 @@ from espnet_ext.align.kaldi.ali import PathError, PhoneSplitter, iter_alignments
 from espnet_ext.align.kaldi.importer import import_kaldi
 from espnet_ext.align.kaldi.model import read_model
 from espnet_ext.align.kaldi.tree import KaldiTree
-from espnet_ext.errors import DataError
+from espnet_ext.errors import DataError, UsageError
 
 
 def put(tmp_path, data: bytes, name: str = "x.mdl"):
@@ -278,3 +278,11 @@ def test_scp_points_into_archives_that_were_moved(tmp_path):
     scp.write_text("a gunzip -c ali.1.gz |\n")
     with pytest.raises(DataError, match="commands are not run"):
         list(iter_alignments(scp))
+
+
+def test_the_experiment_itself_is_not_replaced(tmp_path):
+    text = text_of(experiment(tmp_path / "exp"), tmp_path / "exp")
+    for out in (tmp_path / "exp", tmp_path):
+        with pytest.raises(UsageError, match="which is read"):
+            import_kaldi(tmp_path / "exp", out, text=text)
+    assert (tmp_path / "exp" / "final.mdl").is_file()
