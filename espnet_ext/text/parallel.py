@@ -29,7 +29,7 @@ import numpy as np
 from espnet_ext.data.lines import table_rows
 from espnet_ext.data.transcripts import tidy
 from espnet_ext.errors import DataError, UsageError, exit_code
-from espnet_ext.files import atomic_dir, sha256_json, write_json
+from espnet_ext.files import atomic_dir, check_replaceable, sha256_json, write_json
 from espnet_ext.text import sentence_layout, similarity
 from espnet_ext.text.folder import EncoderArgs, random_encoder
 from espnet_ext.text.similarity import Parallel
@@ -249,10 +249,12 @@ def make(
     """Train on a table, tell how good the encoder is, and write it.
 
     Raises:
+        UsageError: ``out`` holds something else than such an encoder.
         DataError: A table is not usable, or the encoder is of no use: nothing is written then.
     """
     from espnet_ext.text.encoder import quiet
 
+    check_replaceable(out, RECORD, [table, *([dev] if dev else [])])
     quiet()
     args = args or ParallelArgs()
     rows, unseen = read_parallel(table), read_parallel(dev) if dev else []

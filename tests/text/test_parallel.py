@@ -187,3 +187,6 @@ def test_command_line(trained, tmp_path, capsys):
     for wrong in (["--steps", "0"], ["--heads", "5"]):
         with pytest.raises(parallel.UsageError):
             parallel.main([str(tables[0]), str(tmp_path / "f"), *wrong])
+    with pytest.raises(parallel.UsageError, match="would delete"):
+        parallel.main([str(tables[0]), str(tables[0].parent), *small])
+    assert tables[0].is_file()
