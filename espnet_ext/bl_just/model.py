@@ -92,7 +92,8 @@ class BLJustModel(ESPnetASRModel):
             stats |= {**told, "g": g.detach()}
             matched = step["kind"] == "joint" and self.conf.unsup_scale == "match_tokens"
             if matched and f is not None:
-                g = g * tokens
+                # The upper loss is what it is at any gamma, also at 0, when the lower is not there.
+                f, g = (f / tokens, g) if self._reversed else (f, g * tokens)
             weight = len(u_lengths) if weight is None else weight
         if step["measure"] and f is not None and g is not None:
             stats |= self._geometry(step, f, g)
@@ -104,21 +105,24 @@ class BLJustModel(ESPnetASRModel):
         index = OPTIMISER[step["kind"]]
         return {"loss": loss, "stats": stats, "weight": weight, "optim_idx": index}
 
+    @property
+    def _reversed(self) -> bool:
+        return self.conf.upper_level == "unsupervised"
+
     def _head_is_unscaled(self, step: dict[str, Any]) -> bool:
         return self.conf.eta_scale == "one" and step["kind"] == "joint"
 
     def _objective(self, step: dict[str, Any], f: Tensor | None, g: Tensor | None) -> Tensor:
         if step["kind"] not in ("joint", "pseudo"):
             return g if f is None else f
-        upper, lower = (g, f) if self.conf.upper_level == "unsupervised" else (f, g)
+        upper, lower = (g, f) if self._reversed else (f, g)
         return joint_loss(upper, lower, step["gamma"], self._head_is_unscaled(step))
 
     def _value(self, step: dict[str, Any], f: Tensor | None, g: Tensor | None) -> Tensor:
         if f is None or g is None:
             return (g if f is None else f).detach()
-        reverse = self.conf.upper_level == "unsupervised"
         f, g = f.detach(), g.detach()
-        return g + step["gamma"] * f if reverse else f + step["gamma"] * g
+        return g + step["gamma"] * f if self._reversed else f + step["gamma"] * g
 
     def _geometry(self, step: dict[str, Any], f: Tensor, g: Tensor) -> dict[str, Tensor]:
         named = self.named_parameters()
@@ -197,7 +201,8 @@ class BLJustModel(ESPnetASRModel):
         if not len(keep):
             return 0.0 * self.ctc.ctc_lo.bias.sum(), told
         batch = (speech[keep], lengths[keep], text[keep], text_lengths[keep])
-        loss, _, _ = super().forward(*batch)
+        with _frozen_statistics(self.encoder, self.conf.bn_update_from == "labelled"):
+            loss, _, _ = super().forward(*batch)
         return full_precision(loss), told
 
 

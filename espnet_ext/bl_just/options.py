@@ -60,7 +60,8 @@ class _Options:
         final_reset: Whether the last phase starts with a fresh optimiser; else it takes over the
             state of the joint phase.
         bn_update_from: Which passes update the statistics of batch normalisation.
-        specaug_unlabelled: Whether unlabelled speech is masked as labelled speech is.
+        specaug_unlabelled: Whether unlabelled speech is masked for g as labelled speech is;
+            speech with pseudo-labels is in any case.
         short_utts: What to do with unlabelled utterances that are too short for g.
         budget: ``batches``: a baseline sees the batches that its phases have in ``bljust``;
             ``passes``: it is lengthened to as many forward-backward passes.
@@ -176,3 +177,14 @@ def _check_together(conf: BlJustConf) -> None:
             f"{conf.schedule} with gamma 0 is supervised training", "bl_just.gamma_max",
             "schedule: supervised, or a gamma above 0",
         )  # fmt: skip
+
+
+def refuse_patience(patience: int | None) -> None:
+    """Refuse early stopping: nothing improves on labels while the encoder explores.
+
+    Raises:
+        UsageError: It is asked for.
+    """
+    if patience is not None:
+        what = "the schedule says how long the training is: it cannot stop early"
+        raise UsageError(what, "patience", "leave patience out")

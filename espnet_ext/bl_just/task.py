@@ -19,7 +19,7 @@ from espnet2.utils.nested_dict_action import NestedDictAction
 
 from espnet_ext.bl_just import checks
 from espnet_ext.bl_just.model import BLJustModel, part_of, uses_unsup
-from espnet_ext.bl_just.options import BlJustConf, resolve
+from espnet_ext.bl_just.options import BlJustConf, refuse_patience, resolve
 from espnet_ext.bl_just.schedule import OPTIMISER, OPTIMISERS, Schedule, make_schedule
 from espnet_ext.bl_just.streams import UNLABELLED, ScheduledIterFactory
 from espnet_ext.bl_just.trainer import BLJustTrainer
@@ -261,6 +261,7 @@ def lay_out(args: argparse.Namespace, conf: BlJustConf) -> Schedule:
 
 def _check_criteria(args: argparse.Namespace) -> None:
     """Let validation alone choose models: what training tells differs from phase to phase."""
+    refuse_patience(args.patience)
     chosen = [c for c in args.best_model_criterion if c[0] == "valid"]
     for option, left in (
         ("best_model_criterion", bool(chosen)),

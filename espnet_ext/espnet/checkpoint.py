@@ -4,7 +4,7 @@
 import contextlib
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -121,6 +121,18 @@ def repair_epoch_files(output_dir: Path, states: dict, epoch: int) -> None:
     except Exception:
         atomic_save(states["model"], output_dir / name)
     set_link(output_dir / "latest.pth", name)
+
+
+def repair_best_links(output_dir: Path, reporter: Any, criteria: Iterable[Sequence[str]]) -> None:
+    """Point ``valid.acc.best.pth`` to the best epoch, for the trainer does so after a checkpoint.
+
+    It touches the link only in the epoch that is the best: after a kill it would stay where it was.
+    """
+    for part, key, mode in criteria:
+        if reporter.has(part, key):
+            best = f"{reporter.get_best_epoch(part, key, mode=mode)}epoch.pth"
+            if (output_dir / best).is_file():
+                set_link(output_dir / f"{part}.{key}.best.pth", best)
 
 
 def set_link(link: Path, target: str) -> None:

@@ -34,6 +34,9 @@ def check_numbers(args: argparse.Namespace) -> None:
         for value in values if isinstance(values, list | tuple) else [values]:
             if value is not None and value < least:
                 raise UsageError(f"{key} must be at least {least}, not {value}", key)
+    clip = getattr(args, "grad_clip", None)
+    if clip is not None and clip <= 0:  # 0 leaves no gradient, less than 0 reverses it
+        raise UsageError(f"grad_clip must be above 0, not {clip}", "grad_clip", "for none: .inf")
 
 
 def _floats(place: str, value: Any) -> Iterator[tuple[str, float]]:

@@ -159,7 +159,7 @@ class ExtTrainer(Trainer):
         cls, checkpoint, model, reporter, optimizers, schedulers, scaler, ngpu=0, strict=True
     ):
         """Restore everything from the newest readable checkpoint, and finish its epoch's files."""
-        from espnet_ext.espnet.checkpoint import repair_epoch_files, usable
+        from espnet_ext.espnet.checkpoint import repair_best_links, repair_epoch_files, usable
 
         path, states = usable(Path(checkpoint))
         new = [schedules.standing(s, o) for s, o in zip(schedulers, optimizers, strict=True)]
@@ -171,7 +171,9 @@ class ExtTrainer(Trainer):
         how = f"train again from the start: rm -r {path.parent}"
         finite.check_weights(model, path, how, cls.state.not_finite)
         if not dist.is_initialized() or dist.get_rank() == 0:
-            repair_epoch_files(Path(options.output_dir), states, epoch)
+            folder = Path(options.output_dir)
+            repair_epoch_files(folder, states, epoch)
+            repair_best_links(folder, reporter, options.best_model_criterion)
         if cls.state.spent_path.exists():
             spent = json.loads(cls.state.spent_path.read_text(encoding="utf-8"))
             # An epoch whose checkpoint was not written is done again.

@@ -28,6 +28,7 @@ from espnet_ext.espnet.options import check_numbers, check_sections
 from espnet_ext.espnet.random_state import unchanged_random_state
 
 _CHECKPOINT = re.compile(r"(train|valid)\.(.+)\.(?:best|ave|ave_(\d+)best)\.pth")
+_EPOCH = re.compile(r"\d+epoch\.pth|latest\.pth")
 _SECONDS = 2.0  # of the audio that is tried
 
 
@@ -119,14 +120,30 @@ def check_criteria(
                 f"validation does not compute '{key}' with this model",
                 "best_model_criterion", nearest(key, have),
             )  # fmt: skip
-    if not (match := _CHECKPOINT.fullmatch(checkpoint)):
+    if not checkpoint or _EPOCH.fullmatch(checkpoint):
         return
+    if not (match := _CHECKPOINT.fullmatch(checkpoint)):
+        known = [f"{part}.{key}.{kind}.pth" for part, key in wanted for kind in ("ave", "best")]
+        raise UsageError(f"no training writes {checkpoint}", "model", nearest(checkpoint, known))
     if (match[1], match[2]) not in wanted:
         have = ", ".join(f"{part}.{key}.ave.pth" for part, key in wanted)
         raise UsageError(
             f"no training of this configuration writes {checkpoint}: its criteria are "
             + ", ".join(f"{part} {key}" for part, key in wanted), "model", f"one of {have}",
         )  # fmt: skip
+    _check_average(args, checkpoint, int(match[3] or 1))
+
+
+def _check_average(args: argparse.Namespace, checkpoint: str, count: int) -> None:
+    """Check that so many models are averaged; ESPnet averages fewer where there are fewer."""
+    kept = args.keep_nbest_models
+    kept = kept if isinstance(kept, list) else [kept]
+    if count > 1 and count not in kept:
+        what = f"no training of this configuration writes {checkpoint}: keep_nbest_models is {kept}"
+        raise UsageError(what, "model", f"keep_nbest_models: [{count}], or another model")
+    if args.max_epoch is not None and count > args.max_epoch:
+        what = f"{checkpoint} is of {count} epochs, and there are {args.max_epoch}"
+        raise UsageError(what, "model", "more epochs, or another model")
 
 
 @contextlib.contextmanager

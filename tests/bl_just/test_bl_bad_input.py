@@ -86,6 +86,7 @@ def test_options_that_contradict_one_another(refused, bl_argv):
 
 
 ESPNETS = [
+    (["--patience", "3"], ["cannot stop early", "patience"]),
     (["--max_epoch", "7"], ["3 epochs, not 7", "bl_just.epochs"]),
     (["--num_iters_per_epoch", "5"], ["num_iters_per_epoch", "bl_just.joint_steps"]),
     (["--iterator_type", "chunk"], ["iterator_type", "sequence"]),

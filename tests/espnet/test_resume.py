@@ -4,6 +4,7 @@
 import json
 import os
 import signal
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -96,7 +97,24 @@ def test_killed_while_saving(reference, tiny_argv, tmp_path, name, moment):
     assert in_child(_train, tiny_argv, out) == 0
     assert _same(_weights(reference), _weights(out))
     assert (out / "latest.pth").resolve().name == "3epoch.pth"
+    best = [(folder / "valid.acc.best.pth").resolve().name for folder in (out, reference)]
+    assert best[0] == best[1]
     _same_costs(out, reference)
+
+
+@pytest.mark.parametrize("before", ["1epoch.pth", None])
+def test_killed_before_the_link_to_the_best_epoch(tmp_path, before):
+    """ESPnet sets it in that epoch only, after the checkpoint that says the epoch is done."""
+    for name in ("1epoch.pth", "2epoch.pth"):
+        (tmp_path / name).touch()
+    if before:
+        (tmp_path / "valid.acc.best.pth").symlink_to(before)
+    has = lambda part, key: key == "acc"  # noqa: E731
+    reporter = SimpleNamespace(has=has, get_best_epoch=lambda part, key, mode: 2)
+    criteria = [("valid", "acc", "max"), ("valid", "wer", "min")]
+    checkpoint.repair_best_links(tmp_path, reporter, criteria)
+    assert (tmp_path / "valid.acc.best.pth").resolve().name == "2epoch.pth"
+    assert not (tmp_path / "valid.wer.best.pth").exists()
 
 
 def test_more_epochs_later_equal_more_epochs_at_once(reference, tiny_argv, tmp_path):

@@ -7,9 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from espnet_ext.align.formats.directory import AlignmentWriter
+from espnet_ext.align.formats.header import FILE
 from espnet_ext.data import audio
 from espnet_ext.data.tables import iter_table, read_table
 from espnet_ext.errors import DataError
+from espnet_ext.files import check_replaceable
 
 TOLERANCE_FRAMES = 3
 SHOWN = 5
@@ -102,6 +104,15 @@ def _duration(table: str, value: str, rate: float) -> float:
     if table == "wav.scp":
         return audio.info(value).duration_s
     return float(value) / rate
+
+
+def check_out(out: Path | str, *sources: Path | str | None) -> None:
+    """Refuse to replace what is no alignment, or has one of the sources in it.
+
+    Raises:
+        UsageError: So it is.
+    """
+    check_replaceable(Path(out), FILE, [Path(x) for x in sources if x is not None])
 
 
 def rate_hz(data: Path) -> float:

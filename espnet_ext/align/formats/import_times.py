@@ -16,15 +16,18 @@ import numpy as np
 
 from espnet_ext.align.formats.ctm import ENDING, Ctm, frames_of
 from espnet_ext.align.formats.directory import AlignmentWriter, Header
-from espnet_ext.align.formats.header import FILE
-from espnet_ext.align.formats.import_common import TOLERANCE_FRAMES, ImportSummary, durations_s
+from espnet_ext.align.formats.import_common import (
+    TOLERANCE_FRAMES,
+    ImportSummary,
+    check_out,
+    durations_s,
+)
 from espnet_ext.align.formats.segmented import Segmented, by_utterance, read_segments
 from espnet_ext.align.formats.sources import open_alignment
 from espnet_ext.align.formats.textgrid import NO_WORD
 from espnet_ext.align.formats.tiers import Interval, Tier, Utterance
 from espnet_ext.align.tree.context_classes import ContextClasses, contexts
 from espnet_ext.errors import DataError, UsageError
-from espnet_ext.files import check_replaceable
 from espnet_ext.lang.phones import SILENCE, SILENCE_ID, is_silence
 
 OVERLAP_S = 0.001  # more than rounding of times to milliseconds explains
@@ -137,8 +140,7 @@ def import_times(
     """
     if not frame_shift_s > 0 or min_count < 1:
         raise UsageError(f"a frame shift of {frame_shift_s} s, classes of {min_count} frames")
-    read = [Path(x) for x in (source, words, data, segments, classes) if x is not None]
-    check_replaceable(Path(out), FILE, read)
+    check_out(out, source, words, data, segments, classes)
     src = _open(Path(source), form, words, data, segments, frame_shift_s)
     if classes is not None:
         inventory = ContextClasses.read(classes)

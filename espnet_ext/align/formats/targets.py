@@ -72,7 +72,7 @@ def write_targets(source: AlignmentDir, out: Path, data: Path, fs: int, copies: 
     write_json(out / "header.json", source.header.to_json())
     own = replace(source.header, frame_shift_s=FRAME_S, first_frame_centre_s=FRAME_S / 2)
     write_json(out / HEADER, own.to_json())
-    _write_shuffled(out)
+    _write_shuffled(out, copies)
     return len(failed)
 
 
@@ -129,9 +129,13 @@ def _write_archive(out: Path, name: str, rows: Iterator[tuple[str, np.ndarray]])
     listed.unlink()
 
 
-def _write_shuffled(out: Path) -> None:
-    """Point each utterance to the labels of the one half a list further on."""
+def _write_shuffled(out: Path, copies: Copies) -> None:
+    """Point each utterance to the labels of the one half a list further on.
+
+    The copies of an utterance stand together there: half a list further is no copy of its own.
+    """
     rows = list(iter_table(out / "targets.scp"))
+    together = sorted(rows, key=lambda row: copies(row[0])[0])
     half = len(rows) // 2 or 1
-    others = [rows[(i + half) % len(rows)][1] for i in range(len(rows))]
-    write_table(out / "shuffled.scp", [(u, o) for (u, _), o in zip(rows, others, strict=True)])
+    others = {u: together[(i + half) % len(rows)][1] for i, (u, _) in enumerate(together)}
+    write_table(out / "shuffled.scp", [(utt, others[utt]) for utt, _ in rows])

@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 
 from espnet_ext.align.formats.directory import AlignmentWriter, Header
-from espnet_ext.align.formats.header import FILE
 from espnet_ext.align.formats.import_common import (
     TOLERANCE_FRAMES,
     ImportSummary,
+    check_out,
     durations_s,
     read_texts,
 )
@@ -31,7 +31,6 @@ from espnet_ext.align.kaldi.lang import Lang, Span, read_lang
 from espnet_ext.align.kaldi.model import KaldiModel, read_model
 from espnet_ext.align.kaldi.tree import KaldiTree
 from espnet_ext.errors import DataError
-from espnet_ext.files import check_replaceable
 from espnet_ext.lang.phones import SILENCE_ID
 
 
@@ -70,28 +69,26 @@ def import_kaldi(
         DataError: Nothing can be imported; a job, the model or names of phones are missing.
     """
     folder = Path(ali_dir)
-    read = [Path(x) for x in (folder, lang, text, data, model) if x is not None]
-    check_replaceable(Path(out), FILE, read)
+    check_out(out, folder, lang, text, data, model)
     archives = find_archives(folder)
     path = find_model(folder, model)
     kaldi = read_model(path)
     names = read_lang(lang, folder, kaldi.transitions.phones)
     grid = Grid.of(folder, frame_shift_s, frame_subsampling, snip_edges)
-    if data is not None and (Path(data) / "text").is_file():
-        text = text or data
+    text = text or (data if data is not None and (Path(data) / "text").is_file() else None)
     texts = None if text is None else read_texts(text)
     lengths = None if data is None else durations_s(data)
-    summary = _summary(Path(out), folder, path, kaldi)
+    summary = _summary(Path(out), folder, path, kaldi, len(archives))
     with AlignmentWriter(out, make_header(kaldi, names, grid, folder), textgrid=textgrid) as writer:
         job = _Job(writer, summary, kaldi, names, grid, texts, lengths)
         job.run_all(archives)
         job.finish(folder)
-    summary.facts["alignment files"] = len(archives)
     return summary
 
 
-def _summary(out: Path, folder: Path, path: Path, kaldi: KaldiModel) -> ImportSummary:
+def _summary(out: Path, folder: Path, path: Path, kaldi: KaldiModel, jobs: int) -> ImportSummary:
     summary = ImportSummary(out, "pdf", kaldi.num_pdfs)
+    summary.facts["alignment files"] = jobs
     summary.facts["model"] = path
     if kaldi.gaussians is not None:
         summary.facts["Gaussians"] = int(kaldi.gaussians.sum())

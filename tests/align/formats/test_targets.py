@@ -109,6 +109,26 @@ def test_shuffled_labels_are_those_of_another_utterance(folder):
     assert all(own[u] != other[u] for u in own)
 
 
+@pytest.mark.parametrize("speeds", [["sp0.9-"], ["sp0.9-", "sp1.1-"]])
+def test_shuffled_labels_are_not_those_of_a_copy(folder, speeds):
+    """Utterances in upper case sort before all copies, half a list apart from their own."""
+    utts = [prefix + name for prefix in ("", *speeds) for name in "ABCD"]
+    out = folder / "train/align"
+    write_table(folder / "train/utt2num_samples", dict.fromkeys(utts, 16000))
+    with AlignmentWriter(folder / "four", OURS, textgrid=False) as w:
+        for k, utt in enumerate("ABCD"):
+            phone = [Interval(0.0, 1.0, "A")]
+            w.add(utt, np.full(100, k % 2, np.int32), phone, phone)
+    write_targets(
+        AlignmentDir(folder / "four"), out, folder / "train", 16000,
+        lambda utt: (utt[-1], 1.0),
+    )  # fmt: skip
+    own, other = read_table(out / "targets.scp"), read_table(out / "shuffled.scp")
+    name = {place: utt[-1] for utt, place in own.items()}
+    assert all(name[other[utt]] != utt[-1] for utt in utts)
+    assert sorted(own.values()) == sorted(other.values())
+
+
 def test_nothing_in_common_is_an_error(folder):
     write_table(folder / "train/utt2num_samples", {"z": 16000})
     with pytest.raises(DataError, match="no utterance has labels"):
