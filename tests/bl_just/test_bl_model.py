@@ -213,6 +213,10 @@ def test_match_tokens_scales_g_by_the_tokens_of_an_utterance(make):
     reverse = make("unsup_scale=match_tokens", "upper_level=unsupervised")
     grads, _ = gradients(reverse, step("joint", 0.0), unlabelled())  # no tokens to match
     assert of("eta", grads) and not of("phi", grads)
+    both, _ = gradients(reverse, step("joint", GAMMA), *batches)
+    assert near(of("eta", both), of("eta", grads))  # g, the upper loss, is the same at any gamma
+    expected = {n: GAMMA / 3 * x for n, x in of("phi", joint[0][0]).items()}
+    assert near(of("phi", both), expected)
 
 
 @pytest.mark.parametrize("source", ["both", "labelled"])
@@ -279,6 +283,18 @@ def test_pseudo_labels_are_the_greedy_transcripts(make):
     torch.testing.assert_close(out["loss"].detach(), told["f"] + GAMMA * told["g"])
     assert told["pseudo_empty"] == 4 - len(kept) and out["optim_idx"] == 0
     assert all(m.training for m in model.modules()) and of("phi", grads)
+
+
+def test_pseudo_labels_leave_batch_normalisation_to_labelled_speech(make):
+    model = make("schedule=pseudo_label", options=CONFORMER)
+    with torch.no_grad():
+        model.ctc.ctc_lo.bias[0] -= 100  # no transcript is empty
+    twin = copy.deepcopy(model)
+    out = call(model, step("pseudo", GAMMA), labelled(), unlabelled())
+    assert out["stats"]["pseudo_empty"] == 0
+    call(twin, step("label"), labelled())
+    norms = {k: v for k, v in model.state_dict().items() if "running_" in k}
+    assert norms and all(torch.equal(v, twin.state_dict()[k]) for k, v in norms.items())
 
 
 def test_pseudo_labels_may_all_be_empty(make):
