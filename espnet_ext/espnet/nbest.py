@@ -38,10 +38,16 @@ class Kept:
         return (self.output_dir / f"{epoch}epoch.pth").exists()
 
     def watch(self, reporter: Any) -> None:
-        """Let this reporter tell of epochs only that are there, and average no more than these."""
+        """Let this reporter tell of epochs only that are there, and average no more than these.
+
+        It tells all of other criteria than those that choose models: early stopping has its own.
+        """
         all_of_them = reporter.sort_epochs_and_values
+        choosing = {tuple(criterion) for criterion in self.criteria}
 
         def there(key: str, key2: str, mode: str) -> list[tuple[int, float]]:
+            if (key, key2, mode) not in choosing:
+                return all_of_them(key, key2, mode)
             return [pair for pair in all_of_them(key, key2, mode) if self._is_there(pair[0])]
 
         reporter.sort_epochs_and_values, self.reporter = there, reporter

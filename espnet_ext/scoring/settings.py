@@ -99,6 +99,9 @@ def read_settings(path: Path) -> Settings:
         raise _unusable(first["msg"], path, field) from None
     if unknown := [m for m in results.compare.metrics if m not in known]:
         raise _unusable(f"'{unknown[0]}' is no metric", path, "results.compare.metrics")
+    if results.planned and results.planned.metric not in {None, *known}:
+        what = f"'{results.planned.metric}' is no metric"
+        raise _unusable(what, path, "results.planned.metric")
     test = data.get("test") or []
     return Settings(
         metrics=known,

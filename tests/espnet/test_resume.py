@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from espnet_ext.espnet import checkpoint, train, trainer
 from espnet_ext.espnet.checkpoint import CHECKPOINT, PREVIOUS
+from espnet_ext.espnet.nbest import Kept
 
 
 def _weights(folder, name="valid.acc.ave.pth"):
@@ -197,3 +198,17 @@ def test_costs_are_those_of_all_runs(tiny_argv, tmp_path, reference):
     in_child(_killed_after_batches, tiny_argv, out, 7)
     in_child(_train, tiny_argv, out)
     _same_costs(out, reference)
+
+
+def test_early_stopping_counts_from_its_own_best_epoch(tmp_path):
+    """A model that is gone is none to average, and still the best by loss."""
+    for epoch in (9, 10):
+        (tmp_path / f"{epoch}epoch.pth").touch()
+    order = {"loss": [(3, 1.0), (10, 2.0), (9, 3.0)], "acc": [(10, 0.9), (9, 0.8), (3, 0.1)]}
+    reporter = SimpleNamespace(
+        has=lambda part, key: True, sort_epochs_and_values=lambda part, key, mode: order[key]
+    )
+    kept = Kept(tmp_path, [5], [["valid", "acc", "max"]])
+    kept.watch(reporter)
+    assert [e for e, _ in reporter.sort_epochs_and_values("valid", "acc", "max")] == [10, 9]
+    assert reporter.sort_epochs_and_values("valid", "loss", "min")[0] == (3, 1.0)

@@ -111,6 +111,9 @@ def test_only_what_is_listed_is_compared_and_corrected_for(recipe_dir, record_di
     assert "this page: 4, chosen from 6 pairs." in every and "recipe.yaml lists" not in every
     assert "this page: 2, chosen from 3 pairs. recipe.yaml lists what is compared: " in few
     assert "metrics `wer`; sets `test`." in few
+    planned = "results: {planned: {system: a, against: b, metric: wre}}"
+    with pytest.raises(DataError, match="'wre' is no metric"):
+        plan(recipe_dir, planned)
     with pytest.raises(DataError, match="'wor' is no metric"):
         plan(recipe_dir, "results: {compare: {metrics: [wor]}}")
 
